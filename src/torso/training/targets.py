@@ -1,0 +1,36 @@
+"""What travels in training: padded targets and what an assigner says of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Targets(NamedTuple):
+    """Ground truth of a batch, padded to M rows an image; which rows are real is said, never guessed.
+
+    boxes: [B, M, 4] xyxy input pixels; labels: [B, M] int64 in 0..K-1; valid: [B, M] bool;
+    crowd: [B, M] bool (a region of many objects: never matched); masks: [B, M, H, W] uint8 or None.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    valid: Tensor
+    crowd: Tensor
+    masks: Tensor | None = None
+
+
+class Assignment(NamedTuple):
+    """An assigner's answer: which ground truth each prior learns.
+
+    target: [B, N] int64, the row of Targets, -1 background, -2 ignored;
+    quality: [B, N] float32 soft target in 0..1 (centerness, IoU, alignment) or None.
+    """
+
+    target: Tensor
+    quality: Tensor | None = None
+
+
+BACKGROUND = -1
+IGNORED = -2
