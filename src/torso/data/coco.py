@@ -1,0 +1,129 @@
+"""Reader of COCO detection files (Lin et al., "Microsoft COCO", 2014): images, annotations, categories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torso.data.annotations import Annotations, Box, Picture, pack
+from torso.data.files import load_json, safe_name
+from torso.inference.images import image_size
+
+
+def read_coco(json_file: Path, images: Path, *, segments: bool = False) -> Annotations:
+    """The ground truth of one COCO file whose pictures lie in `images`.
+
+    Categories are ordered by id, which gives labels 0..K-1 (gaps in the ids close). segments: keep polygons and RLEs.
+    ValueError, in one sentence, where the file contradicts itself: duplicate ids, unknown category or image id,
+    a box that is not four numbers, a file name that leaves the folder.
+    """
+    content = load_json(json_file)
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in ("images", "categories")):
+        raise ValueError(
+            f"{json_file}: the lists 'images' and 'categories' of a COCO file were wanted; they are not there: "
+            "export the data set as COCO detection"
+        )
+    classes = _categories(content["categories"], json_file)
+    pictures = _pictures(content["images"], json_file, images)
+    labels = {number: label for label, number in enumerate(classes.values())}
+    _add_boxes(pictures, content.get("annotations") or [], labels, json_file, segments)
+    return pack(images, str(json_file), list(pictures.values()), classes)
+
+
+def _categories(entries: Sequence[Any], source: Path) -> dict[str, int]:
+    by_id: dict[int, str] = {}
+    for entry in entries:
+        number, name = _whole(entry, "id", source, "category"), entry.get("name")
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{source}: category {number} has the name {name!r}; a text was wanted: name the category")
+        if number in by_id:
+            raise ValueError(
+                f"{source}: category id {number} is given twice ({by_id[number]!r} and {name!r}); ids must differ: "
+                "renumber one of them"
+            )
+        if name in by_id.values():
+            raise ValueError(f"{source}: category name {name!r} is given twice; names must differ: merge or rename one")
+        by_id[number] = name
+    if not by_id:
+        raise ValueError(f"{source}: the list of categories is empty; at least one was wanted: export it with classes")
+    return {by_id[number]: number for number in sorted(by_id)}
+
+
+def _pictures(entries: Sequence[Any], source: Path, images: Path) -> dict[int, Picture]:
+    pictures: dict[int, Picture] = {}
+    for entry in entries:
+        number = _whole(entry, "id", source, "image")
+        name = safe_name(entry.get("file_name"), source)
+        if number in pictures:
+            raise ValueError(
+                f"{source}: image id {number} is given twice ({pictures[number].name} and {name}); ids must differ: "
+                "renumber one of them"
+            )
+        pictures[number] = Picture(name, number, _size(entry, images / name), [])
+    return pictures
+
+
+def _size(entry: dict[str, Any], path: Path) -> tuple[int, int]:
+    height, width = entry.get("height"), entry.get("width")
+    if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
+        return height, width
+    try:
+        return image_size(path)
+    except ValueError:
+        return 0, 0  # the check of the files says what is wrong with it
+
+
+def _add_boxes(
+    pictures: dict[int, Picture], entries: Sequence[Any], labels: dict[int, int], source: Path, segments: bool
+) -> None:
+    for entry in entries:
+        number = _whole(entry, "id", source, "annotation")
+        image, category = entry.get("image_id"), entry.get("category_id")
+        if image not in pictures:
+            raise ValueError(
+                f"{source}: annotation {number} has image_id {image!r}, which no image has; one of the file's images "
+                "was wanted: remove the annotation or add its image"
+            )
+        name = pictures[image].name
+        if category not in labels:
+            raise ValueError(
+                f"{source}: annotation {number} ({name}) has category_id {category!r}, which is not among the "
+                f"categories {_shortened(list(labels))}: add the category or remove the annotation"
+            )
+        where = f"{source}: annotation {number} ({name})"
+        pictures[image].boxes.append(_box(entry, number, labels[category], where, segments))
+
+
+def _box(entry: dict[str, Any], number: int, label: int, where: str, segments: bool) -> Box:
+    bbox = entry.get("bbox")
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(value) for value in bbox):
+        raise ValueError(f"{where} has bbox {bbox!r}; four numbers [x, y, width, height] were wanted: correct it")
+    x, y, width, height = (float(value) for value in bbox)
+    area, segment = entry.get("area"), entry.get("segmentation")
+    return Box(
+        xyxy=(x, y, x + width, y + height),
+        label=label,
+        crowd=bool(entry.get("iscrowd", 0)),
+        difficult=bool(entry.get("difficult", 0)),
+        area=float(area) if area is not None and _is_number(area) else None,
+        annotation_id=number,
+        segment=json.dumps(segment, separators=(",", ":")).encode() if segments and segment else b"",
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _whole(entry: object, key: str, source: Path, kind: str) -> int:
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{source}: {kind} {key} {value!r} came; a whole number was wanted: renumber the {kind}s")
+    return value
+
+
+def _shortened(values: Sequence[int], most: int = 10) -> str:
+    text = ", ".join(map(str, values[:most]))
+    return text if len(values) <= most else f"{text}, ... ({len(values)} in all)"

@@ -1,0 +1,96 @@
+"""A data set that answers (epoch, index) with one transformed sample: the same answer whoever asks, whenever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor, from_numpy
+from torch.utils.data import Dataset
+
+from torso.data.annotations import Annotations
+from torso.data.sample import Sample, Transform
+from torso.geometry.resize import SizeHW
+from torso.inference.images import image_to_tensor, read_image
+
+
+class Item(NamedTuple):
+    """A sample as tensors: pixels uint8 [3, h, w]; boxes [n, 4], labels [n], crowd [n]; the rest as in Sample."""
+
+    pixels: Tensor
+    boxes: Tensor
+    labels: Tensor
+    crowd: Tensor
+    index: int  # type: ignore[assignment]  # the field's name; tuple.index has no use here
+    image_id: int
+    to_original: tuple[float, float, float, float]
+    canvas_hw: SizeHW | None
+
+
+def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The generator of one sample: a pure function of its three numbers, so that any sample can be replayed."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed, epoch << 32 | index], dtype=np.uint64)))
+
+
+class DetectionDataset(Dataset[Item]):
+    """Pictures and boxes of `annotations`, passed through `transforms` in order.
+
+    seed: 0..2**64 - 1. Transforms that mix several pictures fetch the others as they lie on the disk.
+    """
+
+    def __init__(self, annotations: Annotations, transforms: Sequence[Transform], seed: int = 0) -> None:
+        if not len(annotations):
+            raise ValueError(f"{annotations.source}: no images came, at least one was wanted: check the folder")
+        self.annotations = annotations
+        self.transforms = tuple(transforms)
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        return to_item(self.sample(*key))
+
+    def sample(self, epoch: int, index: int) -> Sample:
+        """The transformed picture and boxes, before they become tensors: what to look at when replaying a sample."""
+        rng = sample_rng(self.seed, epoch, index)
+        sample = self.load(index)
+        for transform in self.transforms:
+            sample = transform(sample, rng, self._draw)
+        return sample
+
+    def load(self, index: int) -> Sample:
+        """The picture and its boxes as they lie on the disk; ValueError if its size is not the annotated one."""
+        record = self.annotations.image(index)
+        image = read_image(record.path)
+        if (image.height, image.width) != record.size_hw:
+            raise ValueError(
+                f"{record.path}: the picture is {image.width}x{image.height}, its annotation says "
+                f"{record.size_hw[1]}x{record.size_hw[0]}; boxes cannot be trusted: annotate this very file"
+            )
+        return Sample(
+            image=image,
+            boxes=record.boxes,
+            labels=record.labels,
+            crowd=record.crowd,
+            index=index,
+            image_id=record.image_id,
+        )
+
+    def _draw(self, rng: np.random.Generator) -> Sample:
+        return self.load(int(rng.integers(len(self))))
+
+
+def to_item(sample: Sample) -> Item:
+    """Tensors of a sample; pixels stay uint8, because float and normalisation are cheaper on the device."""
+    return Item(
+        pixels=image_to_tensor(sample.image),
+        boxes=from_numpy(np.ascontiguousarray(sample.boxes, dtype=np.float32)),
+        labels=from_numpy(np.ascontiguousarray(sample.labels, dtype=np.int64)),
+        crowd=from_numpy(np.ascontiguousarray(sample.crowd, dtype=np.bool_)),
+        index=sample.index,
+        image_id=sample.image_id,
+        to_original=sample.to_original,
+        canvas_hw=sample.canvas_hw,
+    )

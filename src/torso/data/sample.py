@@ -1,0 +1,78 @@
+"""What travels through the transforms: one picture with its boxes, and the one rule of which boxes survive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from torso.geometry.resize import SizeHW
+
+Boxes = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """One picture on its way to the model.
+
+    image: RGB, content only: padding is never part of it, so flips and colours need not know of it.
+    boxes: [n, 4] float32 xyxy px of image; labels [n] int64; crowd [n] bool.
+    to_original: (scale_x, scale_y, offset_x, offset_y), original = here * scale + offset; a flip has a negative scale.
+    canvas_hw: the size the batch must pad it to, or None (then the batch's largest decides).
+    """
+
+    image: Image.Image
+    boxes: Boxes
+    labels: npt.NDArray[np.int64]
+    crowd: Bools
+    index: int
+    image_id: int
+    to_original: tuple[float, float, float, float] = (1.0, 1.0, 0.0, 0.0)
+    canvas_hw: SizeHW | None = None
+
+    @property
+    def size_hw(self) -> SizeHW:
+        """(height, width) of the picture."""
+        return self.image.height, self.image.width
+
+    def keep(self, rows: Bools) -> Sample:
+        """Only the boxes where rows [n] is true."""
+        return replace(self, boxes=self.boxes[rows], labels=self.labels[rows], crowd=self.crowd[rows])
+
+    def mapped(
+        self, image: Image.Image, scale_xy: tuple[float, float], offset_xy: tuple[float, float] = (0.0, 0.0)
+    ) -> Sample:
+        """The sample on another picture, where here * scale + offset is the new place; boxes are not clipped."""
+        (sx, sy), (ox, oy) = scale_xy, offset_xy
+        moved = self.boxes * np.array([sx, sy, sx, sy], np.float32) + np.array([ox, oy, ox, oy], np.float32)
+        boxes = np.concatenate([np.minimum(moved[:, :2], moved[:, 2:]), np.maximum(moved[:, :2], moved[:, 2:])], axis=1)
+        a, b, c, d = self.to_original
+        back = (a / sx, b / sy, c - ox * a / sx, d - oy * b / sy)
+        return replace(self, image=image, boxes=boxes, to_original=back)
+
+    def clipped(self, min_side: float = 1.0, min_visible: float = 0.1) -> Sample:
+        """Boxes cut at the picture's border; dropped where what is left is too little to learn from.
+
+        A box stays if both sides are at least min_side px after the cut and at least min_visible of its area is left.
+        """
+        height, width = self.size_hw
+        boxes = np.clip(self.boxes, 0, np.array([width, height, width, height], np.float32))
+        sides = boxes[:, 2:] - boxes[:, :2]
+        before = (self.boxes[:, 2:] - self.boxes[:, :2]).prod(axis=1)
+        visible = sides.prod(axis=1) >= min_visible * before
+        return replace(self, boxes=boxes).keep((sides >= min_side).all(axis=1) & visible)
+
+
+Draw = Callable[[np.random.Generator], Sample]
+"""Another sample of the data set, chosen by the generator, as it lies on the disk (before any transform)."""
+
+
+class Transform(Protocol):
+    """A change of a sample. All chance comes from rng; draw gives other samples to those that mix."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample: ...

@@ -1,0 +1,21 @@
+"""Horizontal flip: mirror left and right."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from torso.data.sample import Draw, Sample
+
+
+class HorizontalFlip:
+    """probability: of a flip, 0..1."""
+
+    def __init__(self, *, probability: float = 0.5) -> None:
+        self.probability = probability
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
+        if rng.random() >= self.probability:
+            return sample
+        image = sample.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return sample.mapped(image, (-1.0, 1.0), (float(image.width), 0.0))
