@@ -95,7 +95,7 @@ def test_corner_cases_are_finite_in_value_and_gradient(kind: OverlapKind, case: 
     assert a.grad.abs().max() < 1e6
 
 
-@pytest.mark.parametrize("case", ["equal points", "equal lines", "line in a box", "inverted", "inverted twice", "tiny"])
+@pytest.mark.parametrize("case", ["equal points", "equal lines", "line in a box", "inverted", "inverted twice"])
 def test_degenerate_boxes_have_iou_zero(case: str) -> None:
     a, b = (torch.tensor(box, dtype=torch.float64) for box in CORNER_CASES[case])
     assert aligned_overlap(a, b, "iou") == 0
