@@ -1,0 +1,86 @@
+"""What is taken for what: a confusion table of classes, and how well each single image was done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from torso.evaluation.matching import match_coco, pairwise_iou
+from torso.evaluation.results import Results, ResultsLike, as_results
+from torso.evaluation.truth import Floats, GroundTruth, Ints, TruthLike, as_truth
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """counts [K + 1, K + 1]: row the true class (last: nothing there), column the predicted one (last: missed)."""
+
+    names: tuple[str, ...]
+    counts: Ints
+    score: float
+    iou: float
+
+
+def confusion(truth: TruthLike, results: ResultsLike, *, score: float, iou: float = 0.5) -> Confusion:
+    """Pairs detections of at least this score with objects of any class, highest IoU first, each used once.
+
+    Among equal IoUs a pair of the same class goes first. What falls on a crowd region and nothing else is left out.
+    """
+    judged = as_truth(truth)
+    found = as_results(results, judged)
+    size = len(judged.names)
+    counts = np.zeros((size + 1, size + 1), dtype=np.int64)
+    for image in range(len(judged.image_ids)):
+        objects = np.flatnonzero((judged.image == image) & ~judged.crowd)
+        rows = np.flatnonzero((found.image == image) & (found.score >= score))
+        pairs = _pair(judged, found, objects, rows, iou)
+        used_objects, used_rows = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+        for target, row in pairs:
+            counts[judged.label[target], found.label[row]] += 1
+        for target in set(objects.tolist()) - used_objects:
+            counts[judged.label[target], size] += 1
+        for row in set(rows.tolist()) - used_rows - _on_crowd(judged, found, image, rows, iou):
+            counts[size, found.label[row]] += 1
+    return Confusion(judged.names, counts, score, iou)
+
+
+def image_f1(truth: TruthLike, results: ResultsLike, *, score: float, iou: float = 0.5) -> Floats:
+    """[I] F1 of each image over all classes, keeping detections of at least this score.
+
+    It is 1 where nothing was there and nothing was found.
+    """
+    judged = as_truth(truth)
+    found = as_results(results, judged)
+    matches = match_coco(judged, found, iou)
+    kept = (found.score >= score) & ~matches.ignored
+    images = len(judged.image_ids)
+    true = np.bincount(found.image[kept & matches.true], minlength=images)
+    answered = np.bincount(found.image[kept], minlength=images)
+    objects = np.bincount(judged.image[~judged.crowd], minlength=images)
+    both = (answered + objects).astype(np.float64)
+    scores: Floats = np.divide(2.0 * true, both, out=np.ones(images), where=both > 0)
+    return scores
+
+
+def _pair(truth: GroundTruth, found: Results, objects: Ints, rows: Ints, iou: float) -> list[tuple[int, int]]:
+    overlap = pairwise_iou(truth.xyxy[objects], found.xyxy[rows])
+    same = truth.label[objects][:, None] == found.label[rows][None, :]
+    first, second = np.nonzero(overlap >= iou)
+    order = np.lexsort((~same[first, second], -overlap[first, second]))
+    pairs: list[tuple[int, int]] = []
+    used_first, used_second = set[int](), set[int]()
+    for a, b in zip(first[order].tolist(), second[order].tolist(), strict=True):
+        if a not in used_first and b not in used_second:
+            used_first.add(a)
+            used_second.add(b)
+            pairs.append((int(objects[a]), int(rows[b])))
+    return pairs
+
+
+def _on_crowd(truth: GroundTruth, found: Results, image: int, rows: Ints, iou: float) -> set[int]:
+    crowds = np.flatnonzero((truth.image == image) & truth.crowd)
+    if len(crowds) == 0 or len(rows) == 0:
+        return set()
+    overlap = pairwise_iou(found.xyxy[rows], truth.xyxy[crowds], crowd=np.ones(len(crowds), dtype=np.bool_))
+    same = truth.label[crowds][None, :] == found.label[rows][:, None]
+    return {int(row) for row in rows[((overlap >= iou) & same).any(axis=1)]}

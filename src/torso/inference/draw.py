@@ -1,0 +1,229 @@
+"""Drawing: predictions, ground truth and priors on a picture, never alike in colour or line.
+
+Predictions are solid, one colour a class, with name and score on a filled label; ground truth is dashed green;
+priors are dotted cyan with a cross at the centre. The class colours leave out green and cyan.
+Line width and font grow with the picture; tiny pictures are enlarged so that labels can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
+
+from torso.inference.detections import Detections
+from torso.types import Priors
+
+Picture = Image.Image | np.ndarray | Tensor | str | Path
+"""A PIL image, a uint8 array [H, W, 3] or [H, W], a tensor [3, H, W] (uint8, or floating 0..1), or a file."""
+
+Rgb = tuple[int, int, int]
+_Rect = tuple[float, float, float, float]
+
+TRUTH_COLOUR: Rgb = (0, 230, 90)
+PRIOR_COLOUR: Rgb = (0, 220, 235)
+_DARK: Rgb = (16, 16, 16)
+_PALETTE: tuple[Rgb, ...] = (
+    (255, 64, 64), (64, 132, 255), (255, 170, 0), (196, 82, 255), (255, 98, 178), (255, 236, 66),
+    (130, 110, 255), (190, 96, 40), (178, 200, 255), (224, 20, 110), (255, 198, 150), (110, 60, 190),
+    (255, 120, 20), (236, 176, 255), (40, 80, 190), (160, 30, 40),
+)  # fmt: skip
+
+
+class Truth(NamedTuple):
+    """Ground truth to draw: boxes [m, 4] xyxy original pixels, labels [m] rows of names, crowd [m] bool or None."""
+
+    boxes: Tensor
+    labels: Tensor | None = None
+    names: tuple[str, ...] = ()
+    crowd: Tensor | None = None
+
+
+def class_colour(label: int) -> Rgb:
+    """RGB of a class; the colours come again after sixteen classes (the label says the name)."""
+    return _PALETTE[label % len(_PALETTE)]
+
+
+def draw(
+    image: Picture,
+    detections: Detections | None = None,
+    *,
+    truth: Truth | None = None,
+    priors: Priors | Tensor | None = None,
+    labels: bool = True,
+    min_side: int = 448,
+    font: str | Path | None = None,
+) -> Image.Image:
+    """A new RGB picture with everything given on it, worst prediction first so that the best lies on top.
+
+    priors: Priors or boxes [N, 4] xyxy; labels: write names and scores; min_side: a picture whose longer side is
+    below it is enlarged by a whole factor (0: never); font: a TrueType file for names that Latin letters cannot write.
+    """
+    canvas = _Canvas(read_picture(image), min_side, font)
+    if priors is not None:
+        canvas.priors(priors.boxes if isinstance(priors, Priors) else priors)
+    if detections is not None and detections.masks is not None:
+        canvas.masks(detections.masks, detections.labels)
+    if truth is not None:
+        canvas.truth(truth, labels)
+    if detections is not None:
+        canvas.predictions(detections, labels)
+    return canvas.finish()
+
+
+def read_picture(image: Picture) -> Image.Image:
+    """Any Picture as a new RGB PIL image, upright by its EXIF; ValueError for shapes and types it cannot be."""
+    if isinstance(image, str | Path):
+        with Image.open(image) as file:
+            return ImageOps.exif_transpose(file).convert("RGB")
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if isinstance(image, Tensor):
+        pixels = image.detach().cpu()
+        if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
+            raise ValueError(f"got a tensor {list(image.shape)}; wanted [3, H, W] or [1, H, W]")
+        pixels = (pixels.float().clamp(0, 1) * 255).round().to(torch.uint8) if pixels.is_floating_point() else pixels
+        image = pixels.permute(1, 2, 0).numpy()
+    if image.dtype != np.uint8 or image.ndim not in (2, 3):
+        raise ValueError(f"got an array {image.dtype} {list(image.shape)}; wanted uint8 [H, W, 3] or [H, W]")
+    return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image).convert("RGB")
+
+
+class _Canvas:
+    """A picture being drawn on: scale, line width, font, and where labels lie already."""
+
+    def __init__(self, picture: Image.Image, min_side: int, font: str | Path | None) -> None:
+        self.scale = max(1, -(-min_side // max(picture.size))) if max(picture.size) < min_side else 1
+        if self.scale > 1:
+            size = (picture.width * self.scale, picture.height * self.scale)
+            picture = picture.resize(size, Image.Resampling.BICUBIC)
+        self.picture = picture
+        self.pen = ImageDraw.Draw(picture)
+        side = (picture.width * picture.height) ** 0.5  # not the longer side: a panorama would get letters too big
+        self.line = max(2, round(side / 300))
+        size_px = max(11, round(side / 45))
+        self.font = ImageFont.truetype(str(font), size_px) if font is not None else ImageFont.load_default(size_px)
+        self.taken: list[_Rect] = []
+        self.waiting: list[tuple[str, _Rect, Rgb, bool]] = []
+
+    def priors(self, boxes: Tensor) -> None:
+        """Dotted, one line thin, so that hundreds can be told apart."""
+        width = max(1, round(self.line * 0.6))
+        for rect in self._rects(boxes):
+            _pattern(self.pen, rect, PRIOR_COLOUR, width, on=width + 1, off=2 * width + 1)
+            x, y, arm = (rect[0] + rect[2]) / 2, (rect[1] + rect[3]) / 2, 2 * width
+            self.pen.line((x - arm, y, x + arm, y), fill=PRIOR_COLOUR, width=width)
+            self.pen.line((x, y - arm, x, y + arm), fill=PRIOR_COLOUR, width=width)
+
+    def masks(self, masks: Tensor, labels: Tensor) -> None:
+        """Fills each mask [n, H, W] with its class colour at 40 % opacity."""
+        for mask, label in zip(masks.cpu().numpy(), labels.tolist(), strict=True):
+            alpha = Image.fromarray(mask.astype(np.uint8) * 102).resize(self.picture.size, Image.Resampling.NEAREST)
+            self.picture.paste(Image.new("RGB", self.picture.size, class_colour(label)), mask=alpha)
+
+    def truth(self, truth: Truth, labels: bool) -> None:
+        """Dashed green, dark beneath, so that it is seen on leaves too; the name stands below the box."""
+        crowd = truth.crowd.tolist() if truth.crowd is not None else [False] * len(truth.boxes)
+        names = _truth_names(truth)
+        for rect, name, is_crowd in zip(self._rects(truth.boxes), names, crowd, strict=True):
+            for colour, width in ((_DARK, self.line + 3), (TRUTH_COLOUR, self.line + 1)):
+                _pattern(self.pen, rect, colour, width, on=4 * self.line, off=3 * self.line)
+            if labels and name:
+                self.waiting.append((f"{name} (crowd)" if is_crowd else name, rect, TRUTH_COLOUR, False))
+
+    def predictions(self, found: Detections, labels: bool) -> None:
+        """Solid in the class colour within a dark hairline; best drawn last, its label placed first."""
+        rects = self._rects(found.boxes)
+        for rect, label in reversed(list(zip(rects, found.labels.tolist(), strict=True))):
+            x1, y1, x2, y2 = rect
+            self.pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=_DARK, width=1)
+            self.pen.rectangle(rect, outline=class_colour(label), width=self.line)
+        if labels:
+            texts = [f"{one.name} {one.score:.2f}" for one in found]
+            colours = [class_colour(label) for label in found.labels.tolist()]
+            self.waiting.extend(zip(texts, rects, colours, [True] * len(found), strict=True))
+
+    def finish(self) -> Image.Image:
+        """Labels last, over all lines."""
+        placed = [(text, self._place(text, rect, above), colour) for text, rect, colour, above in self.waiting]
+        pad = self.line
+        for text, box, colour in reversed(placed):
+            self.pen.rectangle(box, fill=colour)
+            self.pen.text((box[0] + pad, box[1] + pad), text, fill=_ink_on(colour), font=self.font, anchor="lt")
+        return self.picture
+
+    def _place(self, text: str, rect: _Rect, above: bool) -> _Rect:
+        left, top, right, bottom = self.pen.textbbox((0, 0), text, font=self.font, anchor="lt")
+        w, h = right - left + 2 * self.line, bottom - top + 2 * self.line
+        x1, y1, x2, y2 = rect
+        over, under = [(x1, y1 - h), (x2 - w, y1 - h), (x1, y1)], [(x1, y2), (x2 - w, y2), (x1, y2 - h)]
+        options = [self._inside(x, y, w, h) for x, y in (over + under if above else under + over)]
+        free = [box for box in options if not any(_overlap(box, other) for other in self.taken)]
+        chosen = free[0] if free else options[0]
+        self.taken.append(chosen)
+        return chosen
+
+    def _inside(self, x: float, y: float, w: float, h: float) -> _Rect:
+        """The label moved into the picture; one wider than the picture keeps its beginning in view."""
+        x = max(0.0, min(x, self.picture.width - w))
+        y = max(0.0, min(y, self.picture.height - h))
+        return (x, y, x + w, y + h)
+
+    def _rects(self, boxes: Tensor) -> list[_Rect]:
+        limit_x, limit_y = self.picture.width - 1, self.picture.height - 1
+        return [
+            (min(max(x1, 0), limit_x), min(max(y1, 0), limit_y), min(max(x2, 0), limit_x), min(max(y2, 0), limit_y))
+            for x1, y1, x2, y2 in (boxes.detach().cpu().double() * self.scale).tolist()
+        ]
+
+
+def _truth_names(truth: Truth) -> list[str]:
+    if truth.labels is None or not truth.names:
+        return [""] * len(truth.boxes)
+    return [truth.names[label] for label in truth.labels.tolist()]
+
+
+def _pattern(pen: ImageDraw.ImageDraw, rect: _Rect, colour: Rgb, width: int, *, on: int, off: int) -> None:
+    """A rectangle of dashes `on` long and `off` apart, clockwise."""
+    x1, y1, x2, y2 = rect
+    for a, b in _dashes(x1, x2, on, off):
+        pen.line((a, y1, b, y1), fill=colour, width=width)
+        pen.line((a, y2, b, y2), fill=colour, width=width)
+    for a, b in _dashes(y1, y2, on, off):
+        pen.line((x1, a, x1, b), fill=colour, width=width)
+        pen.line((x2, a, x2, b), fill=colour, width=width)
+
+
+def _dashes(start: float, stop: float, on: int, off: int) -> Iterable[tuple[float, float]]:
+    place = start
+    while place <= stop:
+        yield place, min(place + on, stop)
+        place += on + off
+
+
+def _overlap(a: _Rect, b: _Rect) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _ink_on(colour: Rgb) -> Rgb:
+    """Dark letters on light colours, white on dark ones (luma of ITU-R BT.601)."""
+    luma = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    return _DARK if luma > 130 else (255, 255, 255)
+
+
+def side_by_side(pictures: Sequence[Image.Image], gap: int = 8) -> Image.Image:
+    """Pictures in one row on white, top edges aligned; ValueError for none."""
+    if not pictures:
+        raise ValueError("no pictures came; give at least one")
+    width = sum(one.width for one in pictures) + gap * (len(pictures) - 1)
+    row = Image.new("RGB", (width, max(one.height for one in pictures)), (255, 255, 255))
+    left = 0
+    for one in pictures:
+        row.paste(one, (left, 0))
+        left += one.width + gap
+    return row
