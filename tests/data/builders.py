@@ -6,8 +6,9 @@ from data.builders import write_coco; root = write_coco(tmp_path / "set", n_imag
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -95,6 +96,13 @@ def write_yolo(
     lines = [f"{name}: images/{name}" for name in present] + [f"names: [{', '.join(CLASSES)}]"]
     (root / "data.yaml").write_text("\n".join(lines) + "\n")
     return root
+
+
+def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit a JSON file in place, to make a fault."""
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
 
 
 def voc_xml(picture: Drawn) -> str:

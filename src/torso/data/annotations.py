@@ -64,8 +64,8 @@ class Annotations:
     I images, n boxes, K classes. The boxes of image i are rows box_offsets[i]..box_offsets[i + 1].
     root: the folder that file names start from. names: I file names. image_ids [I], size_hw [I, 2] int64 px, (0, 0)
     where neither the annotation nor the file says it. boxes [n, 4] xyxy px (float64, so that what goes out to the
-    evaluation is what came in), labels [n] 0..K-1, crowd and difficult [n], area [n] px^2 as annotated, ids [n] the
-    annotations' own. segments: n polygons or RLEs as COCO JSON, empty where there is none.
+    evaluation is what came in), labels [n] 0..K-1, crowd and difficult [n], area [n] px^2 as annotated.
+    segments: n polygons or RLEs as COCO JSON, empty where there is none.
     category_ids [K]: the data set's own number of each class.
     """
 
@@ -80,7 +80,6 @@ class Annotations:
     crowd: Bools
     difficult: Bools
     area: Floats
-    ids: Ints
     segments: PackedText
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
@@ -129,7 +128,6 @@ class Annotations:
             crowd=self.crowd[rows],
             difficult=self.difficult[rows],
             area=self.area[rows],
-            ids=self.ids[rows],
             segments=self.segments.take(rows),
         )
 
@@ -170,7 +168,11 @@ class Annotations:
         )
 
     def to_coco(self) -> dict[str, Any]:
-        """A COCO dictionary with the data set's own image, annotation and category ids (for the evaluation)."""
+        """A COCO dictionary with the data set's own image and category ids (for the evaluation).
+
+        Annotations are numbered from 1: COCO's protocol takes a match with number 0 for no match, and sets that were
+        merged by hand repeat numbers.
+        """
         images = [
             {"id": int(i), "file_name": self.name(row), "height": int(h), "width": int(w)}
             for row, (i, (h, w)) in enumerate(zip(self.image_ids, self.size_hw, strict=True))
@@ -185,7 +187,7 @@ class Annotations:
     def _coco_box(self, row: int, image: int) -> dict[str, Any]:
         x1, y1, x2, y2 = self.boxes[row].tolist()
         entry: dict[str, Any] = {
-            "id": int(self.ids[row]),
+            "id": row + 1,
             "image_id": int(self.image_ids[image]),
             "category_id": self.category_ids[int(self.labels[row])],
             "bbox": [x1, y1, x2 - x1, y2 - y1],
@@ -208,7 +210,6 @@ class Box(NamedTuple):
     crowd: bool = False
     difficult: bool = False
     area: float | None = None
-    annotation_id: int | None = None
     segment: bytes = b""
 
 
@@ -224,14 +225,13 @@ class Picture(NamedTuple):
 def pack(root: Path, source: str, pictures: Sequence[Picture], classes: Mapping[str, int]) -> Annotations:
     """Flat storage of what a reader found; classes maps each name to the data set's own id, in label order.
 
-    An area that is not given is width x height; annotation ids that are not given count from 1.
+    An area that is not given is width x height.
     """
     boxes = [box for picture in pictures for box in picture.boxes]
     xyxy = np.array([box.xyxy for box in boxes], dtype=np.float64).reshape(-1, 4)
     sides = xyxy[:, 2:] - xyxy[:, :2]
     given = [np.nan if box.area is None else box.area for box in boxes]
     area = np.array(given, dtype=np.float64)
-    ids = [row if box.annotation_id is None else box.annotation_id for row, box in enumerate(boxes, start=1)]
     return Annotations(
         root=root,
         source=source,
@@ -244,7 +244,6 @@ def pack(root: Path, source: str, pictures: Sequence[Picture], classes: Mapping[
         crowd=np.array([box.crowd for box in boxes], dtype=np.bool_),
         difficult=np.array([box.difficult for box in boxes], dtype=np.bool_),
         area=np.where(np.isnan(area), sides[:, 0] * sides[:, 1], area),
-        ids=np.array(ids, dtype=np.int64),
         segments=PackedText.of([box.segment for box in boxes]),
         class_names=tuple(classes),
         category_ids=tuple(classes.values()),

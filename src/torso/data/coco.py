@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from torso.data.annotations import Annotations, Box, Picture, pack
-from torso.data.files import load_json, safe_name
-from torso.inference.images import image_size
+from torso.data.files import header_size, load_json, safe_name
 
 
-def read_coco(json_file: Path, images: Path, *, segments: bool = False) -> Annotations:
-    """The ground truth of one COCO file whose pictures lie in `images`.
+def read_coco(json_file: Path, images: Path | Sequence[Path], *, segments: bool = False) -> Annotations:
+    """The ground truth of one COCO file whose pictures lie in `images` (of several folders, the first that has one).
 
     Categories are ordered by id, which gives labels 0..K-1 (gaps in the ids close). segments: keep polygons and RLEs.
     ValueError, in one sentence, where the file contradicts itself: duplicate ids, unknown category or image id,
@@ -26,10 +25,11 @@ def read_coco(json_file: Path, images: Path, *, segments: bool = False) -> Annot
             "export the data set as COCO detection"
         )
     classes = _categories(content["categories"], json_file)
-    pictures = _pictures(content["images"], json_file, images)
+    folder = images if isinstance(images, Path) else _holder(content["images"], json_file, images)
+    pictures = _pictures(content["images"], json_file, folder)
     labels = {number: label for label, number in enumerate(classes.values())}
     _add_boxes(pictures, content.get("annotations") or [], labels, json_file, segments)
-    return pack(images, str(json_file), list(pictures.values()), classes)
+    return pack(folder, str(json_file), list(pictures.values()), classes)
 
 
 def _categories(entries: Sequence[Any], source: Path) -> dict[str, int]:
@@ -65,22 +65,33 @@ def _pictures(entries: Sequence[Any], source: Path, images: Path) -> dict[int, P
     return pictures
 
 
+def _holder(entries: Sequence[Any], source: Path, folders: Sequence[Path], tries: int = 20) -> Path:
+    names = [safe_name(entry.get("file_name"), source) for entry in entries[:tries] if isinstance(entry, dict)]
+    holder = next((folder for folder in folders if any((folder / name).is_file() for name in names)), None)
+    if holder is None and names:
+        raise ValueError(
+            f"{source}: {names[0]} was found in none of {', '.join(str(folder) for folder in folders)}; "
+            "the pictures were wanted there: put them into one of these folders"
+        )
+    return holder or source.parent
+
+
 def _size(entry: dict[str, Any], path: Path) -> tuple[int, int]:
     height, width = entry.get("height"), entry.get("width")
     if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
         return height, width
-    try:
-        return image_size(path)
-    except ValueError:
-        return 0, 0  # the check of the files says what is wrong with it
+    return header_size(path)
 
 
 def _add_boxes(
     pictures: dict[int, Picture], entries: Sequence[Any], labels: dict[int, int], source: Path, segments: bool
 ) -> None:
     for entry in entries:
-        number = _whole(entry, "id", source, "annotation")
-        image, category = entry.get("image_id"), entry.get("category_id")
+        if not isinstance(entry, dict):
+            raise ValueError(
+                f"{source}: annotation {entry!r} came; an object with image_id, category_id, bbox was wanted"
+            )
+        number, image, category = (entry.get(key) for key in ("id", "image_id", "category_id"))
         if image not in pictures:
             raise ValueError(
                 f"{source}: annotation {number} has image_id {image!r}, which no image has; one of the file's images "
@@ -93,10 +104,10 @@ def _add_boxes(
                 f"categories {_shortened(list(labels))}: add the category or remove the annotation"
             )
         where = f"{source}: annotation {number} ({name})"
-        pictures[image].boxes.append(_box(entry, number, labels[category], where, segments))
+        pictures[image].boxes.append(_box(entry, labels[category], where, segments))
 
 
-def _box(entry: dict[str, Any], number: int, label: int, where: str, segments: bool) -> Box:
+def _box(entry: dict[str, Any], label: int, where: str, segments: bool) -> Box:
     bbox = entry.get("bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(value) for value in bbox):
         raise ValueError(f"{where} has bbox {bbox!r}; four numbers [x, y, width, height] were wanted: correct it")
@@ -108,7 +119,6 @@ def _box(entry: dict[str, Any], number: int, label: int, where: str, segments: b
         crowd=bool(entry.get("iscrowd", 0)),
         difficult=bool(entry.get("difficult", 0)),
         area=float(area) if area is not None and _is_number(area) else None,
-        annotation_id=number,
         segment=json.dumps(segment, separators=(",", ":")).encode() if segments and segment else b"",
     )
 

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from torso.geometry.resize import SizeHW
+from torso.inference.images import image_size
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2"})
+
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 def safe_name(name: object, source: Path) -> str:
@@ -21,7 +33,7 @@ def safe_name(name: object, source: Path) -> str:
     return str(path)
 
 
-def check_inside(path: Path, root: Path, source: Path) -> None:
+def check_inside(path: Path, root: Path, source: str) -> None:
     """ValueError if path, with symbolic links followed, lies outside root."""
     real = path.resolve()
     if not real.is_relative_to(root.resolve()):
@@ -34,7 +46,7 @@ def check_inside(path: Path, root: Path, source: Path) -> None:
 class FolderListing:
     """Which files exist below a folder: one listing a folder, because a stat a file is slow on network disks."""
 
-    def __init__(self, root: Path, source: Path) -> None:
+    def __init__(self, root: Path, source: str) -> None:
         self.root = root
         self.source = source
         self._folders: dict[str, set[str]] = {}
@@ -70,3 +82,24 @@ def load_json(path: Path) -> Any:
         raise ValueError(f"{path}: not valid JSON ({error}); a COCO file was wanted: export it again") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); a COCO file was wanted: check the path") from None
+
+
+def split_of(stem: str) -> str | None:
+    """train, val or test where a file or folder name says so (instances_train2017, valid), else None."""
+    named = {_SPLITS[word] for word in re.split(r"[^a-z]+", stem.lower()) if word in _SPLITS}
+    return named.pop() if len(named) == 1 else None
+
+
+def files_by_stem(folder: Path) -> dict[str, str]:
+    """Picture files of a folder: name by stem."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries)
+    return {Path(name).stem: name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES}
+
+
+def header_size(path: Path) -> SizeHW:
+    """(height, width) of a picture, (0, 0) where it cannot be read: the check of the files says why."""
+    try:
+        return image_size(path)
+    except ValueError:
+        return 0, 0

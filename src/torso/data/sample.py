@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +72,7 @@ Draw = Callable[[np.random.Generator], Sample]
 """Another sample of the data set, chosen by the generator, as it lies on the disk (before any transform)."""
 
 
+@runtime_checkable
 class Transform(Protocol):
     """A change of a sample. All chance comes from rng; draw gives other samples to those that mix."""
 
