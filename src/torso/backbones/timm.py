@@ -1,0 +1,125 @@
+"""Any timm model that yields features, its levels known by stride (timm 1.0, https://github.com/huggingface/pytorch-image-models)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from torso.backbones._base import Backbone, FrozenNorms, parameters_behind
+from torso.parts import nearest
+from torso.types import FeatureSpec
+
+
+class Timm(Backbone):
+    """A timm model as a backbone.
+
+    Args:
+        name: timm's name, e.g. "resnet50", "swin_tiny_patch4_window7_224".
+        frozen_stride: everything up to and including the map of this stride keeps its weights (0: nothing); the
+            Faster R-CNN and RetinaNet papers freeze the stem and the first stage, frozen_stride=4.
+        frozen_norm: BatchNorm uses its stored statistics and learns nothing (detection with small batches).
+        checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+
+    Maps of NHWC models come out as NCHW; of several maps of one stride (ViT) the deepest is kept; models of a fixed
+    picture size are opened for any size that is a multiple of their patches.
+    """
+
+    def __init__(
+        self, *, name: str, frozen_stride: int = 0, frozen_norm: bool = False, checkpointing: bool = False
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.body = _create(name)
+        info = self.body.feature_info
+        self._nhwc = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
+        deepest = {int(r): i for i, r in enumerate(info.reduction())}  # a later map of the same stride wins
+        self._positions = [deepest[stride] for stride in sorted(deepest)]
+        channels = info.channels()
+        self.out_specs = tuple(FeatureSpec(channels[deepest[s]], (s, s)) for s in sorted(deepest))
+        self.multiple = max(32, max(deepest))
+        config = self.body.pretrained_cfg
+        self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
+        if checkpointing:
+            _checkpoint(self.body, name)
+        self._frozen = FrozenNorms(self._freeze(frozen_stride, frozen_norm))
+        self.train(self.training)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        maps = self.body(pixels)
+        if self._nhwc:
+            maps = [m.permute(0, 3, 1, 2) for m in maps]
+        return [maps[i] for i in self._positions]
+
+    def train(self, mode: bool = True) -> Timm:
+        super().train(mode)
+        if hasattr(self, "_frozen"):
+            self._frozen.apply()
+        return self
+
+    def load_pretrained(self, source: str) -> None:
+        """Copy the published ImageNet weights: `source` is "hub" (timm's download) or a local file in timm's keys.
+
+        Raises ValueError where they cannot be had; the weights are then unchanged.
+        """
+        overlay: dict[str, Any] = {}
+        if source != "hub":
+            if not Path(source).is_file():
+                raise ValueError(f"no weight file at {source!r}; give a file in timm's keys for {self.name}, or 'hub'")
+            overlay = {"pretrained_cfg_overlay": {"file": source}}
+        try:
+            donor = _create(self.name, pretrained=True, **overlay)
+        except Exception as error:
+            why = str(error).strip().split("\n")[0] or type(error).__name__
+            raise ValueError(
+                f"pretrained weights of {self.name} could not be loaded from {source!r} ({why}); "
+                "give a local file, or train without pretrained weights"
+            ) from error
+        self.body.load_state_dict(donor.state_dict())
+
+    def _freeze(self, stride: int, norms: bool) -> list[nn.Module]:
+        """Freeze parameters; return the norms that stay in eval mode."""
+        frozen: set[nn.Parameter] = set()
+        if stride:
+            strides = [s.stride for s in self.out_specs]
+            if stride not in strides:
+                raise ValueError(f"frozen_stride={stride}: {self.name} has maps of stride {strides}; choose one, or 0")
+            was = self.body.training
+            self.body.eval()
+            size = 2 * self.multiple
+            frozen = set(parameters_behind(self(torch.zeros(1, 3, size, size))[strides.index(stride)], self.body))
+            self.body.train(was)
+        kept = [m for m in self.body.modules() if norms or any(p in frozen for p in m.parameters(recurse=False))]
+        if norms:
+            batch_norms = [m for m in kept if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+            frozen |= {p for m in batch_norms for p in m.parameters()}
+        for p in frozen:
+            p.requires_grad_(False)
+        return kept
+
+
+def _create(name: str, **kwargs: Any) -> nn.Module:
+    """timm's features-only model, opened for any picture size where it would insist on one."""
+    if not timm.is_model(name.split(".")[0]):
+        raise ValueError(f"timm has no model {name!r}; {nearest(name, timm.list_models())}")
+    fixed = bool((timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()).fixed_input_size)
+    attempts: list[dict[str, Any]] = [{"strict_img_size": False}, {"dynamic_img_size": True}, {}] if fixed else [{}]
+    for i, extra in enumerate(attempts):
+        try:
+            body: nn.Module = timm.create_model(name, features_only=True, **{"pretrained": False, **kwargs}, **extra)
+            return body
+        except (TypeError, AttributeError, RuntimeError) as error:
+            if i + 1 < len(attempts) and isinstance(error, TypeError):
+                continue  # this architecture has no such argument
+            raise ValueError(f"timm's {name} cannot be opened as a backbone with features: {error}") from error
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _checkpoint(body: nn.Module, name: str) -> None:
+    try:
+        body.set_grad_checkpointing(True)
+    except (AssertionError, AttributeError, TypeError) as error:
+        raise ValueError(f"timm's {name} does not support activation checkpointing; set checkpointing=false") from error

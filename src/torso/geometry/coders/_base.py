@@ -1,0 +1,33 @@
+"""The contract of a coder: encode and decode are inverses on boxes that the code can express."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from torso.types import Priors
+
+
+class Coder:
+    """Between boxes [..., N, 4] (xyxy, input pixels) and codes [..., N, width]; priors broadcast from the right.
+
+    Both directions compute in float32 or better, whatever the codes' type.
+    """
+
+    width: int = 4
+
+    def encode(self, boxes: Tensor, priors: Priors) -> Tensor:
+        """What the head should have said for these boxes."""
+        raise NotImplementedError
+
+    def decode(self, codes: Tensor, priors: Priors) -> Tensor:
+        """The boxes that these codes say; differentiable."""
+        raise NotImplementedError
+
+    def decode_variance(self, variance: Tensor, codes: Tensor, priors: Priors) -> Tensor:
+        """First-order variance of the corners, px^2 [..., N, 4], from the variance of independent codes."""
+        raise NotImplementedError
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """float64 stays, everything narrower becomes float32: half precision cannot tell pixels apart in a large image."""
+    return x if x.dtype.itemsize == 8 else x.float()

@@ -1,0 +1,1 @@
+"""Where predictions start from: one file a kind of prior."""

@@ -1,0 +1,62 @@
+"""Anchor boxes of several scales and ratios at every place (Faster R-CNN, arXiv 1506.01497; RetinaNet, 1708.02002)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from torso.geometry.priors._base import PriorGenerator, grid_priors
+from torso.types import Priors
+
+
+class Anchors(PriorGenerator):
+    """For each ratio, for each scale: width = side / sqrt(ratio), height = side * sqrt(ratio).
+
+    Args:
+        base_scale: side of the smallest anchor in strides of its level (RetinaNet 4, RPN 8).
+        octave_scales: how many sides an octave, 2^(i / octave_scales) each.
+        ratios: height / width.
+        sizes: sides in pixels, one tuple a level, in place of base_scale and octave_scales.
+        offset: of the centres, in strides (0 by the anchor convention of the reference implementations).
+        rounded: corners rounded to whole pixels about the centre (torchvision).
+        stride_from: "feature" uses the level's nominal stride; "image" the padded image size // map size, which
+            differs where a map was rounded up (torchvision).
+    """
+
+    def __init__(
+        self,
+        strides_yx: Sequence[tuple[int, int]],
+        *,
+        base_scale: float = 4.0,
+        octave_scales: int = 3,
+        ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
+        sizes: tuple[tuple[float, ...], ...] | None = None,
+        offset: float = 0.0,
+        rounded: bool = False,
+        stride_from: Literal["feature", "image"] = "feature",
+    ) -> None:
+        strides = [(s[0], s[1]) for s in strides_yx]
+        if sizes is not None and len(sizes) != len(strides):
+            raise ValueError(f"anchors: sizes for {len(sizes)} levels came, but there are {len(strides)} levels")
+        shapes = []
+        for i, (sy, sx) in enumerate(strides):
+            octaves = [base_scale * 2 ** (k / octave_scales) for k in range(octave_scales)]
+            pairs = [(side, side) for side in sizes[i]] if sizes is not None else [(o * sx, o * sy) for o in octaves]
+            wh = [(w / r**0.5, h * r**0.5) for r in ratios for w, h in pairs]
+            shapes.append([(2.0 * round(w / 2), 2.0 * round(h / 2)) for w, h in wh] if rounded else wh)
+        super().__init__(shapes)
+        self.strides_yx = strides
+        self.offset, self.stride_from = offset, stride_from
+
+    def forward(self, sizes_hw: Sequence[tuple[int, int]], image_hw: tuple[int, int]) -> Priors:
+        levels = []
+        for wh, size_hw, nominal in zip(self.shapes(), sizes_hw, self.strides_yx, strict=True):
+            stride: tuple[float, float] = (nominal[0], nominal[1])
+            if self.stride_from == "image":
+                stride = (image_hw[0] // size_hw[0], image_hw[1] // size_hw[1])
+            levels.append(grid_priors(wh, size_hw, stride, self.offset))
+        centers, sizes, strides = (torch.cat(x) for x in zip(*levels, strict=True))
+        shape = tuple((h, w, a) for (h, w), a in zip(sizes_hw, self.per_place, strict=True))
+        return Priors(centers, sizes, strides, shape)

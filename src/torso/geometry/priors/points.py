@@ -1,0 +1,28 @@
+"""One point at every place, written as a box of side stride (FCOS, arXiv 1904.01355; Objects as Points, 1904.07850)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from torso.geometry.priors._base import PriorGenerator, grid_priors
+from torso.types import Priors
+
+
+class Points(PriorGenerator):
+    """The centre of place (x, y) is ((x + offset) * stride, (y + offset) * stride): 0.5 is the paper's half stride
+    (FCOS writes floor(s / 2) + x * s); torchvision's FCOS and YOLOX use 0.
+    """
+
+    def __init__(self, strides_yx: Sequence[tuple[int, int]], *, offset: float = 0.5) -> None:
+        super().__init__([[(float(s[1]), float(s[0]))] for s in strides_yx])
+        self.strides_yx = [(s[0], s[1]) for s in strides_yx]
+        self.offset = offset
+
+    def forward(self, sizes_hw: Sequence[tuple[int, int]], image_hw: tuple[int, int]) -> Priors:
+        levels = []
+        for wh, size_hw, stride in zip(self.shapes(), sizes_hw, self.strides_yx, strict=True):
+            levels.append(grid_priors(wh, size_hw, stride, self.offset))
+        centers, sizes, strides = (torch.cat(x) for x in zip(*levels, strict=True))
+        return Priors(centers, sizes, strides, tuple((h, w, 1) for h, w in sizes_hw))

@@ -1,0 +1,47 @@
+"""The contract of a head: features in, raw predictions out, and one way from those to candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from torso.types import Candidates, FeatureSpec, Images, RawPredictions
+
+
+class Head(nn.Module):
+    """Built as Head(in_specs, num_classes=..., ...). A head knows no target, no assigner and no loss.
+
+    forward: list of [B, C_i, h_i, w_i], fine to coarse, and the batch -> raw predictions of its family.
+    decode: raw predictions -> Candidates in input pixels, clipped to each picture. Score fusion, the score threshold
+    and the per-level top-k live here, because they need the levels; suppression does not.
+    """
+
+    num_classes: int
+
+    def forward(self, features: list[Tensor], images: Images) -> RawPredictions:
+        raise NotImplementedError
+
+    def decode(self, raw: RawPredictions, images: Images) -> Candidates:
+        raise NotImplementedError
+
+
+def choose_levels(in_specs: Sequence[FeatureSpec], finest: int, coarsest: int, who: str) -> list[int]:
+    """Positions of the incoming levels whose strides lie in [finest, coarsest].
+
+    Raises ValueError where the head's finest level is missing: a head tuned for small objects would lose them.
+    """
+    strides = [min(s.stride_yx) for s in in_specs]
+    chosen = [i for i, s in enumerate(strides) if finest <= s and max(in_specs[i].stride_yx) <= coarsest]
+    if not chosen or strides[chosen[0]] != finest:
+        raise ValueError(
+            f"{who} needs a level of stride {finest}; the levels here have strides {strides}: "
+            f"start the neck at stride {finest}, set the head's finest={strides[0]}, or choose another head"
+        )
+    return chosen
+
+
+def empty_rows_last(scores: Tensor, threshold: float) -> Tensor:
+    """Scores below or at the threshold, and NaN, become 0: the mark of an empty row."""
+    return torch.where(scores > threshold, scores, torch.zeros_like(scores))

@@ -1,0 +1,197 @@
+"""The generic dense head: towers over levels, priors at every place, a coder; a paper is a composition of these."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from torso.geometry.boxes import clip_boxes
+from torso.geometry.coders._base import Coder
+from torso.geometry.coders.delta import Delta
+from torso.geometry.priors._base import PriorGenerator, gather_priors
+from torso.geometry.priors.anchors import Anchors
+from torso.heads._base import Head, choose_levels, empty_rows_last
+from torso.heads._branches import Branches
+from torso.layers.conv import Activation, Norm
+from torso.parts import Part, part, preset
+from torso.types import Candidates, DensePredictions, FeatureSpec, Images, RawPredictions
+
+
+class Dense(Head):
+    """Classification and box regression at every place of every level.
+
+    Args:
+        finest, coarsest: strides of the levels used, of those that come.
+        tower: 3x3 convolutions before the outputs, `channels` wide (0: none).
+        joint_tower: one tower for both outputs (RPN) in place of one each.
+        shared: the same weights on all levels; levels of unequal width are first brought to `channels` by a 1x1.
+        out_kernel: 3 or 1.
+        norm, activation, tower_bias: of the towers; the bias is there without a norm unless said otherwise.
+        scores: "sigmoid" per class, or "softmax" with a background column last.
+        quality: tower that carries a quality branch (centerness, IoU, objectness): "box", "cls" or "none".
+        fusion: of class score c and quality q: "product" c*q, or "sqrt" of it.
+        level_scale: a learnable factor a level on the codes, from 1 (FCOS).
+        uncertainty: a branch that predicts log variances of the codes (KL loss, softer NMS).
+        prior_probability: initial score of every class (focal loss's pi).
+        score_threshold, pre_nms_top: a candidate scores above the first; at most so many a level go on.
+
+    A paper's head is a subclass that states its own defaults: `class FCOS(Dense, norm="gn", quality="cls", ...)`.
+    """
+
+    def __init_subclass__(cls, **defaults: Any) -> None:
+        super().__init_subclass__()
+        cls.__init__ = preset(cls.__init__, defaults)  # type: ignore[method-assign]
+
+    def __init__(
+        self,
+        in_specs: Sequence[FeatureSpec],
+        *,
+        num_classes: int,
+        finest: int = 8,
+        coarsest: int = 128,
+        channels: int = 256,
+        tower: int = 4,
+        joint_tower: bool = False,
+        shared: bool = True,
+        out_kernel: Literal[1, 3] = 3,
+        norm: Norm = "none",
+        tower_bias: bool | None = None,
+        activation: Activation = "relu",
+        priors: Part[PriorGenerator] = part(Anchors),
+        coder: Part[Coder] = part(Delta),
+        scores: Literal["sigmoid", "softmax"] = "sigmoid",
+        quality: Literal["none", "cls", "box"] = "none",
+        fusion: Literal["product", "sqrt"] = "product",
+        level_scale: bool = False,
+        uncertainty: bool = False,
+        prior_probability: float = 0.01,
+        score_threshold: float = 0.05,
+        pre_nms_top: int = 1000,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"a head needs at least one class; num_classes={num_classes} came")
+        self.num_classes, self.softmax, self.fusion = num_classes, scores == "softmax", fusion
+        self.score_threshold, self.pre_nms_top, self.shared = score_threshold, pre_nms_top, shared
+        self._levels = choose_levels(in_specs, finest, coarsest, type(self).__name__)
+        specs = [in_specs[i] for i in self._levels]
+        self.priors = priors.build([s.stride_yx for s in specs])
+        self.coder = coder.build()
+        self.columns = num_classes + self.softmax
+        level_channels = [s.channels for s in specs]
+        self.bring = nn.ModuleList()
+        if shared and len(set(level_channels)) > 1:
+            self.bring.extend(nn.Conv2d(c, channels, 1) for c in level_channels)
+            level_channels = [channels] * len(specs)
+        if shared and len(set(self.priors.per_place)) > 1:
+            raise ValueError(f"{type(self).__name__}: shared=true wants the same priors a place on every level; "
+                             f"{self.priors.per_place} came; set shared=false")
+        copies = list(zip(level_channels, self.priors.per_place, strict=True))[: 1 if shared else None]
+        self.branches = nn.ModuleList(
+            Branches(
+                width_in, per_place, channels=channels, tower=tower, joint=joint_tower, kernel=out_kernel, norm=norm,
+                activation=activation, bias=tower_bias, columns=self.columns, width=self.coder.width, quality=quality,
+                uncertainty=uncertainty,
+            )
+            for width_in, per_place in copies
+        )
+        self.scale = nn.Parameter(torch.ones(len(specs))) if level_scale else None
+        self._initialise(prior_probability)
+
+    def forward(self, features: list[Tensor], images: Images) -> DensePredictions:
+        maps = [features[i] for i in self._levels]
+        if len(self.bring):
+            maps = [conv(m) for conv, m in zip(self.bring, maps, strict=True)]
+        outputs = [self.branches[0 if self.shared else i](m) for i, m in enumerate(maps)]
+        if self.scale is not None:
+            outputs = [o._replace(codes=o.codes * self.scale[i]) for i, o in enumerate(outputs)]
+        sizes = [(int(m.shape[-2]), int(m.shape[-1])) for m in maps]
+        height, width = images.pixels.shape[-2:]
+        quality = _joined([o.quality for o in outputs])
+        return DensePredictions(
+            torch.cat([o.logits for o in outputs], dim=1),
+            torch.cat([o.codes for o in outputs], dim=1),
+            self.priors(sizes, (height, width)),
+            None if quality is None else quality[..., 0],
+            _joined([o.log_variance for o in outputs]),
+        )
+
+    def decode(self, raw: RawPredictions, images: Images) -> Candidates:
+        assert isinstance(raw, DensePredictions)
+        rows, levels = self._best_rows(raw)
+        logits = raw.logits.gather(1, rows[..., None].expand(-1, -1, raw.logits.shape[-1]))
+        quality = raw.quality.gather(1, rows) if raw.quality is not None else None
+        scores = self.class_scores(logits, quality)  # [B, R, K]
+        scores, picked, labels = _best_pairs(scores, levels, self.pre_nms_top)
+        index = rows.gather(1, picked)
+        priors = gather_priors(raw.priors, index)
+        codes = raw.codes.gather(1, index[..., None].expand(-1, -1, raw.codes.shape[-1]))
+        boxes = clip_boxes(self.coder.decode(codes, priors), images.size_hw)
+        scores = empty_rows_last(scores, self.score_threshold)
+        variance = None
+        if raw.log_variance is not None:
+            spread = raw.log_variance.gather(1, index[..., None].expand(-1, -1, 4)).float().exp()
+            variance = self.coder.decode_variance(spread, codes, priors)
+        return Candidates(boxes, scores, labels, torch.where(scores > 0, index, -1), variance)
+
+    def class_scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
+        """Scores [..., K] in 0..1, float32, of logits [..., columns] and quality logits [...]."""
+        logits = logits.float()
+        scores = logits.softmax(-1)[..., :-1] if self.softmax else logits.sigmoid()
+        if quality is None:
+            return scores
+        scores = scores * quality.float().sigmoid()[..., None]
+        return scores.sqrt() if self.fusion == "sqrt" else scores
+
+    def _best_rows(self, raw: DensePredictions) -> tuple[Tensor, list[int]]:
+        """Rows [B, R] among which each level's best (row, class) pairs lie, and how many of them a level has.
+
+        The k best pairs lie in the k rows whose best pairs are best, so only a maximum over classes is taken of all
+        the priors, never a sort of priors x classes.
+        """
+        best = raw.logits[..., : self.num_classes].amax(-1).float()
+        best = (best - raw.logits.float().logsumexp(-1)).exp() if self.softmax else best.sigmoid()
+        if raw.quality is not None:
+            best = best * raw.quality.float().sigmoid()
+        rows, levels, start = [], [], 0
+        for size in raw.priors.level_sizes:
+            k = min(self.pre_nms_top, size)
+            rows.append(best[:, start : start + size].topk(k).indices + start)
+            levels.append(k)
+            start += size
+        return torch.cat(rows, dim=1), levels
+
+    def _initialise(self, prior_probability: float) -> None:
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d):
+                nn.init.normal_(m.weight, std=0.01)
+                if m.bias is not None:
+                    nn.init.zeros_(m.bias)
+        if not self.softmax:
+            for branch in self.branches:
+                assert isinstance(branch, Branches)
+                assert branch.cls_out.bias is not None
+                nn.init.constant_(branch.cls_out.bias, -math.log((1 - prior_probability) / prior_probability))
+
+
+def _joined(levels: list[Tensor | None]) -> Tensor | None:
+    present = [x for x in levels if x is not None]
+    return torch.cat(present, dim=1) if present else None
+
+
+def _best_pairs(scores: Tensor, levels: list[int], top: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best (row, class) pairs of every level: scores, row positions and labels, each [B, T]."""
+    classes = scores.shape[-1]
+    found, positions, start = [], [], 0
+    for size in levels:
+        flat = scores[:, start : start + size].flatten(1)
+        best = flat.topk(min(top, flat.shape[1]))
+        found.append(best.values)
+        positions.append(best.indices + start * classes)
+        start += size
+    pairs = torch.cat(positions, dim=1)
+    return torch.cat(found, dim=1), pairs // classes, pairs % classes

@@ -1,0 +1,26 @@
+"""Region proposal network: objectness and boxes from one 3x3 convolution (Ren et al. 2015, arXiv 1506.01497)."""
+
+from __future__ import annotations
+
+from torso.geometry.coders.delta import Delta
+from torso.geometry.priors.anchors import Anchors
+from torso.heads.dense import Dense
+from torso.parts import part
+
+
+class RPN(
+    Dense,
+    num_classes=1,
+    finest=4,
+    coarsest=64,
+    tower=1,
+    joint_tower=True,
+    out_kernel=1,
+    priors=part(Anchors, base_scale=8.0, octave_scales=1, ratios=(0.5, 1.0, 2.0)),
+    coder=part(Delta),
+    prior_probability=0.5,
+    score_threshold=0.0,
+):
+    """The dense head in the pyramid form (arXiv 1612.03144): one anchor side of 8 strides, three ratios, strides 4 to
+    64. Objectness is one sigmoid; the 2015 paper has a softmax of two. By itself it detects one class, "object".
+    """

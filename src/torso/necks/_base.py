@@ -1,0 +1,33 @@
+"""The contract of a neck: maps in, maps out; it reads the specs of what comes and publishes those of what leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from torso.types import FeatureSpec
+
+
+class Neck(nn.Module):
+    """list of [B, C_i, h_i, w_i] -> list of [B, C_j, h_j, w_j], both fine to coarse; built as Neck(in_specs, ...)."""
+
+    out_specs: tuple[FeatureSpec, ...]
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        raise NotImplementedError
+
+
+def levels_between(in_specs: Sequence[FeatureSpec], finest: int, coarsest: int, who: str) -> list[int]:
+    """Positions of the incoming levels with finest <= stride <= coarsest, which must start at `finest`.
+
+    Raises ValueError, naming what the backbone offers and the remedy, where `finest` is not among them.
+    """
+    strides = [s.stride for s in in_specs]
+    positions = [i for i, s in enumerate(strides) if finest <= s <= coarsest]
+    if not positions or strides[positions[0]] != finest:
+        raise ValueError(
+            f"{who} starts at stride {finest}, but the incoming levels have strides {strides}; "
+            f"set finest to one of them, or choose a backbone with a level of stride {finest}"
+        )
+    return positions

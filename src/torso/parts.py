@@ -1,0 +1,434 @@
+"""Parts: constructor calls that can be compared, stored and changed before anything is built.
+
+`part(FPN, channels=256)` is a call that still misses what its neighbour knows (the feature specs); it is bound and
+type-checked at once, so that a typo fails on its own line. The folders are the registry: the short name of a part is
+the name of its file, and nothing outside those folders can be named by a checkpoint or a YAML file.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import functools
+import importlib
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+KINDS: Mapping[str, str] = types.MappingProxyType(
+    {
+        "zoo": "torso.zoo",
+        "models": "torso.models",
+        "backbones": "torso.backbones",
+        "necks": "torso.necks",
+        "heads": "torso.heads",
+        "priors": "torso.geometry.priors",
+        "coders": "torso.geometry.coders",
+        "inputs": "torso.inputs",
+        "suppression": "torso.suppression",
+        "assigners": "torso.training.assigners",
+        "samplers": "torso.training.samplers",
+        "losses": "torso.training.losses",
+        "criteria": "torso.training.criteria",
+        "recipes": "torso.training.recipes",
+        "transforms": "torso.data.transforms",
+    }
+)
+
+
+class PartError(ValueError):
+    """A part that cannot be made: the message says what came, what was wanted and what to do."""
+
+
+class Part(Generic[T]):
+    """A frozen constructor call: hashable, comparable, and round-tripped by `to_dict` / `from_dict`."""
+
+    __slots__ = ("args", "target")
+    target: Callable[..., T]
+    args: tuple[tuple[str, Any], ...]
+
+    def __init__(self, target: Callable[..., T], args: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "target", target)
+        object.__setattr__(self, "args", tuple(sorted(_checked(target, args).items())))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Part is frozen; use .with_args({name}=...) to get a changed copy")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Part) and (self.target, self.args) == (other.target, other.args)
+
+    def __hash__(self) -> int:
+        return hash((self.target, self.args))
+
+    def __repr__(self) -> str:
+        return f"part({', '.join([self.target.__name__, *(f'{k}={v!r}' for k, v in self.args)])})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Part, (self.target, dict(self.args))
+
+    def build(self, *neighbours: Any) -> T:
+        """Make the object; `neighbours` are the leading positional arguments (a neck's and a head's in_specs)."""
+        return self.target(*neighbours, **dict(self.args))
+
+    def get(self, name: str) -> Any:
+        """The value of an argument: the one given, or the constructor's default."""
+        given = dict(self.args)
+        if name in given:
+            return given[name]
+        parameter = _parameters(self.target).get(name)
+        if parameter is None:
+            raise PartError(_unknown_argument(self.target, name))
+        return None if parameter.default is inspect.Parameter.empty else parameter.default
+
+    def accepts(self, name: str) -> bool:
+        """Whether the constructor has an argument of that name."""
+        return name in _parameters(self.target)
+
+    def with_args(self, /, **changes: Any) -> Part[T]:
+        """A copy with some arguments changed."""
+        return Part(self.target, {**dict(self.args), **changes})
+
+    def swapped(self, other: Part[Any]) -> Part[Any]:
+        """`other` in this part's place: arguments set here and known there by the same name carry over, unless set.
+
+        So `retinanet --neck pan` keeps the levels and the channels that the model gave its FPN.
+        """
+        own = dict(other.args)
+        carried = {k: v for k, v in self.args if k not in own and other.accepts(k)}
+        return Part(other.target, {**carried, **own})
+
+    def override(self, path: str, value: object) -> Part[T]:
+        """A copy with the argument at a dotted path changed; text is read by the argument's type (JSON, then plain).
+
+        Raises PartError for an unknown path or a value of the wrong type.
+        """
+        head, _, rest = path.partition(".")
+        if not self.accepts(head):
+            raise PartError(_unknown_argument(self.target, head))
+        if rest:
+            inner = self.get(head)
+            if isinstance(inner, tuple) and rest.split(".")[0].isdigit():
+                index, _, rest = rest.partition(".")
+                items = list(inner)
+                if int(index) >= len(items) or not isinstance(items[int(index)], Part) or not rest:
+                    raise PartError(f"{path}: {head} holds {len(items)} parts from 0 on; name one and an argument")
+                items[int(index)] = items[int(index)].override(rest, value)
+                return self.with_args(**{head: tuple(items)})
+            if isinstance(inner, tuple) and len(inner) == 1:
+                return self.with_args(**{head: (inner[0].override(rest, value),)})
+            if not isinstance(inner, Part):
+                raise PartError(f"{path}: {head} is {inner!r}, which has no argument {rest!r}; set {head} itself")
+            return self.with_args(**{head: inner.override(rest, value)})
+        hint = _hints(self.target).get(head, Any)
+        if isinstance(value, str):
+            value = _parse(hint, value, f"{self.target.__name__}.{head}")
+        return self.with_args(**{head: value})
+
+    @property
+    def name(self) -> str:
+        """Its full name: kind.file for a part of the house, module:class for one of the caller's own."""
+        return qualified_name(self.target)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: {"part": name, argument: value...}; tuples become lists."""
+        return {"part": self.name, **{k: _plain(v) for k, v in self.args}}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any], *, allow: Sequence[str] = ()) -> Part[Any]:
+        """The inverse of to_dict. Only parts of the house, or of modules named in `allow`, can be named."""
+        if "part" not in data:
+            raise PartError(f"a part is a mapping with the key 'part'; the keys here are {sorted(data)}")
+        target = find(str(data["part"]), allow=allow)
+        return Part(target, {k: _thaw(v, allow) for k, v in data.items() if k != "part"})
+
+
+def part(target: Callable[..., T] | str, /, **args: Any) -> Part[T]:
+    """A constructor call to be finished by the neighbours; `target` is a class, a zoo function or a name."""
+    return Part(find(target) if isinstance(target, str) else target, args)
+
+
+def preset(init: Callable[..., None], defaults: Mapping[str, Any]) -> Callable[..., None]:
+    """A constructor with other defaults and the same arguments: how a paper's head is a composition of a generic one.
+
+    Raises PartError for a default that the constructor does not have.
+    """
+    signature = inspect.signature(init)
+    for name in defaults:
+        if name not in signature.parameters:
+            raise PartError(f"a preset names {name!r}, which is no argument; {nearest(name, signature.parameters)}")
+    changed = [p.replace(default=defaults[n]) if n in defaults else p for n, p in signature.parameters.items()]
+
+    @functools.wraps(init)
+    def constructor(self: Any, *neighbours: Any, **args: Any) -> None:
+        init(self, *neighbours, **{**defaults, **args})
+
+    constructor.__signature__ = signature.replace(parameters=changed)
+    return constructor
+
+
+def names(kind: str) -> list[str]:
+    """Short names of a kind's parts: the file names of its folder."""
+    folder = _folder(kind)
+    return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
+
+
+def describe(kind: str) -> dict[str, str]:
+    """The first docstring line of every part file of a kind, read without importing anything."""
+    folder = _folder(kind)
+    out = {}
+    for name in names(kind):
+        doc = ast.get_docstring(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))) or ""
+        out[name] = doc.split("\n")[0]
+    return out
+
+
+def find(name: str, kind: str | None = None, *, allow: Sequence[str] = ()) -> Callable[..., Any]:
+    """The class or zoo function of a name: "fpn" (with its kind), "necks.fpn", or "module:Class" from `allow`.
+
+    Raises PartError for anything else, naming the nearest.
+    """
+    if ":" in name:
+        return _find_foreign(name, allow)
+    if "." in name:
+        kind, _, name = name.partition(".")
+    if kind is None:
+        owners = [k for k in KINDS if name in names(k)]
+        if len(owners) != 1:
+            known = [f"{k}.{n}" for k in KINDS for n in names(k)]
+            hint = f"it is a name of {owners}: say which" if owners else nearest(name, known)
+            raise PartError(f"no single part is called {name!r}; {hint}")
+        kind = owners[0]
+    if name not in names(kind):
+        raise PartError(f"no {singular(kind)} is called {name!r}; {nearest(name, names(kind))}")
+    module = importlib.import_module(f"{KINDS[kind]}.{name}")
+    return _public(module)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A half sentence that helps with a mistyped name."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    return f"there are {', '.join(known)}" if len(known) <= 30 else f"there are {len(known)}, see `torso parts`"
+
+
+def singular(kind: str) -> str:
+    """The word for one member of a kind: "necks" -> "neck"."""
+    return {"losses": "loss", "criteria": "criterion", "zoo": "model", "priors": "prior"}.get(kind, kind.rstrip("s"))
+
+
+def qualified_name(target: Callable[..., Any]) -> str:
+    """kind.file for members of the folders, module:name otherwise."""
+    module = target.__module__
+    for kind, package in KINDS.items():
+        if module.startswith(package + ".") and "." not in module[len(package) + 1 :]:
+            return f"{kind}.{module[len(package) + 1 :]}"
+    return f"{module}:{target.__name__}"
+
+
+def _folder(kind: str) -> Path:
+    if kind not in KINDS:
+        raise PartError(f"no kind of part is called {kind!r}; {nearest(kind, KINDS)}")
+    return Path(__file__).parent.joinpath(*KINDS[kind].split(".")[1:])
+
+
+def _public(module: types.ModuleType) -> Callable[..., Any]:
+    """The function named like its file (zoo, recipes), or the one public class of a part file."""
+    function = getattr(module, module.__name__.rpartition(".")[2], None)
+    if inspect.isfunction(function) and function.__module__ == module.__name__:
+        return function
+    own = [
+        v
+        for k, v in vars(module).items()
+        if inspect.isclass(v) and v.__module__ == module.__name__ and not k.startswith("_")
+    ]
+    if len(own) != 1:
+        raise PartError(f"{module.__name__} must define exactly one public class; it has {[c.__name__ for c in own]}")
+    return own[0]
+
+
+def _find_foreign(name: str, allow: Sequence[str]) -> Callable[..., Any]:
+    module, _, attribute = name.partition(":")
+    if not any(module == a or module.startswith(a + ".") for a in allow):
+        raise PartError(
+            f"{name!r} lies outside torso and its module was not allowed; if you trust it, pass allow=({module!r},)"
+        )
+    target = getattr(importlib.import_module(module), attribute, None)
+    if not callable(target) or getattr(target, "__module__", None) != module:
+        raise PartError(f"{module} defines no class called {attribute!r}")
+    return typing.cast(Callable[..., Any], target)
+
+
+@functools.cache
+def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The keyword-only parameters; the leading positional ones belong to the neighbours."""
+    signature = inspect.signature(target)
+    return {n: p for n, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+@functools.cache
+def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
+    function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    return typing.get_type_hints(function)
+
+
+def _unknown_argument(target: Callable[..., Any], name: str) -> str:
+    known = list(_parameters(target))
+    help_ = nearest(name, known) if known else "it takes none"
+    return f"{target.__name__} has no argument {name!r}; {help_}"
+
+
+def _checked(target: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:
+    known = _parameters(target)
+    for name in args:
+        if name not in known:
+            raise PartError(_unknown_argument(target, name))
+    hints = _hints(target)
+    return {n: _check(hints.get(n, Any), _freeze(v), f"{target.__name__}.{n}") for n, v in args.items()}
+
+
+def _freeze(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_freeze(v) for v in value)
+    return value
+
+
+def _check(hint: Any, value: Any, where: str) -> Any:
+    """The value if it fits the annotation, else PartError."""
+    if not _mentions_part(hint):
+        return _validate(hint, value, where)
+    for option in _options(hint):
+        if _fits(option, value):
+            return value
+    raise PartError(f"{where} wants {_words(hint)}; {value!r} came")
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _mentions_part(hint: Any) -> bool:
+    return hint is Part or typing.get_origin(hint) is Part or any(map(_mentions_part, typing.get_args(hint)))
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    if typing.get_origin(hint) is Part or hint is Part:
+        if not isinstance(value, Part):
+            return False
+        wanted = typing.get_args(hint)[0] if typing.get_args(hint) else object
+        return isinstance(wanted, TypeVar) or wanted is Any or issubclass(produced(value), wanted)
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)
+        return isinstance(value, tuple) and all(any(_fits(o, v) for o in _options(inner[0])) for v in value)
+    if hint is type(None):
+        return value is None
+    try:
+        _validate(hint, value, "")
+    except PartError:
+        return False
+    return not isinstance(value, Part)
+
+
+def produced(p: Part[Any]) -> type:
+    """The class that a part builds; for a zoo function, the class of the part that it returns."""
+    if inspect.isclass(p.target):
+        return p.target
+    return produced(p.target(**dict(p.args)))
+
+
+@functools.cache
+def _adapter(hint: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(hint, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+
+
+def _validate(hint: Any, value: Any, where: str) -> Any:
+    from pydantic import ValidationError
+
+    if isinstance(value, Part):
+        raise PartError(f"{where} wants {_words(hint)}; the part {value!r} came")
+    try:
+        return _adapter(hint).validate_python(value)
+    except ValidationError:
+        raise PartError(f"{where} wants {_words(hint)}; {value!r} ({type(value).__name__}) came") from None
+
+
+def _parse(hint: Any, text: str, where: str) -> Any:
+    """A command-line text as the annotation's type: JSON first, comma lists for tuples, then the plain text."""
+    readings: list[Any] = []
+    with contextlib.suppress(json.JSONDecodeError):
+        readings.append(_freeze(json.loads(text)))
+    if text.lower() in ("none", "true", "false"):
+        readings.append({"none": None, "true": True, "false": False}[text.lower()])
+    if "," in text:
+        try:
+            readings.append(_freeze(json.loads(f"[{text}]")))
+        except json.JSONDecodeError:
+            readings.append(tuple(text.split(",")))
+    readings.append(text)
+    if _mentions_part(hint):
+        return _parse_part(hint, text, where)
+    for value in readings:
+        try:
+            return _validate(hint, value, where)
+        except PartError:
+            continue
+    raise PartError(f"{where} wants {_words(hint)}; {text!r} came")
+
+
+def _parse_part(hint: Any, text: str, where: str) -> Any:
+    if text.lower() == "none":
+        return () if any(typing.get_origin(o) is tuple for o in _options(hint)) else None
+    for kind in KINDS:
+        if text not in names(kind):
+            continue
+        candidate = Part(find(text, kind), {})
+        for option in _options(hint):
+            if _fits(option, candidate):
+                return candidate
+            if typing.get_origin(option) is tuple and _fits(option, (candidate,)):
+                return (candidate,)
+    raise PartError(f"{where} wants {_words(hint)}; no such part is called {text!r}")
+
+
+def _words(hint: Any) -> str:
+    """An annotation in words."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_words, inner))
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(repr, inner))
+    if origin is Part:
+        return f"a {getattr(inner[0], '__name__', inner[0])} part"
+    if origin is tuple:
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return f"a list of {_words(inner[0])}"
+        return f"{len(inner)} values ({', '.join(map(_words, inner))})"
+    return {type(None): "none", int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(
+        hint, getattr(hint, "__name__", str(hint))
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Part):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _thaw(value: Any, allow: Sequence[str]) -> Any:
+    if isinstance(value, Mapping):
+        return Part.from_dict(value, allow=allow)
+    if isinstance(value, list):
+        return tuple(_thaw(v, allow) for v in value)
+    return value

@@ -1,0 +1,68 @@
+"""ATSS: the threshold of each ground truth comes from its own candidates (Zhang et al. 2020, arXiv 1912.02424)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torso.geometry.boxes import aligned_overlap
+from torso.parts import PartError
+from torso.training.assigners._base import Assigner, matchable
+from torso.training.assigners.fcos import centerness
+from torso.training.targets import BACKGROUND, Assignment, Targets
+from torso.types import Priors
+
+
+class ATSS(Assigner):
+    """Per level the `candidates` priors nearest to a truth's centre; positive where the IoU reaches their mean plus
+    standard deviation (unbiased, as in the authors' code) and the prior's centre lies inside the truth.
+
+    A prior that answers for several truths learns the one that it overlaps most. quality is centerness, which the
+    paper trains beside the class as FCOS does.
+    """
+
+    gives_quality = True
+
+    def __init__(self, *, candidates: int = 9) -> None:
+        if candidates < 2:
+            raise PartError(f"ATSS.candidates must be at least 2 to have a deviation; {candidates} came")
+        self.candidates = candidates
+
+    def __call__(
+        self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
+    ) -> Assignment:
+        may = matchable(targets)  # [B, M]
+        rows = self._nearest(priors, targets.boxes)  # [B, M, c]
+        b, m, c = rows.shape
+        iou = aligned_overlap(priors.boxes[rows], targets.boxes[:, :, None].expand(b, m, c, 4), "iou")
+        threshold = iou.mean(-1, keepdim=True) + iou.std(-1, keepdim=True)
+        center = priors.centers_xy[rows]  # [B, M, c, 2]
+        to_sides = torch.cat([center - targets.boxes[:, :, None, :2], targets.boxes[:, :, None, 2:] - center], -1)
+        positive = (iou >= threshold) & (to_sides.amin(-1) > 0.01) & may[..., None]
+        target, best = self._resolve(rows, torch.where(positive, iou, -1.0), priors.centers_xy.shape[0])
+        matched = targets.boxes.gather(1, target.clamp(min=0)[..., None].expand(-1, -1, 4))
+        quality = torch.where(best >= 0, centerness(priors.centers_xy, matched), 0.0)
+        return Assignment(torch.where(best >= 0, target, BACKGROUND), quality)
+
+    def _nearest(self, priors: Priors, boxes: Tensor) -> Tensor:
+        """Rows [B, M, c] of the nearest priors, `candidates` a level (all of a level that has fewer)."""
+        centers = (boxes[..., :2] + boxes[..., 2:]) / 2
+        picked, start = [], 0
+        for size in priors.level_sizes:
+            points = priors.centers_xy[start : start + size]
+            distance = (centers[:, :, None] - points).square().sum(-1)  # [B, M, n]
+            k = min(self.candidates, size)
+            picked.append(distance.topk(k, dim=2, largest=False).indices + start)
+            start += size
+        return torch.cat(picked, dim=2)
+
+    def _resolve(self, rows: Tensor, value: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """For each prior the truth of highest value >= 0: (row [B, N], value [B, N], -1 where none claims it)."""
+        b, m, c = rows.shape
+        flat, claims = rows.flatten(1), value.flatten(1)
+        best = value.new_full((b, n), -1.0).scatter_reduce(1, flat, claims, "amax")
+        owner = torch.arange(m, device=rows.device)[None, :, None].expand(b, m, c).flatten(1)
+        wins = (claims >= 0) & (claims == best.gather(1, flat))
+        # of equal values the later truth keeps the prior, as where the reference overwrites in order
+        target = rows.new_full((b, n), -1).scatter_reduce(1, flat, torch.where(wins, owner, -1), "amax")
+        return target, best

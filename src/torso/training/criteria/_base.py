@@ -1,0 +1,42 @@
+"""The contract of a criterion: model, images and targets in, terms out; a term is a sum and what it is divided by."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from torso.models.detector import Detector
+from torso.training.targets import Targets
+from torso.types import Images
+
+
+class Term(NamedTuple):
+    """total: scalar sum over the (micro-)batch, weight included; count: scalar that it is divided by.
+
+    They stay apart because the count of the effective batch is known only when all micro-batches and ranks have
+    counted: the mean of S_i / N_i is not sum S_i / sum N_i.
+    """
+
+    total: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody calls on a term
+
+
+Terms = dict[str, Term]
+
+
+class Criterion(nn.Module):
+    """Calls the model's public stages and compares them with the targets; the model itself never sees a target."""
+
+    def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
+        raise NotImplementedError
+
+
+def loss_of(terms: Terms, counts: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The number to descend, and each term's share of it. counts: of the effective batch, in place of the terms' own.
+
+    A count below 1 (no positives, a sum of soft targets near 0) divides by 1, so an empty batch gives 0, not NaN.
+    """
+    shares = {k: t.total / (counts[k] if counts else t.count).clamp(min=1.0) for k, t in terms.items()}
+    return torch.stack(list(shares.values())).sum(), shares

@@ -1,0 +1,28 @@
+"""Cross entropy over classes and background (softmax heads), with label smoothing (Szegedy et al. 2016, 1512.00567)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torso.parts import PartError
+from torso.training.losses._base import ClassLoss
+
+
+class CrossEntropy(ClassLoss):
+    """-sum_k t_k log softmax(x)_k with t = (1 - e) one-hot + e / columns; background is the last column."""
+
+    softmax = True
+
+    def __init__(self, *, smoothing: float = 0.0) -> None:
+        if not 0 <= smoothing < 1:
+            raise PartError(f"CrossEntropy.smoothing wants 0 <= e < 1; {smoothing} came")
+        self.smoothing = smoothing
+
+    def __call__(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
+        x = logits if logits.dtype == torch.float64 else logits.float()
+        log_p = torch.log_softmax(x, dim=-1)
+        hard = -log_p.gather(-1, labels[..., None])[..., 0]
+        if not self.smoothing:
+            return hard
+        return (1 - self.smoothing) * hard - self.smoothing * log_p.mean(-1)

@@ -1,0 +1,32 @@
+"""How ATSS is trained (arXiv 1912.02424, section 3.4)."""
+
+from __future__ import annotations
+
+from torso.data.transforms.horizontal_flip import HorizontalFlip
+from torso.parts import Part, part
+from torso.training.assigners.atss import ATSS
+from torso.training.criteria.dense import Dense
+from torso.training.losses.focal import Focal
+from torso.training.losses.giou import GIoU
+from torso.training.recipes.recipe import Recipe
+from torso.zoo.atss import atss as model
+
+
+def atss(*, num_classes: int = 80) -> Part[Recipe]:
+    """SGD, lr 0.01 for 16 pictures. GIoU loss of weight 2, weighed by centerness."""
+    return part(
+        Recipe,
+        model=model(num_classes=num_classes),
+        criterion=part(
+            Dense,
+            assigner=part(ATSS, candidates=9),
+            cls_loss=part(Focal, alpha=0.25, gamma=2.0),
+            box_loss=part(GIoU),
+            normaliser="positives",
+            box_weighting="quality",
+            box_weight=2.0,
+        ),
+        augment=(part(HorizontalFlip),),
+        lr=0.01,
+        clip_norm=35.0,
+    )
