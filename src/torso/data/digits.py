@@ -26,7 +26,7 @@ Bytes = npt.NDArray[np.uint8]
 NAMES = tuple("0123456789")
 _MARK = "digits.json"
 _VERSION = 1  # raise it when the pictures change: a set of another version is then refused, not mixed up
-_CELL = 16  # pixels a cell of the 8 x 8 digit is enlarged to before it is cut to ink
+_CELL = 12  # pixels a cell of the 8 x 8 digit is enlarged to before it is cut to ink
 _TRAIN_SHARE = 0.7  # of each photo's width; the rest is val's
 _LEAST_VISIBLE = 0.6  # of a digit's ink, whatever is laid over it
 _LEAST_CONTRAST = 90.0  # in luma 0..255, of the ink against the mean of what lies under it
@@ -201,11 +201,11 @@ def _compose(rng: np.random.Generator, recipe: _Recipe, source: _Source) -> tupl
         placed = _place(rng, recipe, source, digits)
         if placed is None:
             continue
-        colour = _colour(rng, canvas[placed.ink].mean(axis=0))
         under = canvas[placed.place]
+        colour = _colour(rng, under[placed.alpha > 0.5].mean(axis=0))
         canvas[placed.place] = under + placed.alpha[..., None] * (colour - under)
         digits.append(placed)
-    return canvas.round().clip(0, 255).astype(np.uint8), digits
+    return (canvas + 0.5).astype(np.uint8), digits  # a blend of 0..255 stays within it
 
 
 def _background(rng: np.random.Generator, size_hw: tuple[int, int], photos: list[Bytes]) -> Bytes:
