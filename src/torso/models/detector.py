@@ -69,12 +69,12 @@ class Detector(nn.Module):
         return features
 
     def normalise(self, images: Images) -> Tensor:
-        """[B, 3, H, W] pixels in the backbone's units; padding is exactly 0 whatever it holds."""
+        """[B, 3, H, W] pixels in the backbone's units and weight type; padding is exactly 0 whatever it holds."""
         pixels = (images.pixels.to(self.mean) - self.mean) / self.std
         height, width = pixels.shape[-2:]
         y = torch.arange(height, device=pixels.device)[:, None] < images.size_hw[:, 0, None, None]
         x = torch.arange(width, device=pixels.device) < images.size_hw[:, 1, None, None]
-        return torch.where((y & x)[:, None], pixels, 0.0)
+        return torch.where((y & x)[:, None], pixels, 0.0).to(next(self.backbone.parameters()).dtype)
 
     def detect(self, images: Images) -> Candidates:
         """Candidates of a batch, best first, duplicates removed, in input pixels."""

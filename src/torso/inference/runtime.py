@@ -1,0 +1,89 @@
+"""The network at speed: lower precision, memory layout, compilation and CUDA graphs around one `detect`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from torso.models.detector import Detector
+from torso.types import Candidates, Images
+
+Precision = Literal["auto", "32", "bf16"]
+
+
+class Runtime:
+    """Images -> Candidates of a frozen copy of the model, in eval mode, without gradients.
+
+    Args:
+        model: is copied; the original is not changed and later changes of it are not seen.
+        precision: "bf16" casts the weights of convolutions and linear layers once (autocast would cast them at every
+            call, which costs more than it saves on small batches); norms, decoding and suppression stay float32.
+            "auto" is bf16 on CUDA, 32 elsewhere.
+        compile: one compiled graph a picture size and batch size; worth its minute where many batches follow.
+        graphs: on CUDA, replay everything from pixels to candidates as one recorded graph, a graph a shape: a small
+            batch is bound by launches otherwise. Results are copied out, so they stay valid.
+    """
+
+    def __init__(
+        self, model: Detector, *, precision: Precision = "auto", compile: bool = False, graphs: bool = False
+    ) -> None:
+        device = next(model.parameters()).device
+        self.device = device
+        if graphs and device.type != "cuda":
+            raise ValueError(f"graphs=True replays CUDA graphs, but the model is on {device}; move it to CUDA first")
+        lower = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        if device.type == "cuda":
+            self.model = self.model.to(memory_format=torch.channels_last)
+        if lower:
+            cast_weights(self.model, torch.bfloat16)
+        self._dtype = torch.bfloat16 if lower else None
+        self._detect: Callable[[Images], Candidates] = self.model.detect
+        if compile:
+            self._detect = torch.compile(self.model.detect, fullgraph=True, dynamic=False)
+        self._graphs: dict[tuple[int, ...], _Recorded] | None = {} if graphs else None
+
+    @torch.no_grad()
+    def __call__(self, images: Images) -> Candidates:
+        images = Images(*(x.to(self.device, non_blocking=True) for x in images))
+        if self._graphs is None:
+            return self._detect(images)
+        shape = (*images.pixels.shape, images.pixels.dtype.itemsize)
+        if shape not in self._graphs:
+            self._graphs[shape] = _Recorded(self._detect, images)
+        return self._graphs[shape](images)
+
+
+class _Recorded:
+    """One CUDA graph of `function` for one shape; inputs are copied in and results out."""
+
+    def __init__(self, function: Callable[[Images], Candidates], example: Images) -> None:
+        self.inputs = Images(*(x.clone() for x in example))
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # warm-up off the recording: compilation, library handles, autotuning
+            for _ in range(3):
+                function(self.inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.outputs = function(self.inputs)
+
+    def __call__(self, images: Images) -> Candidates:
+        for mine, theirs in zip(self.inputs, images, strict=True):
+            mine.copy_(theirs)
+        self.graph.replay()
+        return Candidates(*(x.clone() if isinstance(x, Tensor) else x for x in self.outputs))
+
+
+def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:
+    """Cast everything but BatchNorm, whose running statistics need float32, and the detector's own pixel statistics."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            continue
+        for parameter in module.parameters(recurse=False):
+            parameter.data = parameter.data.to(dtype)
