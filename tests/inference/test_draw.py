@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -17,7 +15,6 @@ from torso.inference.draw import (
     _Canvas,
     class_colour,
     draw,
-    read_picture,
     side_by_side,
 )
 from torso.types import Priors
@@ -126,29 +123,9 @@ def test_nothing_to_draw_and_crowd_truth() -> None:
     assert draw(grey(), truth=crowd).tobytes() != draw(grey(), truth=crowd._replace(crowd=None)).tobytes()
 
 
-def test_every_kind_of_picture_is_read(tmp_path: Path) -> None:
-    array = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    tensor = torch.from_numpy(array).permute(2, 0, 1)
-    Image.fromarray(array).save(tmp_path / "a.png")
-    wanted = Image.fromarray(array).tobytes()
-    for image in (array, tensor, tensor.float() / 255, tmp_path / "a.png", str(tmp_path / "a.png")):
-        assert read_picture(image).tobytes() == wanted
-    assert read_picture(array[..., 0]).mode == "RGB"
-    assert read_picture(tensor[:1]).size == (4, 4)
-
-
-def test_a_turned_photograph_stands_upright(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_picture(tmp_path / "a.jpg").size == (20, 40)
-
-
 def test_what_is_no_picture_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"wanted \[3, H, W\]"):
+    with pytest.raises(ValueError, match="was wanted"):
         draw(torch.zeros(2, 3, 4, 4))
-    with pytest.raises(ValueError, match="wanted uint8"):
-        draw(np.zeros((4, 4, 3)))
 
 
 def test_side_by_side() -> None:

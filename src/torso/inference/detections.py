@@ -17,7 +17,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL import Image
 
-    from torso.inference.draw import Picture
+    from torso.inference.images import Source
 
 _PER_OBJECT = ("boxes", "scores", "labels", "masks", "variance")
 
@@ -182,7 +182,7 @@ class Detections:
         result = {"boxes": self.boxes, "scores": self.scores, "labels": self.labels}
         return result if self.masks is None else {**result, "masks": self.masks}
 
-    def plot(self, image: Picture | None = None) -> Image.Image:
+    def plot(self, image: Source | None = None) -> Image.Image:
         """The picture with boxes, labels and scores on it; image defaults to the file these came from."""
         from torso.inference.draw import draw
 
@@ -190,7 +190,7 @@ class Detections:
             raise ValueError("these detections do not know their file; give plot(image=...)")
         return draw(image if image is not None else str(self.path), self)
 
-    def save(self, path: str | Path, image: Picture | None = None) -> Path:
+    def save(self, path: str | Path, image: Source | None = None) -> Path:
         """Writes plot(image) to path (the suffix picks the format) and returns the path."""
         target = Path(path)
         if self.path is not None and target.resolve() == Path(self.path).resolve():

@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from torso.inference.detections import Detections
+from torso.inference.images import Source, read_image
 from torso.types import Priors
-
-Picture = Image.Image | np.ndarray | Tensor | str | Path
-"""A PIL image, a uint8 array [H, W, 3] or [H, W], a tensor [3, H, W] (uint8, or floating 0..1), or a file."""
 
 Rgb = tuple[int, int, int]
 _Rect = tuple[float, float, float, float]
@@ -50,7 +47,7 @@ def class_colour(label: int) -> Rgb:
 
 
 def draw(
-    image: Picture,
+    image: Source,
     detections: Detections | None = None,
     *,
     truth: Truth | None = None,
@@ -64,7 +61,7 @@ def draw(
     priors: Priors or boxes [N, 4] xyxy; labels: write names and scores; min_side: a picture whose longer side is
     below it is enlarged by a whole factor (0: never); font: a TrueType file for names that Latin letters cannot write.
     """
-    canvas = _Canvas(read_picture(image), min_side, font)
+    canvas = _Canvas(read_image(image), min_side, font)
     if priors is not None:
         canvas.priors(priors.boxes if isinstance(priors, Priors) else priors)
     if detections is not None and detections.masks is not None:
@@ -74,24 +71,6 @@ def draw(
     if detections is not None:
         canvas.predictions(detections, labels)
     return canvas.finish()
-
-
-def read_picture(image: Picture) -> Image.Image:
-    """Any Picture as a new RGB PIL image, upright by its EXIF; ValueError for shapes and types it cannot be."""
-    if isinstance(image, str | Path):
-        with Image.open(image) as file:
-            return ImageOps.exif_transpose(file).convert("RGB")
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if isinstance(image, Tensor):
-        pixels = image.detach().cpu()
-        if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
-            raise ValueError(f"got a tensor {list(image.shape)}; wanted [3, H, W] or [1, H, W]")
-        pixels = (pixels.float().clamp(0, 1) * 255).round().to(torch.uint8) if pixels.is_floating_point() else pixels
-        image = pixels.permute(1, 2, 0).numpy()
-    if image.dtype != np.uint8 or image.ndim not in (2, 3):
-        raise ValueError(f"got an array {image.dtype} {list(image.shape)}; wanted uint8 [H, W, 3] or [H, W]")
-    return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image).convert("RGB")
 
 
 class _Canvas:
