@@ -32,7 +32,7 @@ def target_rows(most: int) -> int:
 
 
 def collate(items: Sequence[Item], divisor: int = 32) -> Batch:
-    """One batch. Canvases that the transforms fixed are kept; otherwise the largest picture, rounded up to divisor."""
+    """One batch, as large as its largest canvas (or picture, where no transform set one), rounded up to divisor."""
     pixels = [item.pixels for item in items]
     return Batch(
         images=stack_images(pixels, _canvas(items, divisor), [item.to_original for item in items]),
@@ -43,9 +43,6 @@ def collate(items: Sequence[Item], divisor: int = 32) -> Batch:
 
 
 def _canvas(items: Sequence[Item], divisor: int) -> SizeHW:
-    fixed = {item.canvas_hw for item in items}
-    if None not in fixed and len(fixed) == 1:
-        return next(size for size in fixed if size is not None)
     return padded_size([item.canvas_hw or (item.pixels.shape[1], item.pixels.shape[2]) for item in items], divisor)
 
 

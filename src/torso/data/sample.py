@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from torso.geometry.resize import SizeHW
+from torso.inference.images import resize_image
 
 Boxes = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -23,7 +23,7 @@ class Sample:
     image: RGB, content only: padding is never part of it, so flips and colours need not know of it.
     boxes: [n, 4] float32 xyxy px of image; labels [n] int64; crowd [n] bool.
     to_original: (scale_x, scale_y, offset_x, offset_y), original = here * scale + offset; a flip has a negative scale.
-    canvas_hw: the size the batch must pad it to, or None (then the batch's largest decides).
+    canvas_hw: the size it is to be padded to, at least image's, or None (then the batch's largest decides).
     """
 
     image: Image.Image
@@ -55,6 +55,18 @@ class Sample:
         back = (a / sx, b / sy, c - ox * a / sx, d - oy * b / sy)
         return replace(self, image=image, boxes=boxes, to_original=back)
 
+    def resized(self, frame_hw: SizeHW) -> Sample:
+        """The sample with its frame (the canvas, or without one the picture) brought to frame_hw.
+
+        A picture smaller than its canvas keeps its share of it: resizing must not undo a jitter of scale.
+        """
+        before = self.canvas_hw or self.size_hw
+        height = max(1, int(self.size_hw[0] * frame_hw[0] / before[0] + 0.5))
+        width = max(1, int(self.size_hw[1] * frame_hw[1] / before[1] + 0.5))
+        scale_xy = (width / self.size_hw[1], height / self.size_hw[0])
+        resized = self.mapped(resize_image(self.image, (height, width)), scale_xy)
+        return replace(resized, canvas_hw=frame_hw if self.canvas_hw else None)
+
     def clipped(self, min_side: float = 1.0, min_visible: float = 0.1) -> Sample:
         """Boxes cut at the picture's border; dropped where what is left is too little to learn from.
 
@@ -68,12 +80,29 @@ class Sample:
         return replace(self, boxes=boxes).keep((sides >= min_side).all(axis=1) & visible)
 
 
+def joined(canvas: Sample, parts: Sequence[Sample]) -> Sample:
+    """canvas with the boxes of all parts, which must lie in its pixels; an empty list leaves none."""
+    return replace(
+        canvas,
+        boxes=np.concatenate([np.zeros((0, 4), np.float32), *(part.boxes for part in parts)]),
+        labels=np.concatenate([np.zeros(0, np.int64), *(part.labels for part in parts)]),
+        crowd=np.concatenate([np.zeros(0, np.bool_), *(part.crowd for part in parts)]),
+    )
+
+
+def check_probability(value: float, owner: str) -> float:
+    """value, if it is 0..1; ValueError otherwise."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{owner} wants a probability of 0..1; {value} came: correct it")
+    return value
+
+
 Draw = Callable[[np.random.Generator], Sample]
 """Another sample of the data set, chosen by the generator, as it lies on the disk (before any transform)."""
 
 
-@runtime_checkable
-class Transform(Protocol):
+class Transform:
     """A change of a sample. All chance comes from rng; draw gives other samples to those that mix."""
 
-    def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample: ...
+    def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
+        raise NotImplementedError

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 SizeHW = tuple[int, int]
+
+
+class Resizing(Protocol):
+    """A policy of sizes, as the input parts are: what a picture is resized to, and what a batch is padded to."""
+
+    def resized(self, size_hw: SizeHW) -> SizeHW: ...
+
+    def padded(self, sizes_hw: Sequence[SizeHW], multiple: int) -> SizeHW: ...
 
 
 def scaled_size(size_hw: SizeHW, scale: float) -> SizeHW:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,12 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from torso.geometry.resize import SizeHW, letterbox_size, padded_size, short_side_size
+from torso.geometry.resize import Resizing, SizeHW
 from torso.types import Images
 
 Source = str | Path | Image.Image | npt.NDArray[Any] | Tensor
 
-_TIFF_BITS_PER_SAMPLE = 258
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS_PER_SAMPLE = 256, 257, 258
 _ORIENTATION = 0x0112
 
 
@@ -46,7 +46,9 @@ def image_size(path: Path) -> SizeHW:
     """(height, width) of the upright picture, from the file's header alone; ValueError if none is readable."""
     try:
         with Image.open(path) as image:
-            width, height = image.size
+            # TIFF's size may be upright already; its tags are as stored.
+            tags = getattr(image, "tag_v2", {})
+            width, height = tags.get(_TIFF_WIDTH, image.width), tags.get(_TIFF_HEIGHT, image.height)
             # PNG's getexif would decode the whole picture to look behind it.
             known = image.format != "PNG" or "exif" in image.info
             turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
@@ -66,35 +68,19 @@ def image_to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def to_images(
-    sources: Sequence[Source],
-    *,
-    mode: Literal["letterbox", "short_side"] = "letterbox",
-    size_hw: SizeHW = (640, 640),
-    short: int = 800,
-    longest: int = 1333,
-    divisor: int = 32,
-) -> Images:
+def to_images(sources: Sequence[Source], policy: Resizing, *, multiple: int = 32) -> Images:
     """Read, resize and pad pictures into one uint8 batch; padding is 0, at the bottom and the right.
 
-    letterbox: aspect kept, the batch is exactly size_hw. short_side: shorter side to `short`, longer side at most
-    `longest`, the batch padded to a multiple of `divisor`.
+    policy: an input part (letterbox, short_side); multiple: what the model wants of the padded sides.
     """
     if not sources:
-        raise ValueError("a batch of at least one picture was wanted, an empty list came: pass one or more pictures")
+        raise ValueError("an empty list came where a batch of pictures was wanted: pass one or more")
     pictures = [read_image(source) for source in sources]
     originals = [(picture.height, picture.width) for picture in pictures]
-    if mode == "letterbox":
-        sizes = [letterbox_size(size, size_hw) for size in originals]
-        canvas = size_hw
-    elif mode == "short_side":
-        sizes = [short_side_size(size, short, longest) for size in originals]
-        canvas = padded_size(sizes, divisor)
-    else:
-        raise ValueError(f"resize mode {mode!r} came; 'letterbox' or 'short_side' was wanted")
+    sizes = [policy.resized(size) for size in originals]
     tensors = [image_to_tensor(resize_image(p, size)) for p, size in zip(pictures, sizes, strict=True)]
     scales = [(o[1] / s[1], o[0] / s[0], 0.0, 0.0) for o, s in zip(originals, sizes, strict=True)]
-    return stack_images(tensors, canvas, scales)
+    return stack_images(tensors, policy.padded(sizes, multiple), scales)
 
 
 def stack_images(
@@ -144,12 +130,12 @@ def _to_rgb(image: Image.Image, origin: str) -> Image.Image:
         return image
     if image.mode == "F" or image.mode.startswith("I"):
         return _from_deep_grey(image, origin)
-    if image.has_transparency_data:
+    try:
+        if not image.has_transparency_data:
+            return image.convert("RGB")
         colours = image.convert("RGBA")
         white = Image.new("RGBA", colours.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, colours).convert("RGB")
-    try:
-        return image.convert("RGB")
     except ValueError:
         raise ValueError(f"{origin}: colour mode {image.mode} came, RGB was wanted: save it as RGB first") from None
 

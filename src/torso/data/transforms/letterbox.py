@@ -6,19 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from torso.data.sample import Draw, Sample
+from torso.data.sample import Draw, Sample, Transform
 from torso.geometry.resize import letterbox_size
-from torso.inference.images import resize_image
 
 
-class Letterbox:
+class Letterbox(Transform):
     """size_hw: the canvas (height, width). Every batch then has one static shape."""
 
     def __init__(self, *, size_hw: tuple[int, int] = (640, 640)) -> None:
+        if min(size_hw) < 1:
+            raise ValueError(f"Letterbox wants a height and width of at least 1; {size_hw} came: correct it")
         self.size_hw = size_hw
 
     def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
-        height, width = letterbox_size(sample.size_hw, self.size_hw)
-        scale_xy = (width / sample.size_hw[1], height / sample.size_hw[0])
-        resized = sample.mapped(resize_image(sample.image, (height, width)), scale_xy)
-        return replace(resized, canvas_hw=self.size_hw)
+        frame_hw = letterbox_size(sample.canvas_hw or sample.size_hw, self.size_hw)
+        return replace(sample.resized(frame_hw), canvas_hw=self.size_hw)

@@ -1,0 +1,81 @@
+"""Mosaic (Bochkovskiy et al., YOLOv4, arXiv 2004.10934): four pictures around a random centre, on one canvas."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from torso.data.sample import Draw, Sample, Transform, check_probability, joined
+from torso.geometry.resize import letterbox_size, scaled_size
+from torso.inference.images import resize_image
+
+
+class Mosaic(Transform):
+    """The sample and three others drawn from the data set, each resized and laid against the centre from its quarter.
+
+    size_hw: the canvas (height, width), px. low..high: scale of a picture relative to filling the whole canvas.
+    centre: the centre lies within centre..1 - centre of the canvas. fill: grey level, 0..255, of what stays uncovered.
+    min_side, min_visible: which boxes stay (Sample.clipped). The canvas is its own original (to_original is identity).
+    """
+
+    def __init__(
+        self,
+        *,
+        size_hw: tuple[int, int] = (640, 640),
+        low: float = 0.4,
+        high: float = 1.0,
+        centre: float = 0.25,
+        fill: int = 114,
+        probability: float = 1.0,
+        min_side: float = 2.0,
+        min_visible: float = 0.1,
+    ) -> None:
+        if not 0 < low <= high or not 0 <= centre <= 0.5 or not 0 <= fill <= 255:
+            raise ValueError(
+                f"Mosaic wants 0 < low <= high, centre 0..0.5, fill 0..255; {low}, {high}, {centre}, {fill} came: "
+                "correct them"
+            )
+        self.size_hw, self.low, self.high, self.centre, self.fill = size_hw, low, high, centre, fill
+        self.probability = check_probability(probability, "Mosaic")
+        self.min_side, self.min_visible = min_side, min_visible
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
+        if rng.random() >= self.probability:
+            return sample
+        height, width = self.size_hw
+        y, x = (int(side * rng.uniform(self.centre, 1 - self.centre)) for side in self.size_hw)
+        canvas = Image.new("RGB", (width, height), (self.fill,) * 3)
+        tiles = []
+        for quarter, picture in enumerate((sample, draw(rng), draw(rng), draw(rng))):
+            right, below = bool(quarter % 2), bool(quarter // 2)
+            area = (x if right else 0, y if below else 0, width if right else x, height if below else y)
+            tiles.append(self._lay(canvas, picture, area, right, below, rng))
+        whole = joined(replace(sample, image=canvas, to_original=(1.0, 1.0, 0.0, 0.0), canvas_hw=self.size_hw), tiles)
+        return whole
+
+    def _lay(
+        self,
+        canvas: Image.Image,
+        picture: Sample,
+        area: tuple[int, int, int, int],
+        right: bool,
+        below: bool,
+        rng: np.random.Generator,
+    ) -> Sample:
+        """Paste the part of a picture that its quarter shows; the answer's boxes are in canvas px."""
+        x1, y1, x2, y2 = area
+        fitted = letterbox_size(picture.size_hw, self.size_hw)
+        height, width = scaled_size(fitted, rng.uniform(self.low, self.high))
+        scale_xy = (width / picture.size_hw[1], height / picture.size_hw[0])
+        resized = picture.mapped(resize_image(picture.image, (height, width)), scale_xy)
+        left, top = (0 if right else max(width - (x2 - x1), 0)), (0 if below else max(height - (y2 - y1), 0))
+        window = (left, top, min(left + x2 - x1, width), min(top + y2 - y1, height))
+        if window[0] >= window[2] or window[1] >= window[3]:
+            return resized.keep(np.zeros(len(resized.boxes), dtype=np.bool_))
+        shown = resized.mapped(resized.image.crop(window), (1.0, 1.0), (-float(left), -float(top)))
+        shown = shown.clipped(self.min_side, self.min_visible)
+        corner = (x1 if right else x2 - shown.image.width, y1 if below else y2 - shown.image.height)
+        canvas.paste(shown.image, corner)
+        return shown.mapped(shown.image, (1.0, 1.0), (float(corner[0]), float(corner[1])))

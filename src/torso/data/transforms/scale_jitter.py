@@ -1,0 +1,45 @@
+"""Large scale jitter (Ghiasi et al., "Simple Copy-Paste", arXiv 2012.07177): resize by a random factor, crop or pad."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from torso.data.sample import Draw, Sample, Transform
+from torso.geometry.resize import letterbox_size, scaled_size
+
+
+class ScaleJitter(Transform):
+    """The picture is fitted into size_hw, times a factor drawn from low..high; what is larger is cropped at random.
+
+    size_hw: the canvas (height, width), px, one static shape. min_side, min_visible: which boxes stay after the crop
+    (Sample.clipped).
+    """
+
+    def __init__(
+        self,
+        *,
+        size_hw: tuple[int, int] = (640, 640),
+        low: float = 0.1,
+        high: float = 2.0,
+        min_side: float = 1.0,
+        min_visible: float = 0.1,
+    ) -> None:
+        if not 0 < low <= high:
+            raise ValueError(f"ScaleJitter wants 0 < low <= high; low={low}, high={high} came: correct one")
+        self.size_hw, self.low, self.high = size_hw, low, high
+        self.min_side, self.min_visible = min_side, min_visible
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
+        fitted = letterbox_size(sample.size_hw, self.size_hw)
+        height, width = scaled_size(fitted, rng.uniform(self.low, self.high))
+        crop_h, crop_w = min(height, self.size_hw[0]), min(width, self.size_hw[1])
+        top, left = int(rng.integers(height - crop_h + 1)), int(rng.integers(width - crop_w + 1))
+        sx, sy = width / sample.size_hw[1], height / sample.size_hw[0]
+        # Only the window is resampled: at a factor of 2 that is a quarter of the work.
+        window = (left / sx, top / sy, (left + crop_w) / sx, (top + crop_h) / sy)
+        image = sample.image.resize((crop_w, crop_h), Image.Resampling.BILINEAR, box=window)
+        moved = sample.mapped(image, (sx, sy), (-float(left), -float(top)))
+        return replace(moved.clipped(self.min_side, self.min_visible), canvas_hw=self.size_hw)
