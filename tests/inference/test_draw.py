@@ -62,7 +62,7 @@ def test_truth_is_dashed_and_predictions_are_solid() -> None:
 
 @pytest.mark.parametrize("size", [(24, 24), (120, 100), (2000, 60), (1333, 800)])
 def test_labels_stay_inside_the_picture(size: tuple[int, int]) -> None:
-    canvas = _Canvas(grey(*size), 448, None)
+    canvas = _Canvas(grey(*size), 448, 1.0, None)
     scale = torch.tensor([size[0] / 120, size[1] / 100]).repeat(2)
     canvas.predictions(Detections(BOXES * scale, found().scores, found().labels, ("a", "bb", "ccc")), labels=True)
     canvas.truth(Truth(BOXES * scale, torch.tensor([0, 1, 2]), ("a", "bb", "ccc")), labels=True)
@@ -76,9 +76,10 @@ def test_labels_stay_inside_the_picture(size: tuple[int, int]) -> None:
 
 
 def test_lines_and_letters_grow_with_the_picture_and_tiny_ones_are_enlarged() -> None:
-    small, large = _Canvas(grey(640, 480), 448, None), _Canvas(grey(4000, 3000), 448, None)
+    small, large = _Canvas(grey(640, 480), 448, 1.0, None), _Canvas(grey(4000, 3000), 448, 1.0, None)
     assert large.line > 3 * small.line
     assert large.font.size > 3 * small.font.size
+    assert _Canvas(grey(640, 480), 448, 2.0, None).font.size == pytest.approx(2 * small.font.size, abs=1)
     assert draw(grey(), found()).size == (480, 400)
     assert draw(grey(), found(), min_side=0).size == (120, 100)
     assert draw(grey(640, 480), found()).size == (640, 480)
@@ -86,7 +87,7 @@ def test_lines_and_letters_grow_with_the_picture_and_tiny_ones_are_enlarged() ->
 
 def test_labels_do_not_cover_each_other_where_there_is_room() -> None:
     same = torch.tensor([[200.0, 200, 300, 300]]).repeat(4, 1)
-    canvas = _Canvas(grey(640, 480), 448, None)
+    canvas = _Canvas(grey(640, 480), 448, 1.0, None)
     canvas.predictions(Detections(same, torch.linspace(0.9, 0.5, 4), torch.zeros(4).long(), NAMES), labels=True)
     canvas.finish()
     for n, (ax1, ay1, ax2, ay2) in enumerate(canvas.taken):
@@ -126,6 +127,11 @@ def test_nothing_to_draw_and_crowd_truth() -> None:
 def test_what_is_no_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="was wanted"):
         draw(torch.zeros(2, 3, 4, 4))
+
+
+def test_a_size_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="factor above 0"):
+        draw(grey(), size=0)
 
 
 def test_side_by_side() -> None:

@@ -54,14 +54,18 @@ def draw(
     priors: Priors | Tensor | None = None,
     labels: bool = True,
     min_side: int = 448,
+    size: float = 1.0,
     font: str | Path | None = None,
 ) -> Image.Image:
     """A new RGB picture with everything given on it, worst prediction first so that the best lies on top.
 
     priors: Priors or boxes [N, 4] xyxy; labels: write names and scores; min_side: a picture whose longer side is
-    below it is enlarged by a whole factor (0: never); font: a TrueType file for names that Latin letters cannot write.
+    below it is enlarged by a whole factor (0: never); size: of lines and letters, 1 suits a picture seen at full size;
+    font: a TrueType file for names that Latin letters cannot write.
     """
-    canvas = _Canvas(read_image(image), min_side, font)
+    if size <= 0:
+        raise ValueError(f"size is {size}; wanted a factor above 0")
+    canvas = _Canvas(read_image(image), min_side, size, font)
     if priors is not None:
         canvas.priors(priors.boxes if isinstance(priors, Priors) else priors)
     if detections is not None and detections.masks is not None:
@@ -76,16 +80,16 @@ def draw(
 class _Canvas:
     """A picture being drawn on: scale, line width, font, and where labels lie already."""
 
-    def __init__(self, picture: Image.Image, min_side: int, font: str | Path | None) -> None:
+    def __init__(self, picture: Image.Image, min_side: int, size: float, font: str | Path | None) -> None:
         self.scale = max(1, -(-min_side // max(picture.size))) if max(picture.size) < min_side else 1
         if self.scale > 1:
-            size = (picture.width * self.scale, picture.height * self.scale)
-            picture = picture.resize(size, Image.Resampling.BICUBIC)
+            enlarged = (picture.width * self.scale, picture.height * self.scale)
+            picture = picture.resize(enlarged, Image.Resampling.BICUBIC)
         self.picture = picture
         self.pen = ImageDraw.Draw(picture)
-        side = (picture.width * picture.height) ** 0.5  # not the longer side: a panorama would get letters too big
+        side = size * (picture.width * picture.height) ** 0.5  # by the longer side, a panorama's letters were too big
         self.line = max(2, round(side / 300))
-        size_px = max(11, round(side / 45))
+        size_px = max(round(11 * size), round(side / 45))
         self.font = ImageFont.truetype(str(font), size_px) if font is not None else ImageFont.load_default(size_px)
         self.taken: list[_Rect] = []
         self.waiting: list[tuple[str, _Rect, Rgb, bool]] = []
