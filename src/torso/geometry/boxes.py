@@ -18,7 +18,7 @@ OverlapKind = Literal["iou", "giou", "diou", "ciou"]
 
 # Areas (px^2) and sides (px) below these count as this much where they divide. Small enough to leave normalised boxes
 # (sides of 1e-3) untouched, large enough that a quotient's gradient stays far from float32's overflow.
-_MIN_AREA = 1e-9
+MIN_AREA = 1e-9
 _MIN_SIDE = 1e-6
 # 0 / 0 of CIoU's weight between equal boxes; the published implementations add the same.
 _CIOU_EPS = 1e-7
@@ -68,14 +68,14 @@ def aligned_overlap(a: Tensor, b: Tensor, kind: OverlapKind) -> Tensor:
     one, other = _sides(_at_least_float32(a)), _sides(_at_least_float32(b))
     intersection = _intersection(one, other)
     union = _area(one) + _area(other) - intersection
-    iou = intersection / union.clamp(min=_MIN_AREA)
+    iou = intersection / union.clamp(min=MIN_AREA)
     if kind == "iou":
         return iou
     width, height = _hull_size(one, other)
     if kind == "giou":
         hull = width * height
-        return iou - (hull - union) / hull.clamp(min=_MIN_AREA)
-    diou = iou - _center_distance(one, other) / (width**2 + height**2).clamp(min=_MIN_AREA)
+        return iou - (hull - union) / hull.clamp(min=MIN_AREA)
+    diou = iou - _center_distance(one, other) / (width**2 + height**2).clamp(min=MIN_AREA)
     return diou if kind == "diou" else diou - _aspect_penalty(one, other, iou)
 
 
@@ -96,7 +96,7 @@ def _at_least_float32(boxes: Tensor) -> Tensor:
     return boxes.float() if boxes.dtype in (torch.float16, torch.bfloat16) else boxes
 
 
-# relu, not clamp(min=0): its gradient at 0 is 0, so that a box without extent never divides a side by _MIN_AREA.
+# relu, not clamp(min=0): its gradient at 0 is 0, so that a box without extent never divides a side by MIN_AREA.
 def _area(a: _Sides) -> Tensor:
     return (a.x2 - a.x1).relu() * (a.y2 - a.y1).relu()
 

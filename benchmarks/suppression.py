@@ -1,0 +1,121 @@
+"""Microbenchmark of suppression beside torchvision, in one run on one device.
+
+    python benchmarks/suppression.py --out benchmarks/results/suppression.json            # full, on a GPU
+    python benchmarks/suppression.py --device cpu --batch 2 --rows 1000 --out /tmp/s.json  # small
+
+The peer is torchvision.ops.batched_nms called per picture, as its detectors call it. Both are given boxes sorted by
+nothing and keep 100 (detections) or 1,000 (proposals, five levels as labels). Times are medians after warm-up, ms a
+batch, the host waiting for the device; "same" says whether the kept boxes agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor
+
+from torso.suppression.nms import NMS
+from torso.suppression.soft_nms import SoftNMS
+from torso.types import Candidates
+
+
+def candidates_of(batch: int, rows: int, labels: int, device: str) -> Candidates:
+    """Crowded boxes on 800 x 1344 pictures: clusters of jittered copies, as the output of a detector is."""
+    rng = torch.Generator().manual_seed(rows)
+    objects = max(1, rows // 20)
+    which = torch.randint(0, objects, (batch, rows, 1), generator=rng)
+    centers = torch.rand(batch, objects, 2, generator=rng) * torch.tensor([1344.0, 800.0])
+    sizes = torch.exp(torch.rand(batch, objects, 2, generator=rng) * 3 + 2.5)
+    centers, sizes = (t.gather(1, which.expand(-1, -1, 2)) for t in (centers, sizes))
+    centers = centers + torch.randn(batch, rows, 2, generator=rng) * sizes * 0.15
+    sizes = sizes * torch.exp(torch.randn(batch, rows, 2, generator=rng) * 0.15)
+    scores = torch.stack([torch.randperm(rows, generator=rng) + 1.0 for _ in range(batch)]) / (rows + 1)
+    kinds = torch.randint(0, labels, (batch, rows), generator=rng)
+    boxes = torch.cat([centers - sizes / 2, centers + sizes / 2], -1)
+    index = torch.arange(rows).expand(batch, rows).contiguous()
+    return Candidates(boxes.to(device), scores.to(device), kinds.to(device), index.to(device))
+
+
+def peer(candidates: Candidates, threshold: float, keep: int) -> list[Tensor]:
+    """torchvision, a picture at a time."""
+    rows = zip(candidates.boxes, candidates.scores, candidates.labels, strict=True)
+    return [torchvision.ops.batched_nms(boxes, scores, labels, threshold)[:keep] for boxes, scores, labels in rows]
+
+
+def milliseconds(call: Callable[[], object], repeats: int, device: str) -> float:
+    """Median time of a call, the device idle before and after."""
+    times = []
+    for turn in range(repeats + 2):
+        _wait(device)
+        start = time.perf_counter()
+        call()
+        _wait(device)
+        if turn >= 2:
+            times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times)
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def measure_nms(batch: int, rows: int, labels: int, keep: int, threshold: float, args: argparse.Namespace) -> dict:
+    """One row of the table: hard suppression, ours and the peer's."""
+    candidates = candidates_of(batch, rows, labels, args.device)
+    nms = NMS(iou_threshold=threshold, max_detections=keep)
+    found, expected = nms(candidates), peer(candidates, threshold, keep)
+    same = all(torch.equal(index[: len(rows)], rows) for index, rows in zip(found.index, expected, strict=True))
+    ours = milliseconds(lambda: nms(candidates), args.repeats, args.device)
+    theirs = milliseconds(lambda: peer(candidates, threshold, keep), args.repeats, args.device)
+    name = f"nms {batch} x {rows}, {labels} labels, keep {keep}"
+    return {"what": name, "torso_ms": ours, "torchvision_ms": theirs, "ratio": theirs / ours, "same": same}
+
+
+def measure_soft(batch: int, rows: int, method: str, args: argparse.Namespace) -> dict:
+    """One row of the table: soft suppression, and hard suppression of the same rows beside it."""
+    candidates = candidates_of(batch, rows, 80, args.device)
+    soft, hard = SoftNMS(method=method), NMS()
+    ours = milliseconds(lambda: soft(candidates), args.repeats, args.device)
+    other = milliseconds(lambda: hard(candidates), args.repeats, args.device)
+    name = f"soft_nms {method} {batch} x {rows}, keep 100"
+    return {"what": name, "torso_ms": ours, "hard_nms_ms": other, "times_hard": ours / other}
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1000, 5000, 20_000])
+    parser.add_argument("--repeats", type=int, default=10)
+    args = parser.parse_args()
+    table = [measure_nms(args.batch, rows, 80, 100, 0.5, args) for rows in args.rows]
+    table += [measure_nms(args.batch, rows, 5, 1000, 0.7, args) for rows in args.rows]
+    table += [measure_soft(args.batch, 1000, method, args) for method in ("linear", "gaussian")]
+    for row in table:
+        print("  ".join(f"{k} {v:.2f}" if isinstance(v, float) else str(v) for k, v in row.items()))
+    name = (
+        torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.processor() or platform.machine()
+    )
+    about = {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps({"about": about, "rows": table}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

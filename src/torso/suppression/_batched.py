@@ -1,0 +1,99 @@
+"""What every suppression shares: ranking candidates, gathering rows, checking arguments.
+
+Letters: B images, T candidate rows, K rows that come out. A row number equal to T, one past the last, stands for the
+empty row (box 0, score 0, label 0, index -1, variance 0), so that gathers need no condition and T = 0 no special case.
+Labels are compared where boxes are compared; boxes are never moved apart by an offset, which costs precision.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from torso.geometry.boxes import OverlapKind
+from torso.types import Candidates
+
+PAIR_OVERLAPS: tuple[OverlapKind, ...] = ("iou", "giou", "diou")
+"""The overlaps that suppression can measure; ciou compares shapes, which says nothing of two boxes on one object."""
+
+
+class Rule(NamedTuple):
+    """When a box falls: its overlap with a better one is above the threshold (inclusive: equal to it or above).
+
+    Overlaps are float32 and so is the threshold when the two meet: an overlap of 3/10 equals a threshold of 0.3.
+    """
+
+    overlap: OverlapKind
+    threshold: float
+    inclusive: bool
+
+
+def rank(candidates: Candidates, *, score_threshold: float = 0.0, top: int | None = None) -> Candidates:
+    """Rows best first, equal scores in their old order, at most `top` of them; boxes and scores in float32.
+
+    A row counts when its score is above score_threshold and its box is finite; the others, NaN scores among them,
+    become empty rows and come last.
+    """
+    candidates = scored(candidates, score_threshold)
+    scores, order = candidates.scores.sort(dim=1, descending=True, stable=True)
+    order = order.where(scores > 0, scores.shape[1])
+    return take(candidates, order if top is None else order[:, :top])
+
+
+def scored(candidates: Candidates, score_threshold: float) -> Candidates:
+    """The rows where they are, float32, with score 0 (and the box at 0) where a row does not count; see rank."""
+    boxes, scores = candidates.boxes.float(), candidates.scores.float()
+    counts = (scores > score_threshold) & boxes.isfinite().all(-1)
+    return candidates._replace(boxes=boxes.where(counts.unsqueeze(-1), 0.0), scores=scores.where(counts, 0.0))
+
+
+def take(candidates: Candidates, order: Tensor) -> Candidates:
+    """The rows whose numbers are given, [B, K] int64 in 0..T, T being the empty row."""
+    return Candidates(
+        boxes=_gather(candidates.boxes, order, 0),
+        scores=_gather(candidates.scores, order, 0),
+        labels=_gather(candidates.labels, order, 0),
+        index=_gather(candidates.index, order, -1),
+        variance=None if candidates.variance is None else _gather(candidates.variance, order, 0),
+    )
+
+
+def first_rows(keep: Tensor, count: int) -> Tensor:
+    """Numbers of the first `count` kept rows of each image: [B, T] bool to [B, count] int64, T where none is left."""
+    batch, rows = keep.shape
+    place = keep.long().cumsum(dim=1) - 1
+    place = place.where(keep & (place < count), count)  # all others meet in one column more, cut off below
+    numbers = torch.arange(rows, device=keep.device).expand(batch, rows)
+    order = torch.full((batch, count + 1), rows, dtype=torch.int64, device=keep.device)
+    return order.scatter(1, place, numbers)[:, :count]
+
+
+def check_overlap(kind: str, threshold: float) -> None:
+    """ValueError unless suppression knows the overlap and the threshold lies within its range."""
+    if kind not in PAIR_OVERLAPS:
+        known = " (an overlap for losses)" if kind in get_args(OverlapKind) else ""
+        raise ValueError(f"overlap={kind!r}{known} cannot suppress; choose one of {', '.join(PAIR_OVERLAPS)}")
+    lowest = 0.0 if kind == "iou" else -1.0
+    if not lowest <= threshold <= 1.0:
+        raise ValueError(
+            f"iou_threshold={threshold} lies outside {lowest:g}..1, the range of {kind}; give a fraction such as 0.5"
+        )
+
+
+def check_score(name: str, value: float) -> None:
+    """ValueError unless a score threshold lies in 0..1, 1 excluded (nothing would be left)."""
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name}={value} lies outside 0..1; scores are probabilities: give 0 to keep every row")
+
+
+def check_count(name: str, value: int | None) -> None:
+    """ValueError for a limit under 1; None means no limit."""
+    if value is not None and value < 1:
+        raise ValueError(f"{name}={value} leaves no row; give a whole number of 1 or more")
+
+
+def _gather(values: Tensor, order: Tensor, empty: int) -> Tensor:
+    padded = torch.cat([values, values.new_full((values.shape[0], 1, *values.shape[2:]), empty)], dim=1)
+    return padded.gather(1, order if values.dim() == 2 else order.unsqueeze(-1).expand(-1, -1, values.shape[-1]))

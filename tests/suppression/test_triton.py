@@ -1,0 +1,133 @@
+"""The Triton kernels: their logic in the interpreter here, the kernels themselves on a GPU (pytest -m gpu)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from torso.suppression._batched import Rule, rank, scored
+from torso.suppression._keep import batched_keep, keep_portable
+from torso.suppression._pick import Decay, pick_portable, pick_rows
+from torso.suppression.nms import NMS
+from torso.suppression.soft_nms import SoftNMS
+from torso.types import Candidates
+
+from .cases import cases
+from .reference import chain, random_candidates
+
+pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
+LINEAR, GAUSSIAN = Decay("linear", 0.5, 1e-3), Decay("gaussian", 0.5, 1e-3)
+RULES = (Rule("iou", 0.5, False), Rule("iou", 0.5, True), Rule("diou", 0.3, False), Rule("giou", -0.1, False))
+
+
+def test_kernels_in_the_interpreter(tmp_path: Path) -> None:
+    tests = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(tests)}
+    command = [sys.executable, "-m", "suppression.interpreted", str(tmp_path / "out.pt")]
+    run = subprocess.run(command, env=environment, cwd=tests, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-2000:]
+    answers = torch.load(tmp_path / "out.pt", weights_only=False)
+    assert len(answers) > 30
+    for (operation, name, *how), answer in answers.items():
+        ranked, rows = rank(cases()[name]), scored(cases()[name], 0.0)
+        if operation == "pick":
+            order, scores = pick_portable(rows.boxes, rows.scores, rows.labels, Rule("iou", 0.3, True), *how, 40)
+            torch.testing.assert_close(answer[1], scores, rtol=1e-5, atol=1e-6, msg=f"{name} {how}")
+            assert torch.equal(answer[0], order), (name, how)
+        else:
+            labels, limit = (None, ranked.scores.shape[1]) if operation == "keep all" else (ranked.labels, 25)
+            expected = keep_portable(ranked.boxes, ranked.scores > 0, labels, (how or RULES)[0], limit)
+            assert torch.equal(answer, expected), (operation, name, how)
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def _to_gpu(candidates: Candidates) -> Candidates:
+    return Candidates(*(None if field is None else field.cuda() for field in candidates))
+
+
+def _assert_same(gpu: Candidates, cpu: Candidates, **tolerance: float) -> None:
+    assert torch.equal(gpu.index.cpu(), cpu.index)
+    assert torch.equal(gpu.boxes.cpu(), cpu.boxes)
+    torch.testing.assert_close(gpu.scores.cpu(), cpu.scores, **tolerance)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("per_class", [True, False])
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("name", cases())
+def test_gpu_keeps_what_the_cpu_keeps(name: str, rule: Rule, per_class: bool) -> None:
+    nms = NMS(overlap=rule.overlap, iou_threshold=rule.threshold, inclusive=rule.inclusive, per_class=per_class)
+    _assert_same(nms(_to_gpu(cases()[name])), nms(cases()[name]))
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize(("rows", "limit"), [(0, 10), (1000, 100), (5000, 1000), (5000, 5000), (20_000, 300)])
+def test_gpu_keeps_what_the_cpu_keeps_at_size(rows: int, limit: int) -> None:
+    candidates = random_candidates(rows, 4, rows, 5, size=2000.0)
+    nms = NMS(max_detections=limit)
+    _assert_same(nms(_to_gpu(candidates)), nms(candidates))
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_gpu_settles_long_chains_and_takes_images_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates = chain(3000)
+    ranked = rank(_to_gpu(candidates))
+    keep = batched_keep(ranked.boxes, ranked.scores > 0, iou_threshold=0.5)
+    assert keep.cpu().tolist() == [[row % 2 == 0 for row in range(3000)]]
+    crowd = random_candidates(7, 5, 300, 3)
+    together = NMS()(_to_gpu(crowd))
+    monkeypatch.setattr("torso.suppression._triton_keep._MASK_BYTES", 1)
+    _assert_same(NMS()(_to_gpu(crowd)), Candidates(*(f if f is None else f.cpu() for f in together)))
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("method", ["linear", "gaussian"])
+@pytest.mark.parametrize("name", cases())
+def test_gpu_picks_what_the_cpu_picks(name: str, method: str) -> None:
+    soft = SoftNMS(method=method)  # type: ignore[arg-type]
+    _assert_same(soft(_to_gpu(cases()[name])), soft(cases()[name]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("rows", [0, 1000, 5000, 9000])
+def test_gpu_picks_what_the_cpu_picks_at_size(rows: int) -> None:
+    candidates = random_candidates(rows, 2, rows, 3, size=2000.0)
+    for decay in (LINEAR, GAUSSIAN):
+        arguments = {"rule": Rule("iou", 0.3, True), "decay": decay, "max_picks": 50}
+        gpu = _to_gpu(candidates)
+        _, scores = pick_rows(gpu.boxes, gpu.scores, gpu.labels, **arguments)  # type: ignore[arg-type]
+        _, expected = pick_rows(candidates.boxes, candidates.scores, candidates.labels, **arguments)  # type: ignore[arg-type]
+        torch.testing.assert_close(scores.cpu(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("suppression", [NMS(), SoftNMS()], ids=["nms", "soft_nms"])
+def test_gpu_needs_no_synchronisation_compiles_and_is_captured(suppression: NMS | SoftNMS) -> None:
+    candidates = _to_gpu(random_candidates(0, 4, 500, 3))
+    expected = suppression(candidates)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        again = suppression(candidates)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    compiled = torch.compile(suppression.__call__, fullgraph=True)(candidates)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = suppression(candidates)
+    graph.replay()
+    for answer in (again, compiled, captured):
+        assert torch.equal(answer.index, expected.index)
+        torch.testing.assert_close(answer.scores, expected.scores)
