@@ -142,7 +142,8 @@ def test_without_matplotlib_the_numbers_remain(
 
 def test_only_the_report_folder_is_written(tmp_path: Path, case: dict[str, Any]) -> None:
     run = tmp_path / "run"
-    write_metrics(run)
+    run.mkdir()
+    (run / "metrics.csv").write_text("step,loss\n")
     before = (run / "metrics.csv").read_bytes()
     write_report(run, **case)
     write_report(run, **case)  # again, over itself
