@@ -1,0 +1,139 @@
+"""What a detector is made of, counted without allocating it: maps, output shapes, parameters and FLOPs a part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from torso.models.detector import Detector
+from torso.parts import Part
+from torso.types import Images
+
+_REFERENCE_HW = (800, 1333)  # the picture whose padded size is shown where the input policy fixes none
+
+
+@dataclass(frozen=True)
+class Level:
+    """One map: channels, stride (y, x) in input pixels, (height, width) at the size of the summary."""
+
+    channels: int
+    stride_yx: tuple[int, int]
+    size_hw: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part: its name, its parameters (all, and those that learn), FLOPs of one picture, and the maps it gives."""
+
+    stage: str
+    part: str
+    parameters: int
+    learnable: int
+    flops: int
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model at one input size. flops: 2 x multiply-adds of one picture, forward pass up to the raw predictions."""
+
+    input_hw: tuple[int, int]
+    stages: tuple[Stage, ...]
+    outputs: Mapping[str, tuple[int, ...]]
+    num_classes: int
+
+    @property
+    def parameters(self) -> int:
+        """Of the whole model."""
+        return sum(s.parameters for s in self.stages)
+
+    @property
+    def learnable(self) -> int:
+        """Those that learn."""
+        return sum(s.learnable for s in self.stages)
+
+    @property
+    def flops(self) -> int:
+        """Of the whole model, one picture."""
+        return sum(s.flops for s in self.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        totals = {"parameters": self.parameters, "learnable": self.learnable, "flops": self.flops}
+        return {**asdict(self), **totals, "flops_unit": "2 x multiply-adds, one picture"}
+
+
+def summarise(model: Part[Detector], size_hw: tuple[int, int] | None = None) -> Summary:
+    """Build the model on the meta device, where tensors have shapes and no memory, and count one forward pass.
+
+    size_hw: of the input; None takes the model's own policy (of a picture of 800 x 1333 where it fixes no size).
+    ValueError where the model's multiple does not divide size_hw, or its parts do not fit together.
+    """
+    with torch.device("meta"):
+        built = model.build().eval()
+    size = size_hw or built.input.padded([built.input.resized(_REFERENCE_HW)], built.multiple)
+    if size[0] < 1 or size[1] < 1 or size[0] % built.multiple or size[1] % built.multiple:
+        raise ValueError(
+            f"an input of {size[0]}x{size[1]} (height x width) came; this model wants multiples of {built.multiple}"
+        )
+    return _count(model, built, size)
+
+
+def _count(model: Part[Detector], built: Detector, size: tuple[int, int]) -> Summary:
+    with torch.no_grad(), torch.device("meta"):
+        images = Images(torch.zeros(1, 3, *size), torch.tensor([size], dtype=torch.float32), torch.zeros(1, 4))
+        pixels = built.normalise(images)
+        maps, flops = _counted(built.backbone, pixels)
+        stages = [_stage("backbone", built.backbone, flops, model.get("backbone"), maps)]
+        for i, neck in enumerate(built.neck):
+            maps, flops = _counted(neck, maps)
+            stages.append(_stage("neck" if len(built.neck) == 1 else f"neck.{i}", neck, flops, _neck(model, i), maps))
+        raw, flops = _counted(built.head, maps, images)
+        stages.append(_stage("head", built.head, flops, model.get("head"), []))
+    return Summary(size, tuple(stages), dict(_shapes(raw)), built.head.num_classes)
+
+
+def _counted(module: nn.Module, *inputs: Any) -> tuple[Any, int]:
+    with FlopCounterMode(display=False) as counter:
+        out = module(*inputs)
+    return out, int(counter.get_total_flops())
+
+
+def _neck(model: Part[Detector], position: int) -> Part[Any]:
+    necks = model.get("neck")
+    chosen: Part[Any] = necks if isinstance(necks, Part) else necks[position]
+    return chosen
+
+
+def _stage(stage: str, module: Any, flops: int, part: Part[Any], maps: list[Tensor]) -> Stage:
+    parameters = list(module.parameters())
+    specs = getattr(module, "out_specs", ())
+    levels = [Level(s.channels, s.stride_yx, _size(m)) for s, m in zip(specs, maps, strict=bool(maps))]
+    return Stage(
+        stage=stage,
+        part=f"{part.target.__name__}({', '.join(f'{k}={v!r}' for k, v in part.args)})",
+        parameters=sum(p.numel() for p in parameters),
+        learnable=sum(p.numel() for p in parameters if p.requires_grad),
+        flops=flops,
+        levels=tuple(levels) if maps else (),
+    )
+
+
+def _size(m: Tensor) -> tuple[int, int]:
+    return int(m.shape[-2]), int(m.shape[-1])
+
+
+def _shapes(raw: Any, prefix: str = "") -> list[tuple[str, tuple[int, ...]]]:
+    """(field, shape) of every tensor of a family's raw predictions, those inside priors and proposals too."""
+    found: list[tuple[str, tuple[int, ...]]] = []
+    for name, value in raw._asdict().items():
+        if isinstance(value, Tensor):
+            found.append((prefix + name, tuple(value.shape)))
+        elif hasattr(value, "_asdict"):
+            found += _shapes(value, f"{prefix}{name}.")
+    return found
