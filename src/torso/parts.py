@@ -137,8 +137,9 @@ class Part(Generic[T]):
         return qualified_name(self.target)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: {"part": name, argument: value...}; tuples become lists."""
-        return {"part": self.name, **{k: _plain(v) for k, v in self.args}}
+        """Plain data: {"part": name, argument: value...} in the constructor's order; tuples become lists."""
+        given = dict(self.args)
+        return {"part": self.name, **{k: _plain(given[k]) for k in _parameters(self.target) if k in given}}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], *, allow: Sequence[str] = ()) -> Part[Any]:
@@ -169,7 +170,7 @@ def preset(init: Callable[..., None], defaults: Mapping[str, Any]) -> Callable[.
     def constructor(self: Any, *neighbours: Any, **args: Any) -> None:
         init(self, *neighbours, **{**defaults, **args})
 
-    constructor.__signature__ = signature.replace(parameters=changed)
+    constructor.__signature__ = signature.replace(parameters=changed)  # type: ignore[attr-defined]
     return constructor
 
 
@@ -276,7 +277,7 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 @functools.cache
 def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
-    function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    function = target.__init__ if inspect.isclass(target) else target
     return typing.get_type_hints(function)
 
 
@@ -335,6 +336,11 @@ def _fits(hint: Any, value: Any) -> bool:
     except PartError:
         return False
     return not isinstance(value, Part)
+
+
+def arguments(target: Callable[..., Any]) -> list[str]:
+    """Names of the keyword-only arguments of a part's constructor."""
+    return list(_parameters(target))
 
 
 def produced(p: Part[Any]) -> type:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from torso.types import Candidates, FeatureSpec, Images, RawPredictions
+
+
+class ClassRows(NamedTuple):
+    """How classes lie in the first dimension of a parameter: places x (classes, then background) x values.
+
+    places: anchors at a place, each with its own classes (1 where there are none). background: a further column stands
+    after the classes. values: rows a class (4 for the boxes of a class-specific box output).
+    """
+
+    places: int = 1
+    background: bool = False
+    values: int = 1
 
 
 class Head(nn.Module):
@@ -25,6 +38,13 @@ class Head(nn.Module):
 
     def decode(self, raw: RawPredictions, images: Images) -> Candidates:
         raise NotImplementedError
+
+    def class_rows(self, parameter: str) -> ClassRows | None:
+        """How the classes lie in the parameter of this name (as in named_parameters), None where it has none.
+
+        With it, weights move to another class list row by row; a head whose outputs are per class overrides it.
+        """
+        return None
 
 
 def choose_levels(in_specs: Sequence[FeatureSpec], finest: int, coarsest: int, who: str) -> list[int]:

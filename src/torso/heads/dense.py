@@ -14,7 +14,7 @@ from torso.geometry.coders._base import Coder
 from torso.geometry.coders.delta import Delta
 from torso.geometry.priors._base import PriorGenerator, gather_priors
 from torso.geometry.priors.anchors import Anchors
-from torso.heads._base import Head, choose_levels, empty_rows_last
+from torso.heads._base import ClassRows, Head, choose_levels, empty_rows_last
 from torso.heads._branches import Branches
 from torso.layers.conv import Activation, Norm
 from torso.parts import Part, part, preset
@@ -101,6 +101,17 @@ class Dense(Head):
         )
         self.scale = nn.Parameter(torch.ones(len(specs))) if level_scale else None
         self._initialise(prior_probability)
+
+    @property
+    def has_quality(self) -> bool:
+        """Whether a quality branch (centerness, IoU, objectness) is there to be trained."""
+        return self.branches[0].quality_out is not None
+
+    def class_rows(self, parameter: str) -> ClassRows | None:
+        branch, _, name = parameter.removeprefix("branches.").partition(".")
+        if not parameter.startswith("branches.") or name not in ("cls_out.weight", "cls_out.bias"):
+            return None
+        return ClassRows(places=self.priors.per_place[int(branch)], background=self.softmax)
 
     def forward(self, features: list[Tensor], images: Images) -> DensePredictions:
         maps = [features[i] for i in self._levels]

@@ -40,11 +40,14 @@ class ConvNormAct(nn.Module):
 
 
 def make_norm(name: Norm, channels: int) -> nn.Module:
-    """A norm layer by name; "gn" has 32 groups (fewer where 32 does not divide the channels)."""
+    """A norm layer by name; "gn" has 32 groups, fewer where that would leave less than four channels a group.
+
+    A group of one channel has nothing to normalise over on a 1x1 map, which the coarsest level of a small picture is.
+    """
     if name == "bn":
         return nn.BatchNorm2d(channels)
     if name == "gn":
-        groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0)
+        groups = next((g for g in (32, 16, 8, 4, 2) if channels % g == 0 and channels >= 4 * g), 1)
         return nn.GroupNorm(groups, channels)
     return nn.Identity()
 

@@ -32,6 +32,12 @@ class Criterion(nn.Module):
     def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
         raise NotImplementedError
 
+    def check(self, model: Detector) -> None:
+        """Raise ValueError, with the reason and the remedy, where this criterion cannot train this model.
+
+        Called once before training; it reads shapes and settings only, so the model may lie on the meta device.
+        """
+
 
 def loss_of(terms: Terms, counts: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """The number to descend, and each term's share of it. counts: of the effective batch, in place of the terms' own.

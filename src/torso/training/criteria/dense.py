@@ -54,17 +54,17 @@ class Dense(Criterion):
         self.box_weight, self.quality_weight = box_weight, quality_weight
 
     def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
+        head = self._dense_head(model)
         raw = model(images)
-        if not isinstance(raw, DensePredictions) or not isinstance(model.head, DenseHead):
-            raise PartError(
-                f"the dense criterion wants a dense head; {type(model.head).__name__} is none: train it with its own "
-                "criterion, or choose a dense head (retinanet, fcos, atss, rpn)"
-            )
-        return self.terms(raw, targets, model.head)
+        assert isinstance(raw, DensePredictions)
+        return self.terms(raw, targets, head)
+
+    def check(self, model: Detector) -> None:
+        self.check_head(self._dense_head(model))
 
     def terms(self, raw: DensePredictions, targets: Targets, head: DenseHead) -> Terms:
         """The terms of one dense prediction; two-stage criteria use it for their proposer."""
-        self._check(head)
+        self.check_head(head)
         with torch.no_grad():
             assignment = self._assign(raw, targets, head)
             row = assignment.target.clamp(min=0)
@@ -76,7 +76,8 @@ class Dense(Criterion):
         cls = torch.where(used, self.cls_loss(raw.logits, labels, assignment.quality), 0.0)
         box = torch.where(positive, self._box_loss(raw, matched, head.coder), 0.0)
         terms = {"cls": self._term(cls, positive, used)}
-        if self.box_weighting == "quality" and assignment.quality is not None:
+        if self.box_weighting == "quality":
+            assert assignment.quality is not None
             terms["box"] = Term((box * assignment.quality).sum(), assignment.quality.sum())
         else:
             terms["box"] = self._term(box, positive, used)
@@ -110,20 +111,36 @@ class Dense(Criterion):
     def _term(self, values: Tensor, positive: Tensor, used: Tensor) -> Term:
         if self.normaliser == "image":
             per_image = values.sum(1) / positive.sum(1).clamp(min=1)
-            return Term(per_image.sum(), per_image.new_tensor(float(values.shape[0])))
+            return Term(per_image.sum(), per_image.new_full((), values.shape[0]))
         counted = used if self.normaliser == "sampled" else positive
         return Term(values.sum(), counted.sum().to(values))
 
-    def _check(self, head: DenseHead) -> None:
-        """Combinations that cannot learn are refused with the reason."""
+    def check_head(self, head: DenseHead) -> None:
+        """Raise PartError for combinations that cannot learn, with the reason and the remedy."""
         if self.cls_loss.softmax != head.softmax:
             wants, has = ("softmax", "sigmoid") if self.cls_loss.softmax else ("sigmoid", "softmax")
             raise PartError(
                 f"{type(self.cls_loss).__name__} is a loss for {wants} scores, but the head has {has} scores: "
                 f"choose --cls-loss {'cross_entropy' if head.softmax else 'focal'}, or --head.scores {wants}"
             )
-        if head.branches[0].quality_out is not None and not self.assigner.gives_quality:
+        if self.assigner.gives_quality:
+            return
+        wanting = {
+            "--head.quality none": head.has_quality,
+            "--criterion.box_weighting none": self.box_weighting == "quality",
+        }
+        remedy = " ".join(flag for flag, needed in wanting.items() if needed)
+        if remedy:
             raise PartError(
-                f"the head has a quality branch, but {type(self.assigner).__name__} gives no soft targets to train it: "
-                "choose --assigner fcos or atss, or --head.quality none"
+                f"{type(self.assigner).__name__} gives no soft targets, which the "
+                f"{'quality branch of the head' if head.has_quality else 'weighting of the boxes'} learns from: "
+                f"add {remedy}, or choose --assigner fcos or atss"
             )
+
+    def _dense_head(self, model: Detector) -> DenseHead:
+        if not isinstance(model.head, DenseHead):
+            raise PartError(
+                f"the dense criterion wants a dense head; {type(model.head).__name__} is none: train it with its own "
+                "criterion, or choose a dense head (retinanet, fcos, atss, rpn)"
+            )
+        return model.head

@@ -1,0 +1,192 @@
+"""Composition by name: a zoo model with any of its parts swapped, as a Part that can still be changed, or built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+from torso.models.detector import Detector
+from torso.parts import Part, PartError, find, names, nearest, part
+from torso.yaml_text import from_yaml, to_yaml
+
+__all__ = ["compose_model", "create", "from_yaml", "swap_model", "to_yaml"]
+
+Choice = str | Part[Any]
+Chain = str | Part[Any] | Sequence[str | Part[Any]]
+T = TypeVar("T")
+
+# An overlap threshold means one thing to hard suppression and another to soft; the new method keeps its own.
+_SUPPRESSION_OWN = ("iou_threshold",)
+
+
+def compose_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    backbone: Choice | None = None,
+    neck: Chain | None = None,
+    head: Choice | None = None,
+    suppression: Choice | None = None,
+    input: Choice | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Part[Detector]:
+    """A zoo model with some parts swapped and some arguments changed.
+
+    Args:
+        name: of the zoo. num_classes: None takes the zoo's own (80). rpn finds one class, "object", whatever it is.
+        backbone: a part's short name or any timm model's name. neck: a name, "none", several as "spp+pan" or a
+            sequence. head, suppression, input: short names. A part may stand for each name.
+        overrides: {dotted path: value}, e.g. {"neck.channels": "128"}; text is read by the argument's type.
+
+    Arguments that a new part shares by name with the one before it carry over (finest, coarsest, channels,
+    num_classes, frozen_norm ...), unless the new part sets them. Raises PartError naming the nearest names.
+    """
+    model: Part[Detector] = called(find(name, "zoo"), num_classes)
+    model = swap_model(model, backbone=backbone, neck=neck, head=head, suppression=suppression, input=input)
+    for path, value in (overrides or {}).items():
+        model = model.override(path.replace("-", "_"), value)
+    return model
+
+
+def create(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    backbone: Choice | None = None,
+    neck: Chain | None = None,
+    head: Choice | None = None,
+    suppression: Choice | None = None,
+    input: Choice | None = None,
+    overrides: Mapping[str, object] | None = None,
+    pretrained: str | None = None,
+) -> Detector:
+    """The built model of `compose_model`, in training mode.
+
+    Args:
+        class_names: one a class; num_classes follows from them where it is not given.
+        pretrained: weights of the backbone: "hub" (its publisher's download) or a local file. None starts at random,
+            and then nothing stays frozen (see `trainable`).
+
+    Raises PartError for what cannot be composed, ValueError where pretrained weights cannot be had.
+    """
+    if class_names is not None:
+        num_classes = len(class_names) if num_classes is None else num_classes
+        if num_classes != len(class_names):
+            raise PartError(f"num_classes={num_classes}, but {len(class_names)} class names came: {list(class_names)}")
+    model = compose_model(
+        name, num_classes=num_classes, backbone=backbone, neck=neck, head=head, suppression=suppression, input=input,
+        overrides=overrides,
+    )
+    if pretrained is None:
+        model = trainable(model, asked=asked_of_backbone(backbone, overrides))
+    built = model.build()
+    if class_names is not None:
+        built.names = tuple(class_names)
+    if pretrained is not None:
+        built.backbone.load_pretrained(pretrained)
+    return built
+
+
+def called(function: Callable[..., Part[T]], num_classes: int | None) -> Part[T]:
+    """A zoo model or recipe for so many classes; one whose own number is 1 is class-agnostic and keeps it."""
+    own = inspect.signature(function).parameters["num_classes"].default
+    return function() if num_classes is None or own == 1 else function(num_classes=num_classes)
+
+
+def trainable(model: Part[Detector], *, asked: Collection[str] = ()) -> Part[Detector]:
+    """The model with nothing of its backbone frozen, except by the arguments named in `asked`.
+
+    The papers freeze the first stages and the norms because they come pretrained; frozen random ones never learn.
+    """
+    backbone: Part[Any] = model.get("backbone")
+    free = {"frozen_stride": 0, "frozen_norm": False}
+    changes = {k: v for k, v in free.items() if k not in asked and backbone.accepts(k) and backbone.get(k) != v}
+    return model.with_args(backbone=backbone.with_args(**changes)) if changes else model
+
+
+def asked_of_backbone(backbone: Choice | None, overrides: Mapping[str, object] | None) -> set[str]:
+    """The backbone's arguments that the caller set himself, by a part or by dotted paths."""
+    by_path = {path.replace("-", "_").rpartition("backbone.")[2] for path in overrides or () if "backbone." in path}
+    return by_path | ({k for k, _ in backbone.args} if isinstance(backbone, Part) else set())
+
+
+def swap_model(
+    model: Part[Detector],
+    *,
+    backbone: Choice | None = None,
+    neck: Chain | None = None,
+    head: Choice | None = None,
+    suppression: Choice | None = None,
+    input: Choice | None = None,
+) -> Part[Detector]:
+    """A detector part with the named parts in place of its own; None keeps."""
+    changes: dict[str, Any] = {}
+    if backbone is not None:
+        changes["backbone"] = _swapped_backbone(model.get("backbone"), _backbone(backbone))
+    if neck is not None:
+        changes["neck"] = _swapped_necks(model.get("neck"), _necks(neck))
+    if head is not None:
+        changes["head"] = model.get("head").swapped(named_part(head, "heads"))
+    if suppression is not None:
+        changes["suppression"] = _swapped_suppression(model.get("suppression"), named_part(suppression, "suppression"))
+    if input is not None:
+        changes["input"] = model.get("input").swapped(named_part(input, "inputs"))
+    return model.with_args(**changes) if changes else model
+
+
+def named_part(choice: Choice, kind: str) -> Part[Any]:
+    """The part of a short name ("giou" or "smooth-l1"), or the part given."""
+    return choice if isinstance(choice, Part) else part(find(choice.replace("-", "_"), kind))
+
+
+def _backbone(choice: Choice) -> Part[Any]:
+    if isinstance(choice, Part) or choice in names("backbones"):
+        return named_part(choice, "backbones")
+    import timm
+
+    from torso.backbones.timm import Timm
+
+    if not timm.is_model(choice.split(".")[0]):
+        hint = nearest(choice, [*names("backbones"), *timm.list_models()])
+        raise PartError(f"no backbone and no timm model is called {choice!r}; {hint}")
+    return part(Timm, name=choice)
+
+
+def _swapped_backbone(old: Part[Any], new: Part[Any]) -> Part[Any]:
+    """The new backbone with the old one's arguments; one without a map of the frozen stride freezes nothing."""
+    out = old.swapped(new)
+    if not out.accepts("frozen_stride") or not out.get("frozen_stride") or "frozen_stride" in dict(new.args):
+        return out
+    free = out.with_args(frozen_stride=0)
+    has = [s.stride for s in built_on_meta(free).out_specs]
+    return out if out.get("frozen_stride") in has else free
+
+
+def _necks(choice: Chain) -> tuple[Part[Any], ...]:
+    if isinstance(choice, str):
+        choice = () if choice.lower() == "none" else tuple(choice.split("+"))
+    return tuple(named_part(c, "necks") for c in ((choice,) if isinstance(choice, Part) else choice))
+
+
+def _swapped_necks(old: Part[Any] | tuple[Part[Any], ...] | None, new: tuple[Part[Any], ...]) -> Any:
+    """The new chain; each member takes what it shares with the last of the old ones. One alone stays a single part."""
+    last = old[-1] if isinstance(old, tuple) and old else old
+    chain = tuple(last.swapped(n) for n in new) if isinstance(last, Part) else new
+    return chain[0] if len(chain) == 1 else chain
+
+
+def _swapped_suppression(old: Part[Any], new: Part[Any]) -> Part[Any]:
+    shared = old if old.target is new.target else Part(
+        old.target, {k: v for k, v in old.args if k not in _SUPPRESSION_OWN}
+    )
+    return shared.swapped(new)
+
+
+def built_on_meta(p: Part[T]) -> T:
+    """The part built without memory for its weights: for its specs and its checks."""
+    import torch
+
+    with torch.device("meta"):
+        return p.build()

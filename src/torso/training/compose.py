@@ -1,0 +1,129 @@
+"""Training recipes by name: a zoo model's recipe, or a YAML file, with any part swapped and any number changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torso.compose import Chain, Choice, asked_of_backbone, built_on_meta, called, named_part, swap_model, trainable
+from torso.models.detector import Detector
+from torso.parts import Part, PartError, arguments, find, names, nearest, produced
+from torso.training.criteria._base import Criterion
+from torso.training.recipes.recipe import Recipe
+from torso.yaml_text import from_yaml
+
+
+def compose_recipe(
+    name: str | Path,
+    *,
+    num_classes: int | None = None,
+    backbone: Choice | None = None,
+    neck: Chain | None = None,
+    head: Choice | None = None,
+    assigner: Choice | None = None,
+    cls_loss: Choice | None = None,
+    box_loss: Choice | None = None,
+    suppression: Choice | None = None,
+    input: Choice | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Part[Recipe]:
+    """How a zoo model is trained, with parts swapped and arguments changed; `check` says whether it can learn.
+
+    Args:
+        name: of the zoo, or the path of a YAML file that holds a recipe.
+        num_classes: None takes the zoo's or the file's own; rpn keeps its one class whatever it is.
+        head: the criterion of that head's own recipe comes along; heads without one keep the present criterion.
+        assigner, cls_loss, box_loss: swapped inside the criterion; in a two-stage criterion those of its second stage.
+        overrides: {dotted path: value}: the recipe's own arguments ("lr", "criterion.box_weight"); the model's and
+            the criterion's may leave "model." and "criterion." out ("neck.channels", "assigner.positive").
+
+    Without `pretrained` nothing of the backbone stays frozen, unless it was asked for here or stands in the file.
+    Raises PartError, naming the nearest names.
+    """
+    from_file = isinstance(name, Path) or str(name).endswith((".yaml", ".yml"))
+    recipe = _from_file(name, num_classes) if from_file else _from_zoo(str(name), num_classes)
+    model = swap_model(
+        recipe.get("model"), backbone=backbone, neck=neck, head=head, suppression=suppression, input=input
+    )
+    criterion: Part[Any] = recipe.get("criterion")
+    if head is not None:
+        criterion = _criterion_of(model.get("head"), criterion)
+    for argument, kind, choice in (
+        ("assigner", "assigners", assigner),
+        ("cls_loss", "losses", cls_loss),
+        ("box_loss", "losses", box_loss),
+    ):
+        if choice is not None:
+            criterion = _swapped_inside(criterion, argument, named_part(choice, kind))
+    recipe = recipe.with_args(model=model, criterion=criterion)
+    for path, value in (overrides or {}).items():
+        recipe = recipe.override(full_path(recipe, path.replace("-", "_")), value)
+    if recipe.get("pretrained") is None and not from_file:
+        kept = trainable(recipe.get("model"), asked=asked_of_backbone(backbone, overrides))
+        recipe = recipe.with_args(model=kept)
+    return recipe
+
+
+def check(recipe: Part[Recipe]) -> Detector:
+    """Build the model without memory for its weights and ask the criterion whether it can train it.
+
+    Returns the model (on the meta device: shapes and specs, no values). Raises ValueError with the reason and the
+    remedy for a combination that cannot be built or cannot learn.
+    """
+    built = built_on_meta(recipe)
+    model: Detector = built_on_meta(built.model)
+    criterion: Criterion = built.criterion.build()
+    criterion.check(model)
+    return model
+
+
+def full_path(recipe: Part[Recipe], path: str) -> str:
+    """The path with "model." or "criterion." in front where they were left out.
+
+    Raises PartError where none of the three has the argument.
+    """
+    first = path.partition(".")[0]
+    if recipe.accepts(first):
+        return path
+    model, criterion = recipe.get("model"), recipe.get("criterion")
+    for prefix, owner in (("model", model), ("criterion", criterion)):
+        if owner.accepts(first):
+            return f"{prefix}.{path}"
+    known = [*arguments(recipe.target), *arguments(model.target), *arguments(criterion.target)]
+    raise PartError(f"nothing in the recipe is called {first!r}; {nearest(first, known)}")
+
+
+def _from_zoo(name: str, num_classes: int | None) -> Part[Recipe]:
+    find(name, "zoo")  # names the nearest models, not the recipes' machinery
+    return called(find(name, "recipes"), num_classes)
+
+
+def _from_file(path: str | Path, num_classes: int | None) -> Part[Recipe]:
+    recipe = from_yaml(Path(path))
+    if produced(recipe) is not Recipe:
+        raise PartError(
+            f"{path} holds a {recipe.name}, which is no recipe; "
+            "print one with `torso show MODEL`, or put the model under 'model' of part 'recipes.recipe'"
+        )
+    if recipe.target is not Recipe:
+        recipe = recipe.target(**dict(recipe.args))  # a zoo recipe by name: what it returns can be changed
+    return recipe if num_classes is None else recipe.override("model.head.num_classes", num_classes)
+
+
+def _criterion_of(head: Part[Any], present: Part[Criterion]) -> Part[Criterion]:
+    """The criterion of the recipe that is named like the head; the present one where there is none."""
+    kind, _, short = head.name.partition(".")
+    if kind != "heads" or short not in names("recipes"):
+        return present
+    made: Part[Criterion] = find(short, "recipes")().get("criterion")
+    return made
+
+
+def _swapped_inside(criterion: Part[Any], argument: str, new: Part[Any]) -> Part[Any]:
+    if not criterion.accepts(argument):
+        raise PartError(
+            f"the criterion {criterion.name} has no {argument} to swap; it has {', '.join(arguments(criterion.target))}"
+        )
+    old = criterion.get(argument)
+    return criterion.with_args(**{argument: old.swapped(new) if isinstance(old, Part) else new})
