@@ -196,6 +196,19 @@ COCO_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "{json}: annotation 1 has image_id 77, which no image has; one of the file's images was wanted: "
         "remove the annotation or add its image",
     ),
+    "image id of a strange kind": (
+        lambda c: c["annotations"][0].update(image_id=[1]),
+        "{json}: annotation 1 has image_id [1], which no image has; one of the file's images was wanted: "
+        "remove the annotation or add its image",
+    ),
+    "name that is none": (
+        lambda c: c["images"][0].update(file_name="a\0b.png"),
+        "{json}: file name 'a\\x00b.png' came; a relative file name was wanted: correct the annotation",
+    ),
+    "annotation that is none": (
+        lambda c: c["annotations"].insert(0, 5),
+        "{json}: annotation 5 came; an object with image_id, category_id, bbox was wanted: correct it",
+    ),
     "image id twice": (
         lambda c: c["images"][1].update(id=1),
         "{json}: image id 1 is given twice (picture_0_000.png and picture_0_001.png); ids must differ: "
@@ -239,6 +252,16 @@ def test_coco_faults(tmp_path: Path, fault: str) -> None:
     change(root / "train.json", edit)
     with pytest.raises(ValueError, match=f"^{re.escape(sentence.format(json=root / 'train.json'))}$"):
         open_dataset(root)
+
+
+def test_storage_is_flat(tmp_path: Path) -> None:
+    """A handful of plain arrays whatever the number of boxes: no object a box or a name for workers to copy."""
+    annotations = open_dataset(write_coco(tmp_path, 6), segments=True)
+    held = [*vars(annotations).values(), *vars(annotations.names).values(), *vars(annotations.segments).values()]
+    arrays = [value for value in held if isinstance(value, np.ndarray)]
+    assert len(arrays) == 12
+    assert all(array.dtype.kind in "fiub" for array in arrays)
+    assert not any(isinstance(value, list | dict) for value in held)
 
 
 def test_truncated_json(tmp_path: Path) -> None:

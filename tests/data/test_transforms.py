@@ -149,12 +149,18 @@ def test_photometric_changes_what_it_says() -> None:
     assert (levels[:, 0] == levels[:, 1]).all()
     assert 49 <= levels.min() < 60
     assert 140 < levels.max() <= 151
-    hues = [Photometric(**{**off, "hue": 0.5})(flat(200, 0, 0), sample_rng(0, 0, i), another) for i in range(40)]
-    colours = np.array([np.asarray(sample.image)[0, 0] for sample in hues])
-    assert (colours.max(axis=1) == 200).all(), "hue leaves the value"
-    assert len({int(colour.argmax()) for colour in colours}) == 3, "red becomes green and blue as well"
-    grey = Photometric(**{**off, "saturation": 0.9})(flat(90, 90, 90), sample_rng(0, 0, 0), another)
-    assert (np.asarray(grey.image) == 90).all()
+    hues = [Photometric(**{**off, "hue": 0.5})(flat(150, 80, 90), sample_rng(0, 0, i), another) for i in range(40)]
+    colours = np.array([np.asarray(sample.image)[0, 0] for sample in hues]).astype(float)
+    assert np.abs(colours @ (0.299, 0.587, 0.114) - 102.07).max() < 1, "hue leaves the luma"
+    assert len({int(colour.argmax()) for colour in colours}) == 3, "reddish becomes greenish and bluish as well"
+    pale = [
+        Photometric(**{**off, "saturation": 0.9})(flat(150, 80, 90), sample_rng(0, 0, i), another) for i in range(40)
+    ]
+    spread = np.array([np.ptp(np.asarray(sample.image)[0, 0]) for sample in pale])
+    assert spread.min() < 20 < 100 < spread.max(), "from nearly grey to nearly twice as vivid"
+    for one in ("saturation", "hue"):
+        grey = Photometric(**{**off, one: 0.5})(flat(90, 90, 90), sample_rng(0, 0, 0), another)
+        assert (np.asarray(grey.image) == 90).all()
     sample = sample_of(0)
     assert Photometric(probability=0.0)(sample, sample_rng(0, 0, 0), another) is sample
 

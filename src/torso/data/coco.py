@@ -19,6 +19,7 @@ def read_coco(json_file: Path, images: Path | Sequence[Path], *, segments: bool 
     a box that is not four numbers, a file name that leaves the folder.
     """
     content = load_json(json_file)
+    # A file without the list of annotations holds pictures to predict on, as COCO's own test set does.
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in ("images", "categories")):
         raise ValueError(
             f"{json_file}: the lists 'images' and 'categories' of a COCO file were wanted; they are not there: "
@@ -89,16 +90,16 @@ def _add_boxes(
     for entry in entries:
         if not isinstance(entry, dict):
             raise ValueError(
-                f"{source}: annotation {entry!r} came; an object with image_id, category_id, bbox was wanted"
+                f"{source}: annotation {entry!r} came; an object with image_id, category_id, bbox was wanted: correct it"
             )
         number, image, category = (entry.get(key) for key in ("id", "image_id", "category_id"))
-        if image not in pictures:
+        if not _is_number(image) or image not in pictures:
             raise ValueError(
                 f"{source}: annotation {number} has image_id {image!r}, which no image has; one of the file's images "
                 "was wanted: remove the annotation or add its image"
             )
         name = pictures[image].name
-        if category not in labels:
+        if not _is_number(category) or category not in labels:
             raise ValueError(
                 f"{source}: annotation {number} ({name}) has category_id {category!r}, which is not among the "
                 f"categories {_shortened(list(labels))}: add the category or remove the annotation"

@@ -22,7 +22,7 @@ _SPLITS = {
 
 def safe_name(name: object, source: Path) -> str:
     """A relative file name that stays below its folder, in posix form; ValueError otherwise."""
-    if not isinstance(name, str) or not name or "\0" in name:
+    if not isinstance(name, str) or not name or "\0" in name or not _is_utf8(name):
         raise ValueError(f"{source}: file name {name!r} came; a relative file name was wanted: correct the annotation")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
@@ -31,6 +31,14 @@ def safe_name(name: object, source: Path) -> str:
             "correct the annotation or move the picture into the data set"
         )
     return str(path)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_inside(path: Path, root: Path, source: str) -> None:

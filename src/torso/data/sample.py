@@ -67,6 +67,17 @@ class Sample:
         resized = self.mapped(resize_image(self.image, (height, width)), scale_xy)
         return replace(resized, canvas_hw=frame_hw if self.canvas_hw else None)
 
+    def windowed(self, size_hw: SizeHW, window: tuple[int, int, int, int]) -> Sample:
+        """Resized to size_hw, then cut to window (x1, y1, x2, y2) of that; boxes are not clipped.
+
+        Only the window is resampled: where it is a quarter of the picture, so is the work.
+        """
+        sx, sy = size_hw[1] / self.image.width, size_hw[0] / self.image.height
+        x1, y1, x2, y2 = window
+        source = (x1 / sx, y1 / sy, min(x2 / sx, self.image.width), min(y2 / sy, self.image.height))
+        image = self.image.resize((x2 - x1, y2 - y1), Image.Resampling.BILINEAR, box=source)
+        return self.mapped(image, (sx, sy), (-float(x1), -float(y1)))
+
     def clipped(self, min_side: float = 1.0, min_visible: float = 0.1) -> Sample:
         """Boxes cut at the picture's border; dropped where what is left is too little to learn from.
 

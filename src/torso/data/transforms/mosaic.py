@@ -9,7 +9,6 @@ from PIL import Image
 
 from torso.data.sample import Draw, Sample, Transform, check_probability, joined
 from torso.geometry.resize import letterbox_size, scaled_size
-from torso.inference.images import resize_image
 
 
 class Mosaic(Transform):
@@ -52,8 +51,8 @@ class Mosaic(Transform):
             right, below = bool(quarter % 2), bool(quarter // 2)
             area = (x if right else 0, y if below else 0, width if right else x, height if below else y)
             tiles.append(self._lay(canvas, picture, area, right, below, rng))
-        whole = joined(replace(sample, image=canvas, to_original=(1.0, 1.0, 0.0, 0.0), canvas_hw=self.size_hw), tiles)
-        return whole
+        whole = replace(sample, image=canvas, to_original=(1.0, 1.0, 0.0, 0.0), canvas_hw=self.size_hw)
+        return joined(whole, tiles)
 
     def _lay(
         self,
@@ -68,14 +67,11 @@ class Mosaic(Transform):
         x1, y1, x2, y2 = area
         fitted = letterbox_size(picture.size_hw, self.size_hw)
         height, width = scaled_size(fitted, rng.uniform(self.low, self.high))
-        scale_xy = (width / picture.size_hw[1], height / picture.size_hw[0])
-        resized = picture.mapped(resize_image(picture.image, (height, width)), scale_xy)
         left, top = (0 if right else max(width - (x2 - x1), 0)), (0 if below else max(height - (y2 - y1), 0))
         window = (left, top, min(left + x2 - x1, width), min(top + y2 - y1, height))
         if window[0] >= window[2] or window[1] >= window[3]:
-            return resized.keep(np.zeros(len(resized.boxes), dtype=np.bool_))
-        shown = resized.mapped(resized.image.crop(window), (1.0, 1.0), (-float(left), -float(top)))
-        shown = shown.clipped(self.min_side, self.min_visible)
+            return picture.keep(np.zeros(len(picture.boxes), dtype=np.bool_))
+        shown = picture.windowed((height, width), window).clipped(self.min_side, self.min_visible)
         corner = (x1 if right else x2 - shown.image.width, y1 if below else y2 - shown.image.height)
         canvas.paste(shown.image, corner)
         return shown.mapped(shown.image, (1.0, 1.0), (float(corner[0]), float(corner[1])))

