@@ -10,8 +10,8 @@ from data.builders import draw
 from PIL import Image
 
 from torso.data.dataset import sample_rng, to_item
-from torso.data.fit import Fit
 from torso.data.sample import Sample, Transform
+from torso.data.to_input import ToInput
 from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.data.transforms.iou_crop import IoUCrop
 from torso.data.transforms.letterbox import Letterbox
@@ -77,7 +77,7 @@ GEOMETRIC: dict[str, Transform] = {
     "resize_short": ResizeShort(short_sides=(60, 90, 130), longest=170),
     "scale_jitter": ScaleJitter(size_hw=(100, 100), low=0.4, high=2.0, min_visible=0.0),
     "iou_crop": IoUCrop(),
-    "fit": Fit(ShortSide(short=60, longest=100)),
+    "to_input": ToInput(ShortSide(short=60, longest=100), 1),
 }
 
 
@@ -181,7 +181,7 @@ def test_boxes_are_clipped_and_dropped_by_the_stated_rule() -> None:
 def test_fitting_does_not_undo_a_jitter_of_scale() -> None:
     """A picture jittered to half of its canvas is still half of the model's input after the fit."""
     half = ScaleJitter(size_hw=(100, 100), low=0.5, high=0.5)(sample_of(0), sample_rng(0, 0, 0), another)
-    fitted = Fit(LetterboxInput(size_hw=(200, 200)))(half, sample_rng(0, 0, 0), another)
+    fitted = ToInput(LetterboxInput(size_hw=(200, 200)), 8)(half, sample_rng(0, 0, 0), another)
     assert fitted.canvas_hw == (200, 200)
     assert max(fitted.size_hw) == 100
     assert_boxes_on_pixels(fitted, slack=2.5)

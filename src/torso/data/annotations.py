@@ -180,26 +180,27 @@ class Annotations:
         pairs = zip(self.class_names, self.category_ids, strict=True)
         return {
             "images": images,
-            "annotations": [self._coco_box(row, int(image)) for row, image in enumerate(self.image_of_box)],
+            "annotations": self._coco_boxes(),
             "categories": [{"id": number, "name": name} for name, number in pairs],
         }
 
-    def _coco_box(self, row: int, image: int) -> dict[str, Any]:
-        x1, y1, x2, y2 = self.boxes[row].tolist()
-        entry: dict[str, Any] = {
-            "id": row + 1,
-            "image_id": int(self.image_ids[image]),
-            "category_id": self.category_ids[int(self.labels[row])],
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "area": float(self.area[row]),
-            "iscrowd": int(self.crowd[row]),
+    def _coco_boxes(self) -> list[dict[str, Any]]:
+        # Whole columns become lists at once: one numpy scalar a value would be ten times as slow.
+        corner, sides = self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]
+        columns = {
+            "id": range(1, len(self.boxes) + 1),
+            "image_id": self.image_ids[self.image_of_box].tolist(),
+            "category_id": np.array(self.category_ids, dtype=np.int64)[self.labels].tolist(),
+            "bbox": np.concatenate([corner, sides], axis=1).tolist(),
+            "area": self.area.tolist(),
+            "iscrowd": self.crowd.astype(np.int64).tolist(),
         }
-        if self.difficult[row]:
-            entry["difficult"] = 1
-        segment = self.segments[row]
-        if segment:
-            entry["segmentation"] = json.loads(segment)
-        return entry
+        entries = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        for row in np.flatnonzero(self.difficult):
+            entries[row]["difficult"] = 1
+        for row in np.flatnonzero(np.diff(self.segments.offsets)):
+            entries[row]["segmentation"] = json.loads(self.segments[int(row)])
+        return entries
 
 
 class Box(NamedTuple):

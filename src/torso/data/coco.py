@@ -90,7 +90,8 @@ def _add_boxes(
     for entry in entries:
         if not isinstance(entry, dict):
             raise ValueError(
-                f"{source}: annotation {entry!r} came; an object with image_id, category_id, bbox was wanted: correct it"
+                f"{source}: annotation {entry!r} came; an object with image_id, category_id, bbox was wanted: "
+                "correct it"
             )
         number, image, category = (entry.get(key) for key in ("id", "image_id", "category_id"))
         if not _is_number(image) or image not in pictures:

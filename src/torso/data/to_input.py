@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from torso.data.sample import Draw, Sample, Transform
-from torso.inference.images import resize_image
 from torso.inputs._base import Input
 
 
@@ -22,10 +21,9 @@ class ToInput(Transform):
         self.policy, self.multiple, self.few = policy, multiple, few
 
     def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
-        height, width = self.policy.resized(sample.size_hw)
-        scale_xy = (width / sample.size_hw[1], height / sample.size_hw[0])
-        resized = sample.mapped(resize_image(sample.image, (height, width)), scale_xy).clipped()
-        return replace(resized, canvas_hw=self._canvas((height, width)))
+        # The frame, not the picture: one that was jittered to half of its canvas must stay half of it.
+        frame_hw = self.policy.resized(sample.canvas_hw or sample.size_hw)
+        return replace(sample.resized(frame_hw).clipped(), canvas_hw=self._canvas(frame_hw))
 
     def _canvas(self, resized_hw: tuple[int, int]) -> tuple[int, int]:
         if not self.few:
