@@ -1,0 +1,179 @@
+"""Faster R-CNN on a pyramid: proposals, then a class and a finer box for each (arXiv 1506.01497, FPN 1612.03144)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torso.geometry.boxes import clip_boxes
+from torso.geometry.coders._base import Coder
+from torso.geometry.coders.delta import Delta
+from torso.geometry.priors._base import gather_priors
+from torso.heads._base import ClassRows, Head, choose_levels, empty_rows_last
+from torso.heads._roi_proposals import best_proposals, roi_priors
+from torso.heads.dense import Dense
+from torso.heads.rpn import RPN
+from torso.layers.roi import multi_level_roi_align, roi_levels
+from torso.parts import Part, part
+from torso.types import Candidates, DensePredictions, FeatureSpec, Images, RawPredictions, RoIPredictions
+
+
+class FasterRCNN(Head):
+    """A dense head proposes boxes of "object"; each is pooled from the level of its size and judged by two layers.
+
+    Args:
+        finest, coarsest: strides of the levels that boxes are pooled from; they must have one width.
+        proposer: any dense head. It has one class, and starts at `finest` unless it says otherwise.
+        proposal_top, proposals: rows a level that enter suppression, boxes an image that leave it, at inference;
+            training says its own. proposal_iou: of that suppression, within levels.
+        proposal_min_size: proposals with a side of so many pixels or less are dropped.
+        roi_size, sampling, aligned: see layers.roi. Four points a bin are enough (Mask R-CNN, arXiv 1703.06870, section
+            3) and cost the same for every box; sampling=0 takes as many as a bin has cells (mmdetection, detectron2).
+            aligned=False is torchvision's.
+        canonical_side, canonical_stride: a box of that side is pooled from the level of that stride.
+        channels: of the two fully connected layers.
+        class_agnostic: one box a proposal in place of one a class.
+        coder: of the second stage.
+        score_threshold, pre_nms_top: a (box, class) pair scores above the first; at most so many an image go on.
+        min_size: detections with a side of so many pixels or less are dropped.
+
+    Training samples proposals between the two stages, so the stages are public: propose, classify.
+    """
+
+    def __init__(
+        self,
+        in_specs: Sequence[FeatureSpec],
+        *,
+        num_classes: int,
+        finest: int = 4,
+        coarsest: int = 32,
+        proposer: Part[Dense] = part(RPN),
+        proposal_top: int = 1000,
+        proposals: int = 1000,
+        proposal_iou: float = 0.7,
+        proposal_min_size: float = 0.0,
+        roi_size: int = 7,
+        sampling: int = 2,
+        aligned: bool = True,
+        canonical_side: float = 224.0,
+        canonical_stride: int = 16,
+        channels: int = 1024,
+        class_agnostic: bool = False,
+        coder: Part[Coder] = part(Delta, weights=(10.0, 10.0, 5.0, 5.0)),
+        score_threshold: float = 0.05,
+        pre_nms_top: int = 2000,
+        min_size: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_counts(num_classes=num_classes, proposal_top=proposal_top, proposals=proposals, roi_size=roi_size)
+        self.num_classes, self.class_agnostic = num_classes, class_agnostic
+        self.proposal_top, self.proposals = proposal_top, proposals
+        self.proposal_iou, self.proposal_min_size = proposal_iou, proposal_min_size
+        self.roi_size, self.sampling, self.aligned = roi_size, sampling, aligned
+        self.canonical_side, self.canonical_stride = canonical_side, canonical_stride
+        self.score_threshold, self.pre_nms_top, self.min_size = score_threshold, pre_nms_top, min_size
+        self._levels = choose_levels(in_specs, finest, coarsest, type(self).__name__)
+        specs = [in_specs[i] for i in self._levels]
+        self.strides = tuple(s.stride for s in specs)
+        width = _one_width(specs)
+        given = {"finest": finest, **dict(proposer.args), "num_classes": 1}
+        self.proposer = proposer.with_args(**given).build(in_specs)
+        self.coder = coder.build()
+        self.fc1 = nn.Linear(width * roi_size**2, channels)
+        self.fc2 = nn.Linear(channels, channels)
+        self.cls_out = nn.Linear(channels, num_classes + 1)
+        self.box_out = nn.Linear(channels, self.coder.width * (1 if class_agnostic else num_classes))
+        self._initialise()
+
+    def forward(self, features: list[Tensor], images: Images) -> RoIPredictions:
+        first, proposals = self.propose(features, images)
+        logits, codes = self.classify(features, proposals.boxes)
+        return RoIPredictions(logits, codes, proposals, first)
+
+    def propose(
+        self, features: list[Tensor], images: Images, *, top: int | None = None, keep: int | None = None
+    ) -> tuple[DensePredictions, Candidates]:
+        """The first stage: its raw output, with gradient, and `keep` proposals an image, without; best first.
+
+        top, keep: in place of proposal_top and proposals.
+        """
+        raw = self.proposer(features, images)
+        proposals = best_proposals(
+            raw,
+            self.proposer,
+            images,
+            top=top or self.proposal_top,
+            keep=keep or self.proposals,
+            iou_threshold=self.proposal_iou,
+            min_size=self.proposal_min_size,
+        )
+        return raw, proposals
+
+    def classify(self, features: list[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """The second stage on boxes [B, R, 4]: logits [B, R, K + 1], background last, and codes [B, R, K * 4 or 4]."""
+        levels = roi_levels(boxes, self.strides, side=self.canonical_side, stride=self.canonical_stride)
+        pooled = multi_level_roi_align(
+            [features[i] for i in self._levels],
+            self.strides,
+            boxes,
+            levels,
+            size=self.roi_size,
+            sampling=self.sampling,
+            aligned=self.aligned,
+        )
+        x = F.relu(self.fc1(pooled.flatten(2)))
+        x = F.relu(self.fc2(x))
+        return self.cls_out(x), self.box_out(x)
+
+    def decode(self, raw: RawPredictions, images: Images) -> Candidates:
+        assert isinstance(raw, RoIPredictions)
+        scores = raw.logits.float().softmax(-1)[..., :-1]
+        scores = torch.where((raw.proposals.scores > 0)[..., None], scores, 0.0).flatten(1)
+        best = scores.topk(min(self.pre_nms_top, scores.shape[1]))
+        rows, labels = best.indices // self.num_classes, best.indices % self.num_classes
+        # boxes of the best pairs only: all R x K of them would be 80,000 an image
+        codes = self.codes_of(raw.codes, rows, labels)
+        boxes = self.coder.decode(codes, gather_priors(roi_priors(raw.proposals.boxes), rows))
+        boxes = clip_boxes(boxes, images.size_hw)
+        large = ((boxes[..., 2:] - boxes[..., :2]) > self.min_size).all(-1)
+        scores = empty_rows_last(torch.where(large, best.values, 0.0), self.score_threshold)
+        return Candidates(boxes, scores, labels, torch.where(scores > 0, rows, -1))
+
+    def codes_of(self, codes: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
+        """The code of each (proposal, class) pair: codes [B, R, K * 4 or 4], rows and labels [B, T] to [B, T, 4]."""
+        each = codes.reshape(codes.shape[0], -1, self.coder.width)
+        pair = rows if self.class_agnostic else rows * self.num_classes + labels
+        return each.gather(1, pair[..., None].expand(-1, -1, self.coder.width))
+
+    def class_rows(self, parameter: str) -> ClassRows | None:
+        if parameter.startswith("cls_out."):
+            return ClassRows(background=True)
+        per_class = parameter.startswith("box_out.") and not self.class_agnostic
+        return ClassRows(values=self.coder.width) if per_class else None
+
+    def _initialise(self) -> None:
+        for fc in (self.fc1, self.fc2):
+            nn.init.kaiming_uniform_(fc.weight, a=1)
+        nn.init.normal_(self.cls_out.weight, std=0.01)
+        nn.init.normal_(self.box_out.weight, std=0.001)
+        for layer in (self.fc1, self.fc2, self.cls_out, self.box_out):
+            nn.init.zeros_(layer.bias)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"FasterRCNN.{name} must be at least 1; {value} came")
+
+
+def _one_width(specs: Sequence[FeatureSpec]) -> int:
+    widths = [s.channels for s in specs]
+    if len(set(widths)) > 1:
+        raise ValueError(
+            f"FasterRCNN pools boxes from levels of one width; those of strides {[s.stride for s in specs]} have "
+            f"{widths} channels: put a neck before it (fpn), or take one level (finest = coarsest = its stride)"
+        )
+    return widths[0]

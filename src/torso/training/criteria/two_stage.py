@@ -1,0 +1,140 @@
+"""The criterion of two-stage heads: the proposer's terms, then those of a sample of its proposals (1506.01497)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torso.heads._roi_proposals import roi_priors
+from torso.heads.faster_rcnn import FasterRCNN
+from torso.models.detector import Detector
+from torso.parts import Part, PartError, part
+from torso.training.assigners._base import Assigner, matchable
+from torso.training.assigners.max_iou import MaxIoU
+from torso.training.criteria._base import Criterion, Term, Terms
+from torso.training.criteria.dense import Dense
+from torso.training.losses._base import BoxLoss, ClassLoss
+from torso.training.losses.bce import BCE
+from torso.training.losses.cross_entropy import CrossEntropy
+from torso.training.losses.smooth_l1 import SmoothL1
+from torso.training.samplers.random import Random
+from torso.training.targets import IGNORED, Targets
+from torso.types import Candidates, Images
+
+
+class Sample(NamedTuple):
+    """What the second stage learns from: boxes [B, S, 4], the row of Targets that each learns (-1 background, -2
+    nothing: there were fewer rows than S), [B, S].
+    """
+
+    boxes: Tensor
+    target: Tensor
+
+
+class TwoStage(Criterion):
+    """loss = terms of the first stage (rpn_cls, rpn_box) + cls + box of the second, over the proposals sampled.
+
+    Args:
+        first: the proposer's criterion.
+        assigner: of proposals and, appended to them, of the ground truth itself (it must learn what it is to predict
+            even while the proposer is poor). sampler: of what is assigned; a fixed number of rows an image.
+        cls_loss, box_loss: of the second stage; both sums are divided by the rows sampled. box_weight: a factor.
+        proposal_top, proposals: rows a level that enter the suppression of proposals in training, boxes that leave it.
+    """
+
+    def __init__(
+        self,
+        *,
+        first: Part[Dense] = part(
+            Dense,
+            assigner=part(MaxIoU, positive=0.7, negative=0.3, rescue=True, rescue_above=0.3),
+            cls_loss=part(BCE),
+            box_loss=part(SmoothL1, beta=1 / 9),
+            sampler=part(Random, number=256, positive_share=0.5),
+            normaliser="sampled",
+        ),
+        assigner: Part[Assigner] = part(MaxIoU, positive=0.5, negative=0.5, rescue=False),
+        sampler: Part[Random] = part(Random, number=512, positive_share=0.25),
+        cls_loss: Part[ClassLoss] = part(CrossEntropy),
+        box_loss: Part[BoxLoss] = part(SmoothL1, beta=1 / 9),
+        box_weight: float = 1.0,
+        proposal_top: int = 2000,
+        proposals: int = 1000,
+    ) -> None:
+        super().__init__()
+        self.first, self.assigner, self.sampler = first.build(), assigner.build(), sampler.build()
+        self.cls_loss, self.box_loss, self.box_weight = cls_loss.build(), box_loss.build(), box_weight
+        self.proposal_top, self.proposals = proposal_top, proposals
+        _check_parts(self.assigner, self.cls_loss)
+
+    def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
+        head = _two_stage_head(model)
+        features = model.features(images)
+        raw, proposals = head.propose(features, images, top=self.proposal_top, keep=self.proposals)
+        terms = {f"rpn_{name}": term for name, term in self.first.terms(raw, targets, head.proposer).items()}
+        sample = self.sample(proposals, targets)
+        logits, codes = head.classify(features, sample.boxes)
+        return {**terms, **self._second(logits, codes, sample, targets, head)}
+
+    def check(self, model: Detector) -> None:
+        self.first.check_head(_two_stage_head(model).proposer)
+
+    @torch.no_grad()
+    def sample(self, proposals: Candidates, targets: Targets) -> Sample:
+        """Proposals and ground truth, assigned and sampled; S is fixed by the sampler and the number of rows."""
+        boxes = torch.cat([proposals.boxes, targets.boxes.to(proposals.boxes)], dim=1)
+        real = torch.cat([proposals.scores > 0, matchable(targets)], dim=1)
+        assigned = self.assigner(roi_priors(boxes), targets).target
+        rows, drawn = self.sampler.draw(torch.where(real, assigned, IGNORED))
+        boxes = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
+        return Sample(boxes, torch.where(drawn, assigned.gather(1, rows), IGNORED))
+
+    def _second(self, logits: Tensor, codes: Tensor, sample: Sample, targets: Targets, head: FasterRCNN) -> Terms:
+        positive, used = sample.target >= 0, sample.target != IGNORED
+        row = sample.target.clamp(min=0)
+        labels = targets.labels.gather(1, row).clamp(max=head.num_classes - 1)
+        cls = self.cls_loss(logits, torch.where(positive, labels, head.num_classes))
+        rows = torch.arange(row.shape[1], device=row.device).expand_as(row)
+        box = self._box_loss(head.codes_of(codes, rows, labels), sample, targets, head)
+        count = used.sum().to(cls)
+        return {
+            "cls": Term(torch.where(used, cls, 0.0).sum(), count),
+            "box": Term(torch.where(positive, box, 0.0).sum() * self.box_weight, count),
+        }
+
+    def _box_loss(self, codes: Tensor, sample: Sample, targets: Targets, head: FasterRCNN) -> Tensor:
+        """[B, S]; off the positives a unit box learns a unit box, so that values and gradients stay finite."""
+        positive = (sample.target >= 0)[..., None]
+        unit = torch.ones_like(sample.boxes[..., 2:])
+        unit = torch.cat([torch.zeros_like(unit), unit], dim=-1)
+        matched = targets.boxes.gather(1, sample.target.clamp(min=0)[..., None].expand(-1, -1, 4))
+        matched = torch.where(positive, matched.to(unit), unit)
+        priors = roi_priors(torch.where(positive, sample.boxes, unit))
+        if self.box_loss.space == "boxes":
+            return self.box_loss(head.coder.decode(codes, priors), matched)
+        return self.box_loss(codes, head.coder.encode(matched, priors))
+
+
+def _two_stage_head(model: Detector) -> FasterRCNN:
+    if not isinstance(model.head, FasterRCNN):
+        raise PartError(
+            f"the two-stage criterion wants a head of two stages; {type(model.head).__name__} is none: train it with "
+            "its own criterion, or choose --head faster_rcnn"
+        )
+    return model.head
+
+
+def _check_parts(assigner: Assigner, cls_loss: ClassLoss) -> None:
+    """Combinations that cannot learn are refused with the reason."""
+    if assigner.needs_predictions or assigner.gives_quality:
+        raise PartError(
+            f"{type(assigner).__name__} assigns places of feature maps, but the second stage assigns boxes: choose "
+            "--assigner max_iou, or set it for the proposer (criterion.first.assigner)"
+        )
+    if not cls_loss.softmax:
+        raise PartError(
+            f"{type(cls_loss).__name__} is a loss for sigmoid scores, but the second stage tells classes from "
+            "background by softmax: choose --cls-loss cross_entropy"
+        )
