@@ -18,8 +18,8 @@ def cases() -> dict[str, Candidates]:
     """Small ones only: Triton's interpreter goes through them too."""
     far = random_candidates(3, 2, 70, 2)
     return {
-        "random, three classes": random_candidates(0, 3, 90, 3),
-        "random, one class": random_candidates(1, 2, 130, 1),
+        "random, three classes": random_candidates(0, 2, 90, 3),
+        "random, one class": random_candidates(1, 1, 130, 1),
         "random, many classes": random_candidates(2, 2, 70, 60),
         "far from the origin": far._replace(boxes=far.boxes + 1e5),
         "a chain of 40": chain(40),

@@ -114,6 +114,8 @@ def test_long_chain_needs_many_rounds_and_gets_them() -> None:
     ranked = rank(chain(400))
     alternate = torch.arange(400).unsqueeze(0) % 2 == 0
     assert torch.equal(batched_keep(ranked.boxes, ranked.scores > 0, iou_threshold=0.5), alternate)
+    blocked = batched_keep(ranked.boxes, ranked.scores > 0, iou_threshold=0.5, inclusive=True)
+    assert torch.equal(blocked, alternate)
     assert torch.equal(keep_portable(ranked.boxes, ranked.scores > 0, None, Rule("iou", 0.5, False), 400), alternate)
 
 

@@ -36,7 +36,7 @@ def test_kernels_in_the_interpreter(tmp_path: Path) -> None:
     for (operation, name, *how), answer in answers.items():
         ranked, rows = rank(cases()[name]), scored(cases()[name], 0.0)
         if operation == "pick":
-            order, scores = pick_portable(rows.boxes, rows.scores, rows.labels, Rule("iou", 0.3, True), *how, 40)
+            order, scores = pick_portable(rows.boxes, rows.scores, rows.labels, Rule("iou", 0.3, True), *how, 20)
             torch.testing.assert_close(answer[1], scores, rtol=1e-5, atol=1e-6, msg=f"{name} {how}")
             assert torch.equal(answer[0], order), (name, how)
         else:
