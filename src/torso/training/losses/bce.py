@@ -18,8 +18,8 @@ class BCE(ClassLoss):
             raise PartError(f"BCE.smoothing wants 0 <= e < 1; {smoothing} came")
         self.smoothing = smoothing
 
-    def __call__(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
+    def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
         x = logits if logits.dtype == torch.float64 else logits.float()
         is_class = torch.arange(x.shape[-1], device=x.device) == labels[..., None]
         t = torch.where(is_class, 1 - self.smoothing / 2, self.smoothing / 2).to(x)
-        return (F.softplus(-x) + (1 - t) * x).sum(-1)
+        return F.softplus(-x) + (1 - t) * x

@@ -19,10 +19,10 @@ class CrossEntropy(ClassLoss):
             raise PartError(f"CrossEntropy.smoothing wants 0 <= e < 1; {smoothing} came")
         self.smoothing = smoothing
 
-    def __call__(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
+    def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
         x = logits if logits.dtype == torch.float64 else logits.float()
         log_p = torch.log_softmax(x, dim=-1)
-        hard = -log_p.gather(-1, labels[..., None])[..., 0]
+        hard = -log_p.gather(-1, labels[..., None])
         if not self.smoothing:
             return hard
-        return (1 - self.smoothing) * hard - self.smoothing * log_p.mean(-1)
+        return (1 - self.smoothing) * hard - self.smoothing * log_p.mean(-1, keepdim=True)

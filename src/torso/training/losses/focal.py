@@ -24,7 +24,7 @@ class Focal(ClassLoss):
             )
         self.alpha, self.gamma, self.smoothing = alpha, gamma, smoothing
 
-    def __call__(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
+    def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
         x = logits if logits.dtype == torch.float64 else logits.float()
         is_class = torch.arange(x.shape[-1], device=x.device) == labels[..., None]
         t = torch.where(is_class, 1 - self.smoothing / 2, self.smoothing / 2).to(x)
@@ -32,4 +32,4 @@ class Focal(ClassLoss):
         p_t = p * t + (1 - p) * (1 - t)
         alpha_t = self.alpha * t + (1 - self.alpha) * (1 - t)
         entropy = F.softplus(-x) + (1 - t) * x  # binary cross entropy with logits, stable at both ends
-        return (alpha_t * (1 - p_t) ** self.gamma * entropy).sum(-1)
+        return alpha_t * (1 - p_t) ** self.gamma * entropy

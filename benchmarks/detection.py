@@ -1,0 +1,405 @@
+"""torso beside torchvision in one run: a training step and end-to-end prediction of the same detectors.
+
+    python benchmarks/detection.py --out benchmarks/results/h200 [--cases train:retinanet infer16:fcos ...] [--tiny]
+
+Every case runs in a process of its own. All of them prepare (build, compile, warm up) side by side, then each is timed
+alone, one after the other, so that compiling costs little and timing is undisturbed. What is timed:
+  train: the whole step on pictures that lie on the device: normalisation, forward, loss, backward, SGD with momentum;
+  inferB: B uint8 pictures on the device to final boxes, scores and labels on the host.
+Both sides: ResNet-50 with frozen BatchNorm and the first stage frozen, 91 outputs (90 classes for torso), random
+weights, the same pictures and boxes. torchvision's peers are given their best setting that we know: bf16 autocast,
+channels_last, no resizing, and BatchNorm in eval mode in place of its FrozenBatchNorm2d (which is slower under autocast).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MODELS = ("retinanet", "fcos", "faster_rcnn")
+
+
+def cases_of(names: list[str]) -> list[str]:
+    """"train:retinanet" -> one case a side and setting: mode:model:side."""
+    out = []
+    for name in names:
+        mode, model = name.split(":")
+        sides = ["torchvision", "torso"] if mode != "train" else ["torchvision", "torso-eager", "torso"]
+        out += [f"{mode}:{model}:{side}" for side in sides]
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------- the workload
+
+
+def pictures(batch: int, size_hw: tuple[int, int], device: str) -> Any:
+    """uint8 [B, 3, H, W] noise, boxes [B, 20, 4] and labels: 8 to 20 boxes, sides log-uniform between 16 and 512 px."""
+    import torch
+
+    g = torch.Generator().manual_seed(0)
+    h, w = size_hw
+    pixels = torch.randint(0, 256, (batch, 3, h, w), dtype=torch.uint8, generator=g)
+    low, high = 16.0, min(512.0, 0.8 * min(h, w))
+    side = low * (high / low) ** torch.rand(batch, 20, 2, generator=g)
+    corner = torch.rand(batch, 20, 2, generator=g) * (torch.tensor([float(w), float(h)]) - side)
+    boxes = torch.cat([corner, corner + side], -1)
+    labels = torch.randint(0, 90, (batch, 20), generator=g)
+    count = torch.randint(8, 21, (batch,), generator=g)
+    return pixels.to(device), boxes, labels, count
+
+
+# ---------------------------------------------------------------------------------------------------- torchvision
+
+
+def torchvision_model(name: str, size_hw: tuple[int, int]) -> Any:
+    from torch import nn
+    from torchvision.models import detection as tv
+    from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+    from torchvision.models.resnet import resnet50
+    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+    body = resnet50(norm_layer=nn.BatchNorm2d)
+    extra = {"min_size": min(size_hw), "max_size": max(size_hw), "_skip_resize": True}
+    if name == "faster_rcnn":
+        return tv.FasterRCNN(_resnet_fpn_extractor(body, 3), num_classes=91, **extra)
+    pyramid = _resnet_fpn_extractor(body, 3, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
+    return {"retinanet": tv.RetinaNet, "fcos": tv.FCOS}[name](pyramid, num_classes=91, **extra)
+
+
+def freeze_norms(model: Any) -> None:
+    from torch import nn
+
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.eval().requires_grad_(False)
+
+
+def torchvision_case(mode: str, name: str, batch: int, size_hw: tuple[int, int], device: str) -> Callable[[], Any]:
+    import torch
+
+    torch.manual_seed(0)
+    model = torchvision_model(name, size_hw).to(device)
+    if device == "cuda":
+        model = model.to(memory_format=torch.channels_last)
+    pixels, boxes, labels, count = pictures(batch, size_hw, device)
+    images = list(pixels.float().div(255))
+    cast = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+    if mode == "train":
+        targets = [{"boxes": boxes[i, :n].to(device), "labels": labels[i, :n].to(device) + 1} for i, n in enumerate(count)]
+        model.train()
+        freeze_norms(model)
+        optimiser = sgd(model, device)
+
+        def step() -> Any:
+            with cast:
+                loss = sum(model(images, targets).values())
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            return loss.detach()
+
+        return step
+    model.eval()
+
+    @torch.no_grad()
+    def predict() -> Any:
+        with cast:
+            found = model([x.float().div(255) for x in pixels])
+        return [{k: v.cpu() for k, v in d.items()} for d in found]
+
+    return predict
+
+
+def sgd(model: Any, device: str) -> Any:
+    import torch
+
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.SGD(trained, lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=device == "cuda")
+
+
+# ---------------------------------------------------------------------------------------------------- torso
+
+
+def torso_case(
+    mode: str, name: str, batch: int, size_hw: tuple[int, int], device: str, compiled: bool
+) -> Callable[[], Any]:
+    import torch
+
+    from torso.parts import find
+    from torso.types import Images
+
+    torch.manual_seed(0)
+    recipe = find(name, "recipes")(num_classes=90)
+    model = recipe.get("model").build().to(device)
+    pixels, boxes, labels, count = pictures(batch, size_hw, device)
+    size = torch.tensor([list(map(float, size_hw))] * batch, device=device)
+    images = Images(pixels, size, torch.tensor([[1.0, 1.0, 0.0, 0.0]] * batch, device=device))
+    if mode == "train":
+        return torso_step(model, recipe, images, boxes, labels, count, device, compiled)
+    from torso.inference.runtime import Runtime
+
+    on_gpu = device == "cuda"
+    runtime = Runtime(model.eval(), compile=compiled and on_gpu, graphs=on_gpu and compiled)
+
+    def predict() -> Any:
+        found = runtime(images)
+        return found.boxes.cpu(), found.scores.cpu(), found.labels.cpu()
+
+    return predict
+
+
+def torso_step(
+    model: Any, recipe: Any, images: Any, boxes: Any, labels: Any, count: Any, device: str, compiled: bool
+) -> Callable[[], Any]:
+    import torch
+
+    from torso.training.criteria._base import loss_of
+    from torso.training.targets import Targets
+
+    batch = len(count)
+    rows = 32
+    padded = torch.zeros(batch, rows, 4)
+    padded[:, :20] = boxes
+    padded_labels = torch.zeros(batch, rows, dtype=torch.int64)
+    padded_labels[:, :20] = labels
+    valid = torch.arange(rows) < count[:, None]
+    targets = Targets(
+        padded.to(device), padded_labels.to(device), valid.to(device), torch.zeros_like(valid, device=device)
+    )
+    criterion = recipe.get("criterion").build().to(device)
+    model.train()
+    if device == "cuda":
+        model = model.to(memory_format=torch.channels_last)
+
+    def forward(images: Any, targets: Any) -> Any:
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            terms = criterion(model, images, targets)
+        return loss_of(terms)[0]
+
+    if compiled:
+        forward = torch.compile(forward, fullgraph=True, dynamic=False)
+    optimiser = sgd(model, device)
+
+    def step() -> Any:
+        loss = forward(images, targets)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        return loss.detach()
+
+    return step
+
+
+# ---------------------------------------------------------------------------------------------------- timing
+
+
+def worker(case: str, args: argparse.Namespace) -> None:
+    """Prepare one case, wait for the turn, time it, write one JSON."""
+    import torch
+
+    mode, name, side = case.split(":")
+    device = args.device
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+    batch = args.train_batch if mode == "train" else int(mode.removeprefix("infer"))
+    size_hw = tuple(args.size)
+    files = Path(args.out) / "cases"
+    stem = case.replace(":", "-")
+    result: dict[str, Any] = {"case": case, "batch": batch, "size_hw": size_hw, "device": device}
+    started = time.perf_counter()
+    try:
+        if side == "torchvision":
+            call = torchvision_case(mode, name, batch, size_hw, device)
+        else:
+            compiled = side == "torso" and (device == "cuda" or mode == "train")
+            call = torso_case(mode, name, batch, size_hw, device, compiled)
+        for _ in range(3 if device == "cuda" else 1):
+            call()
+        synchronise(device)
+        result["prepare_s"] = time.perf_counter() - started
+        (files / f"{stem}.ready").touch()
+        wait_for(files / f"{stem}.go")
+        result |= measure(call, device, args.repeats)
+        if side == "torso" and device == "cuda" and mode == "train":
+            result |= synchronisations(call)
+        if device == "cuda":
+            result |= kernels(call)
+    except Exception as error:  # a failed case is a result, the others go on
+        import traceback
+
+        result["error"] = f"{type(error).__name__}: {error}"[:2000]
+        traceback.print_exc()
+    (files / f"{stem}.json").write_text(json.dumps(result, indent=1))
+    (files / f"{stem}.ready").touch()
+
+
+def measure(call: Callable[[], Any], device: str, repeats: int) -> dict[str, Any]:
+    import torch
+
+    block = 4 if device == "cuda" else 1
+
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(2 if device == "cuda" else 0):
+        call()
+    times = []
+    for _ in range(repeats):  # a block of calls without waiting between them, as a training or serving loop runs
+        synchronise(device)
+        start = time.perf_counter()
+        for _ in range(block):
+            call()
+        synchronise(device)
+        times.append((time.perf_counter() - start) * 1e3 / block)
+    out = {"ms": statistics.median(times), "ms_min": min(times), "ms_max": max(times), "repeats": repeats, "block": block}
+    if device == "cuda":
+        out["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    return out
+
+
+def synchronisations(call: Callable[[], Any]) -> dict[str, Any]:
+    """Whether one step makes the host wait: torch raises where it would."""
+    import torch
+
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        call()
+        return {"synchronises": False}
+    except RuntimeError as error:
+        return {"synchronises": str(error)[:300]}
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def kernels(call: Callable[[], Any]) -> dict[str, Any]:
+    """Launches of one call and its ten costliest kernels."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as p:
+        call()
+        synchronise("cuda")
+    rows = sorted(p.key_averages(), key=lambda r: -r.self_device_time_total)
+    return {
+        "kernels": sum(r.count for r in rows),
+        "device_ms": sum(r.self_device_time_total for r in rows) / 1e3,
+        "costliest": [[r.key[:110], r.count, round(r.self_device_time_total / 1e3, 3)] for r in rows[:60]],
+    }
+
+
+def synchronise(device: str) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.05)
+
+
+# ---------------------------------------------------------------------------------------------------- the driver
+
+
+def drive(args: argparse.Namespace) -> None:
+    files = Path(args.out) / "cases"
+    files.mkdir(parents=True, exist_ok=True)
+    for stale in files.iterdir():
+        stale.unlink()
+    cases = args.one_side and [c for c in cases_of(args.cases) if c.endswith(args.one_side)] or cases_of(args.cases)
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    deadline = time.time() + args.limit
+    for case in cases:
+        command = [sys.executable, __file__, "--worker", case, "--out", args.out, "--device", args.device]
+        command += ["--size", *map(str, args.size), "--repeats", str(args.repeats)]
+        command += ["--train-batch", str(args.train_batch)]
+        log = (files / f"{case.replace(':', '-')}.log").open("wb")
+        running[case] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        if args.serial:
+            take_turn(case, running.pop(case), files, deadline)
+    for case, process in running.items():
+        while not (files / f"{case.replace(':', '-')}.ready").exists() and process.poll() is None:
+            if time.time() > deadline:
+                break
+            time.sleep(0.1)
+    for case, process in running.items():
+        take_turn(case, process, files, deadline)
+    results = [json.loads(p.read_text()) for p in sorted(files.glob("*.json"))]
+    report = {"machine": machine(args.device), "command": " ".join(sys.argv), "results": results}
+    Path(args.out, "detection.json").write_text(json.dumps(report, indent=1))
+    text = table(results)
+    Path(args.out, "detection.md").write_text(f"{json.dumps(report['machine'])}\n\n`{report['command']}`\n\n{text}\n")
+    print(text)
+    for r in results:
+        if "error" in r:
+            print(r["case"], r["error"][:600])
+
+
+def take_turn(case: str, process: subprocess.Popen[bytes], files: Path, deadline: float) -> None:
+    (files / f"{case.replace(':', '-')}.go").touch()
+    try:
+        process.wait(timeout=max(1.0, deadline - time.time()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        print(f"{case}: not finished in time, not measured")
+
+
+def machine(device: str) -> dict[str, str]:
+    import torch
+    import torchvision
+
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.processor()} x{os.cpu_count()}"
+    return {
+        "device": name, "torch": torch.__version__, "torchvision": torchvision.__version__,
+        "python": platform.python_version(), "date": time.strftime("%Y-%m-%d"),
+    }  # fmt: skip
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    base = {r["case"].rpartition(":")[0]: r["ms"] for r in results if r["case"].endswith(":torchvision") and "ms" in r}
+    lines = ["| case | ms (min-max) | img/s | x torchvision | peak GiB | kernels | synchronises | prepare s |", "|" + "---|" * 8]
+    for r in results:
+        if "ms" not in r:
+            lines.append(f"| {r['case']} | failed | | | | | | |")
+            continue
+        peer = base.get(r["case"].rpartition(":")[0])
+        ratio = f"{peer / r['ms']:.2f}" if peer else ""
+        lines.append(
+            f"| {r['case']} | {r['ms']:.2f} ({r['ms_min']:.2f}-{r['ms_max']:.2f}) | {r['batch'] / r['ms'] * 1e3:.1f} | "
+            f"{ratio} | {r.get('peak_gib', 0):.1f} | {r.get('kernels', '')} | {r.get('synchronises', '')} | {r['prepare_s']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--out", default="benchmarks/results/local")
+    p.add_argument("--cases", nargs="+", default=[f"{m}:{n}" for m in ("train", "infer16", "infer1") for n in MODELS])
+    p.add_argument("--one-side", help="only cases of this side")
+    p.add_argument("--device", default="cuda")
+    p.add_argument("--size", nargs=2, type=int, default=[800, 1344])
+    p.add_argument("--train-batch", type=int, default=16)
+    p.add_argument("--repeats", type=int, default=15)
+    p.add_argument("--limit", type=float, default=540.0, help="seconds after which what is left is killed")
+    p.add_argument("--serial", action="store_true", help="prepare one after the other (small machines)")
+    p.add_argument("--worker")
+    args = p.parse_args()
+    if args.worker:
+        worker(args.worker, args)
+    else:
+        drive(args)
+
+
+if __name__ == "__main__":
+    main()
