@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,16 +31,17 @@ def confusion(truth: TruthLike, results: ResultsLike, *, score: float, iou: floa
     found = as_results(results, judged)
     size = len(judged.names)
     counts = np.zeros((size + 1, size + 1), dtype=np.int64)
+    boxes = _Boxes(judged.xyxy, found.xyxy)
     for image in range(len(judged.image_ids)):
         objects = np.flatnonzero((judged.image == image) & ~judged.crowd)
         rows = np.flatnonzero((found.image == image) & (found.score >= score))
-        pairs = _pair(judged, found, objects, rows, iou)
+        pairs = _pair(judged, found, boxes, objects, rows, iou)
         used_objects, used_rows = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
         for target, row in pairs:
             counts[judged.label[target], found.label[row]] += 1
         for target in set(objects.tolist()) - used_objects:
             counts[judged.label[target], size] += 1
-        for row in set(rows.tolist()) - used_rows - _on_crowd(judged, found, image, rows, iou):
+        for row in set(rows.tolist()) - used_rows - _on_crowd(judged, found, boxes, image, rows, iou):
             counts[size, found.label[row]] += 1
     return Confusion(judged.names, counts, score, iou)
 
@@ -62,8 +64,17 @@ def image_f1(truth: TruthLike, results: ResultsLike, *, score: float, iou: float
     return scores
 
 
-def _pair(truth: GroundTruth, found: Results, objects: Ints, rows: Ints, iou: float) -> list[tuple[int, int]]:
-    overlap = pairwise_iou(truth.xyxy[objects], found.xyxy[rows])
+class _Boxes(NamedTuple):
+    """Corners of all objects and of all detections, computed once."""
+
+    truth: Floats
+    found: Floats
+
+
+def _pair(
+    truth: GroundTruth, found: Results, boxes: _Boxes, objects: Ints, rows: Ints, iou: float
+) -> list[tuple[int, int]]:
+    overlap = pairwise_iou(boxes.truth[objects], boxes.found[rows])
     same = truth.label[objects][:, None] == found.label[rows][None, :]
     first, second = np.nonzero(overlap >= iou)
     order = np.lexsort((~same[first, second], -overlap[first, second]))
@@ -77,10 +88,12 @@ def _pair(truth: GroundTruth, found: Results, objects: Ints, rows: Ints, iou: fl
     return pairs
 
 
-def _on_crowd(truth: GroundTruth, found: Results, image: int, rows: Ints, iou: float) -> set[int]:
+def _on_crowd(
+    truth: GroundTruth, found: Results, boxes: _Boxes, image: int, rows: Ints, iou: float
+) -> set[int]:
     crowds = np.flatnonzero((truth.image == image) & truth.crowd)
     if len(crowds) == 0 or len(rows) == 0:
         return set()
-    overlap = pairwise_iou(found.xyxy[rows], truth.xyxy[crowds], crowd=np.ones(len(crowds), dtype=np.bool_))
+    overlap = pairwise_iou(boxes.found[rows], boxes.truth[crowds], crowd=np.ones(len(crowds), dtype=np.bool_))
     same = truth.label[crowds][None, :] == found.label[rows][:, None]
     return {int(row) for row in rows[((overlap >= iou) & same).any(axis=1)]}

@@ -48,10 +48,13 @@ def match_coco(truth: GroundTruth, results: Results, iou: float, *, limit: int =
     `limit` of an image and class.
     """
     matches = _nothing(results)
+    boxes, others = results.xyxy, truth.xyxy
     for found, objects in _groups(truth, results):
         matches.ignored[found[limit:]] = True
+        if len(objects) == 0:
+            continue
         kept = found[:limit]
-        overlap = pairwise_iou(results.xyxy[kept], truth.xyxy[objects], crowd=truth.crowd[objects])
+        overlap = pairwise_iou(boxes[kept], others[objects], crowd=truth.crowd[objects])
         free = ~truth.crowd[objects]
         for row, detection in enumerate(kept):
             best = _highest(overlap[row], free, iou)
@@ -71,10 +74,11 @@ def match_voc(truth: GroundTruth, results: Results, iou: float, *, plus_one: boo
     """
     matches = _nothing(results)
     uncounted = truth.difficult | truth.crowd
+    boxes, others = results.xyxy, truth.xyxy
     for found, objects in _groups(truth, results):
         if len(objects) == 0:
             continue
-        overlap = pairwise_iou(results.xyxy[found], truth.xyxy[objects], plus_one=plus_one)
+        overlap = pairwise_iou(boxes[found], others[objects], plus_one=plus_one)
         taken = np.zeros(len(objects), dtype=np.bool_)
         for row, detection in enumerate(found):
             best = int(overlap[row].argmax())
