@@ -45,6 +45,39 @@ def test_kernels_in_the_interpreter(tmp_path: Path) -> None:
             assert torch.equal(answer, expected), (operation, name, how)
 
 
+INT, FLOAT, INTS, FLOATS, BYTES = "i32", "fp32", "*i64", "*fp32", "*u8"
+KERNELS = {
+    "_pairs_to_bits": (
+        [FLOATS, INTS, INTS, INT, INT, FLOAT],
+        {"HAS_LABELS": True, "INCLUSIVE": False, "KIND": "diou", "WORD": 64},
+    ),
+    "_walk_rows": ([INTS, BYTES, BYTES, INT, INT, INT], {"WORD": 64, "WIDTH": 16, "ROWS": 64}),
+    "_pick_image": (
+        [FLOATS, FLOATS, INTS, INTS, FLOATS, INT, INT, FLOAT, FLOAT, FLOAT],
+        {"HAS_LABELS": True, "INCLUSIVE": True, "GAUSSIAN": True, "KIND": "iou", "SIZE": 256},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_compile_for_a_gpu_that_is_not_here(name: str) -> None:
+    """The interpreter knows no types; the compiler does. No fused multiply-add, no approximate division comes out."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from torso.suppression import _triton_keep, _triton_pick
+
+    kernel = getattr(_triton_pick if name == "_pick_image" else _triton_keep, name)
+    types, constants = KERNELS[name]
+    arguments = dict(zip(kernel.arg_names, types + ["constexpr"] * len(constants), strict=True))
+    positions = {(kernel.arg_names.index(key),): value for key, value in constants.items()}
+    source = ASTSource(kernel, arguments, positions)
+    ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
+    assert "fma.rn" not in ptx
+    assert "div.full" not in ptx
+
+
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
