@@ -1,0 +1,104 @@
+"""`torso demo`: a small data set made, learned from, judged and shown, in minutes on a CPU, without a download."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torso.cli.flags import Parser, UsageError
+
+if TYPE_CHECKING:
+    from torso.parts import Part
+    from torso.training.recipes.recipe import Recipe
+
+
+def add_arguments(parser: Parser) -> None:
+    """Of `torso demo`."""
+    parser.add_argument("--out", default="demo", metavar="DIR", help="data, run and report go there (demo)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="fewer are faster and worse")
+    parser.add_argument("--pictures", nargs=2, type=int, default=(400, 100), metavar=("TRAIN", "VAL"), help="400 100")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that read pictures")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make, train, report."""
+    if args.epochs is not None and args.epochs < 1:
+        raise UsageError(f"--epochs {args.epochs} came; at least 1 was wanted")
+    from torso.cli.finish import finish
+    from torso.data.digits import build_digits
+    from torso.training.engine import open_splits, train
+
+    start = time.monotonic()
+    data = Path(args.out) / "data"
+    build_digits(data, train=args.pictures[0], val=args.pictures[1])
+    made = time.monotonic()
+    print(f"data set  {data}: handwritten digits on photographs ({made - start:.0f} s)", flush=True)
+    recipe = demo_recipe()
+    if args.epochs is not None:
+        recipe = recipe.with_args(epochs=args.epochs)
+    splits = open_splits(data)
+    result = train(
+        recipe,
+        splits,  # type: ignore[arg-type]  # a Splits is a tuple that begins with train and val
+        run_dir=Path(args.out) / "run",
+        workers=args.workers,
+        log_every=10,
+    )
+    if result.interrupted or result.scores is None:
+        return 1
+    page = finish(result, splits, command="torso demo")
+    seconds = result.seconds
+    print(
+        f"\nAP50 {result.scores.AP50:.3f}, AP {result.scores.AP:.3f} on pictures not learned from\n"
+        f"{seconds['train']:.0f} s of training, {seconds['evaluate']:.0f} s of judging, "
+        f"{time.monotonic() - start:.0f} s in all; look at {page}"
+    )
+    return 0
+
+
+def demo_recipe() -> Part[Recipe]:
+    """A small FCOS: thin ResNet-18-like backbone from scratch, FPN of 64 channels at strides 8..64, pictures of 256."""
+    from torso.backbones.timm import Timm
+    from torso.data.transforms.photometric import Photometric
+    from torso.data.transforms.scale_jitter import ScaleJitter
+    from torso.heads.fcos import FCOS
+    from torso.inputs.letterbox import Letterbox
+    from torso.models.detector import Detector
+    from torso.necks.fpn import FPN
+    from torso.parts import part
+    from torso.suppression.nms import NMS
+    from torso.training.assigners.atss import ATSS
+    from torso.training.criteria.dense import Dense
+    from torso.training.losses.focal import Focal
+    from torso.training.losses.giou import GIoU
+    from torso.training.recipes.recipe import Recipe
+
+    model = part(
+        Detector,
+        backbone=part(Timm, name="resnet10t"),
+        neck=part(FPN, channels=64, finest=8, coarsest=64, norm="bn"),
+        head=part(FCOS, num_classes=10, finest=8, coarsest=64, channels=64, tower=2, quality="box"),
+        suppression=part(NMS, iou_threshold=0.6),
+        input=part(Letterbox, size_hw=(256, 256)),
+    )
+    criterion = part(
+        Dense, assigner=part(ATSS), cls_loss=part(Focal), box_loss=part(GIoU), box_weighting="quality", box_weight=2.0
+    )
+    return part(
+        Recipe,
+        model=model,
+        criterion=criterion,
+        augment=(part(ScaleJitter, size_hw=(256, 256), low=0.7, high=1.4), part(Photometric)),
+        epochs=14,
+        batch_size=8,
+        optimizer="adamw",
+        lr=2e-3,
+        lr_batch=None,
+        weight_decay=0.02,
+        warmup_steps=50,
+        schedule="cosine",
+        clip_norm=10.0,
+        ema=0.99,
+    )

@@ -1,0 +1,93 @@
+"""`torso parts`: the parts of every kind with their one line, and the arguments of one; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from torso.cli.flags import Parser, UsageError
+from torso.cli.signature import Signature, read_signature
+from torso.parts import KINDS, describe, names, nearest, singular
+
+_ABOUT = {
+    "zoo": "models with their paper's defaults: torso train NAME",
+    "models": "what chains the parts",
+    "backbones": "--backbone (or any timm name: --backbone resnet50)",
+    "necks": "--neck",
+    "heads": "--head",
+    "priors": "--head.priors",
+    "coders": "--head.coder",
+    "inputs": "--input",
+    "suppression": "--suppression",
+    "assigners": "--assigner",
+    "samplers": "--sampler",
+    "losses": "--cls-loss, --box-loss",
+    "criteria": "--criterion",
+    "recipes": "how each model is trained; the arguments of `recipes.recipe` are flags",
+    "transforms": "augmentations of training pictures",
+}
+
+
+def add_arguments(parser: Parser) -> None:
+    """Of `torso parts`."""
+    parser.add_argument(
+        "what", nargs="?", metavar="KIND|PART", help=f"a kind ({', '.join(KINDS)}) or a part (necks.fpn)"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the list, one kind, or one part."""
+    what: str | None = args.what
+    if what is None:
+        _print_kinds(list(KINDS), args.json)
+        return 0
+    by_singular = {singular(kind): kind for kind in KINDS}
+    if what in KINDS or what in by_singular:
+        _print_kinds([by_singular.get(what, what)], args.json)
+        return 0
+    signature = _find(what)
+    print(json.dumps(asdict(signature), indent=1) if args.json else _page(signature))
+    return 0
+
+
+def _print_kinds(kinds: list[str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({kind: describe(kind) for kind in kinds}, indent=1, ensure_ascii=False))
+        return
+    width = max(len(name) for kind in kinds for name in names(kind))
+    for i, kind in enumerate(kinds):
+        print(f"{'' if i == 0 else chr(10)}{kind}  ({_ABOUT[kind]})")
+        for name, line in describe(kind).items():
+            print(f"  {name:<{width}}  {line}")
+
+
+def _find(what: str) -> Signature:
+    kind, dot, name = what.partition(".")
+    if dot:
+        kind = next((k for k in KINDS if kind in (k, singular(k))), kind)
+        if kind not in KINDS:
+            raise UsageError(f"no kind of part is called {kind!r}; {nearest(kind, KINDS)}")
+        return read_signature(kind, name)
+    owners = [k for k in KINDS if what in names(k)]
+    if len(owners) == 1:
+        return read_signature(owners[0], what)
+    if owners:
+        raise UsageError(f"{what!r} is a name of several kinds; say which: {', '.join(f'{k}.{what}' for k in owners)}")
+    known = [*KINDS, *dict.fromkeys(n for k in KINDS for n in names(k))]
+    raise UsageError(f"no kind and no part is called {what!r}; {nearest(what, known)}")
+
+
+def _page(signature: Signature) -> str:
+    lines = [f"{signature.name}  ({signature.symbol})", signature.line, ""]
+    if signature.doc:
+        lines += [*signature.doc.splitlines(), ""]
+    if not signature.arguments:
+        return "\n".join([*lines, "It takes no arguments."])
+    width = max(len(a.name) for a in signature.arguments)
+    lines.append("arguments")
+    for a in signature.arguments:
+        default = "must be given" if a.default is None else f"= {a.default}"
+        lines.append(f"  {a.name:<{width}}  {a.annotation}  {default}")
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""Arguments of a part read from its source by ast, so that help and checks of flags cost no import of torch."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+import torso
+from torso.parts import KINDS, PartError, names, nearest, singular
+
+_ROOT = Path(torso.__file__).parent
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One keyword-only argument, as written: its annotation and its default (None where it must be given)."""
+
+    name: str
+    annotation: str
+    default: str | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A part as its file says it: kind.file, class or function, first line, docstring, arguments."""
+
+    name: str
+    symbol: str
+    line: str
+    doc: str
+    arguments: tuple[Argument, ...]
+
+
+def read_signature(kind: str, name: str) -> Signature:
+    """The signature of one part; PartError for a name that is none, with the nearest."""
+    if name not in names(kind):
+        raise PartError(f"no {singular(kind)} is called {name!r}; {nearest(name, names(kind))}")
+    file = _file(f"{KINDS[kind]}.{name}")
+    tree = _parse(file)
+    node = _public(tree, name)
+    arguments = _of_function(node) if isinstance(node, ast.FunctionDef) else _of_class(node, tree)
+    line = (ast.get_docstring(tree) or "").split("\n")[0]
+    return Signature(f"{kind}.{name}", node.name, line, _doc(node, tree), tuple(arguments))
+
+
+def _file(module: str) -> Path:
+    return _ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
+
+
+def _parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _public(tree: ast.Module, name: str) -> ast.FunctionDef | ast.ClassDef:
+    """The function named like the file, or its one public class."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return node
+    found = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    if len(found) != 1:
+        raise PartError(f"{name} defines {len(found)} public classes; a part file has exactly one")
+    return found[0]
+
+
+def _of_function(node: ast.FunctionDef) -> list[Argument]:
+    pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    return [
+        Argument(a.arg, ast.unparse(a.annotation) if a.annotation else "", None if d is None else ast.unparse(d))
+        for a, d in pairs
+    ]
+
+
+def _of_class(node: ast.ClassDef, tree: ast.Module) -> list[Argument]:
+    """Of its own __init__, else of its base's, with the defaults that the class statement sets (`class A(B, x=1)`)."""
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            return _of_function(item)
+    base = _base(node, tree)
+    if base is None:
+        return []
+    presets = {k.arg: ast.unparse(k.value) for k in node.keywords}
+    inherited = _of_class(*base)
+    return [Argument(a.name, a.annotation, presets.get(a.name, a.default)) for a in inherited]
+
+
+def _base(node: ast.ClassDef, tree: ast.Module) -> tuple[ast.ClassDef, ast.Module] | None:
+    """The first base that the house defines: in this file or in the one it is imported from."""
+    for expression in node.bases:
+        if not isinstance(expression, ast.Name):
+            continue
+        for item in tree.body:
+            if isinstance(item, ast.ClassDef) and item.name == expression.id:
+                return item, tree
+            if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("torso."):
+                original = {a.asname or a.name: a.name for a in item.names}.get(expression.id)
+                if original is not None:
+                    other = _parse(_file(item.module or ""))
+                    return _class_called(other, original), other
+    return None
+
+
+def _class_called(tree: ast.Module, name: str) -> ast.ClassDef:
+    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+
+
+def _doc(node: ast.FunctionDef | ast.ClassDef, tree: ast.Module) -> str:
+    """The docstring; of a class whose arguments are its base's, the base's after it."""
+    own = ast.get_docstring(node) or ""
+    if isinstance(node, ast.FunctionDef) or "Args:" in own:
+        return own
+    if any(isinstance(item, ast.FunctionDef) and item.name == "__init__" for item in node.body):
+        return own
+    base = _base(node, tree)
+    inherited = _doc(*base) if base is not None else ""
+    return "\n\n".join(text for text in (own, inherited) if text)
+
+
+def ancestors(kind: str, name: str) -> list[str]:
+    """Names of the classes that a part derives from, nearest first, as far as the house defines them."""
+    tree = _parse(_file(f"{KINDS[kind]}.{name}"))
+    node = _public(tree, name)
+    found: list[str] = []
+    base = _base(node, tree) if isinstance(node, ast.ClassDef) else None
+    while base is not None:
+        found.append(base[0].name)
+        base = _base(*base)
+    return found

@@ -1,0 +1,137 @@
+"""`torso train`: the doctor's look, the run, and a page that shows what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torso.cli import model_flags
+from torso.cli.flags import Parser, UsageError
+
+if TYPE_CHECKING:
+    from torso.data.doctor_report import Report
+    from torso.parts import Part
+    from torso.training.engine import Splits
+    from torso.training.recipes.recipe import Recipe
+
+ENDED_BY_SIGNAL = 143
+
+
+def add_arguments(parser: Parser) -> None:
+    """Of `torso train`."""
+    parser.add_argument("--data", metavar="DIR", help="a folder in COCO, Pascal VOC or YOLO layout; found by looking")
+    parser.add_argument("--out", metavar="DIR", help="of the run; runs/MODEL, or the first free of runs/MODEL-2, ...")
+    parser.add_argument("--resume", metavar="RUN|CKPT", help="go on with a run: its folder or a checkpoint of it")
+    parser.add_argument("--init", metavar="CKPT", help="start from a detector; what fits by name and shape is taken")
+    parser.add_argument("--holdout", type=float, default=0.2, metavar="SHARE", help="of train, where there is no val")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of each split")
+    parser.add_argument("--devices", default="auto", metavar="N", help="how many devices (auto)")
+    parser.add_argument("--accelerator", default="auto", metavar="NAME", help="auto, cpu, gpu")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that read pictures; one a core, 8 at most")
+    parser.add_argument("--eval-every", type=int, default=1, metavar="EPOCHS", help="judge on val so often (1)")
+    parser.add_argument("--eval-batch-size", type=int, default=8, metavar="B", help="pictures at once when judging (8)")
+    parser.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="three minutes if not given")
+    parser.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="a row of metrics.csv (20)")
+    model_flags.add_arguments(parser, optional=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, train, report."""
+    resume, recipe = _resume(args), None
+    if args.model is not None:
+        model_flags.check_names(args)
+    if args.data is None and resume is None:
+        raise UsageError("--data DIR is missing; the folder of a data set was wanted")
+    if args.data is not None and not Path(args.data).is_dir():
+        raise UsageError(f"--data {args.data}: no such folder; the folder of a data set was wanted")
+    if args.init is not None and not Path(args.init).is_file():
+        raise UsageError(f"--init {args.init}: no such file; a checkpoint (.safetensors or .ckpt) of torso was wanted")
+    if args.model is not None:
+        recipe = model_flags.compose(args)
+    data: str = args.data or _origin(resume)
+    from torso.data.doctor import examine
+
+    report = examine(data, holdout=args.holdout)
+    _say("\n".join(report.lines()))
+    return _train(args, recipe, _splits(report, data), resume) if report.may_train else 1
+
+
+def _train(args: argparse.Namespace, recipe: Part[Recipe] | None, splits: Splits, resume: Path | None) -> int:
+    from torso.cli.finish import finish
+    from torso.training.engine import train
+
+    name = None if args.model is None else Path(args.model).stem
+    result = train(
+        recipe,
+        splits,  # type: ignore[arg-type]  # a Splits is a tuple that begins with train and val
+        run_dir=args.out or (f"runs/{name}" if resume is None else None),
+        resume=resume,
+        init=args.init,
+        devices=int(args.devices) if args.devices.isdigit() else args.devices,
+        accelerator=args.accelerator,
+        workers=args.workers,
+        holdout=args.holdout,
+        limit=args.limit,
+        eval_every=args.eval_every,
+        eval_batch_size=args.eval_batch_size,
+        log_every=args.log_every,
+        checkpoint_every=args.checkpoint_every,
+    )
+    if result.interrupted:
+        return ENDED_BY_SIGNAL
+    if _is_main():
+        command = shlex.join(["torso", *sys.argv[1:]])
+        finish(result, splits, limit=args.limit, command=command)
+    return 0
+
+
+def _resume(args: argparse.Namespace) -> Path | None:
+    """The checkpoint to go on from; flags that would be ignored with it are refused."""
+    if args.resume is None:
+        if args.model is None:
+            raise UsageError("a model is missing: torso train MODEL --data DIR, or --resume RUN to go on with one")
+        return None
+    given = model_flags.given(args)
+    if args.model is None and given:
+        raise UsageError(f"with --resume the recipe is the run's own; leave out {', '.join(given)}, or use --init")
+    if args.init is not None or args.out is not None:
+        raise UsageError("--resume goes on in the run's own folder with its own weights; leave out --init and --out")
+    path = Path(args.resume)
+    path = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
+    if not path.is_file():
+        raise UsageError(f"--resume {args.resume}: no checkpoint at {path}; name a run's folder or a .ckpt of it")
+    return path
+
+
+def _origin(checkpoint: Path | None) -> str:
+    """The folder that a run was started on."""
+    from torso.training.checkpoint import KEY, load_checkpoint
+
+    assert checkpoint is not None
+    origin: str | None = load_checkpoint(checkpoint)[KEY]["origin"]
+    if origin is None:
+        raise UsageError(f"{checkpoint} does not say where its data lay; give --data DIR")
+    return origin
+
+
+def _splits(report: Report, data: str) -> Splits:
+    from torso.training.engine import Splits
+
+    if "train" not in report.splits:
+        raise ValueError(f"{data}: no train split; there is {', '.join(report.splits)}: name one of the files train")
+    val = report.splits["val"].annotations if "val" in report.splits else None
+    return Splits(report.splits["train"].annotations, val, str(Path(data).resolve()))
+
+
+def _is_main() -> bool:
+    """Lightning starts the same command once a device; one of them speaks."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
+
+
+def _say(text: str) -> None:
+    if _is_main():
+        print(text, flush=True)

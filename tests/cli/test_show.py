@@ -1,0 +1,112 @@
+"""`torso show`: what it prints is true, its YAML goes back in, and every wrong composition is one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cli.commands import TINY, Command
+
+from torso.cli.model_flags import SLOTS, roots
+from torso.parts import names
+from torso.training.compose import compose_recipe
+from torso.yaml_text import from_yaml
+
+
+def test_the_page_says_parts_maps_and_costs(torso: Command) -> None:
+    page = torso("show", "fcos", *TINY, "--num-classes", 3, "--size", 64, 96).out
+    assert "3 classes, input 64 x 96" in page
+    assert "FLOPs = 2 x multiply-adds" in page
+    assert "FPN(channels=16" in page
+    assert "logits" in page
+    assert "8 x 12" in page, "the map of stride 8"
+    assert "part: recipes.recipe" in page
+
+
+def test_json(torso: Command) -> None:
+    shown = json.loads(torso("show", "retinanet", *TINY, "--json").out)
+    assert [s["stage"] for s in shown["stages"]] == ["backbone", "neck", "head"]
+    assert shown["parameters"] == sum(s["parameters"] for s in shown["stages"])
+    assert shown["flops_unit"] == "2 x multiply-adds, one picture"
+    assert shown["input_hw"] == [64, 96]
+    assert shown["recipe"]["part"] == "recipes.recipe"
+
+
+@pytest.mark.parametrize("model", names("zoo"))
+def test_the_yaml_of_every_model_goes_back_in(torso: Command, tmp_path: Path, model: str) -> None:
+    printed = torso("show", model, "--epochs", 3, "--suppression=soft_nms", "--yaml").out
+    file = tmp_path / "my.yaml"
+    file.write_text(printed)
+    assert torso("show", file, "--yaml").out == printed
+    recipe = from_yaml(file)
+    assert recipe == compose_recipe(model, suppression="soft_nms", overrides={"epochs": 3})
+    assert recipe.get("epochs") == 3
+
+
+def test_a_flag_changes_what_a_file_says(torso: Command, tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text(torso("show", "fcos", *TINY, "--yaml").out)
+    changed = torso("show", file, "--lr=0.5", "--neck.channels", 32, "--deterministic", "--yaml").out
+    assert "lr: 0.5" in changed
+    assert "channels: 32" in changed
+    assert "deterministic: true" in changed
+
+
+def test_every_slot_is_a_flag_and_a_root() -> None:
+    assert set(SLOTS) - {"cls_loss", "box_loss", "assigner"} <= set(roots())
+    assert {"assigner", "cls_loss", "box_loss", "sampler", "model", "criterion", "augment"} <= set(roots())
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["fcoss"], "no model is called 'fcoss'; did you mean 'fcos'"),
+        (["fcos", "--backbone=resnet51"], "did you mean 'resnet51q' or 'resnet50'"),
+        (["fcos", "--neck=fpnn"], "--neck: no neck is called 'fpnn'; did you mean 'fpn'"),
+        (["fcos", "--assigner=ats"], "--assigner: no assigner is called 'ats'; did you mean 'atss'"),
+        (["fcos", "--box-loss=gio"], "--box-loss: no loss is called 'gio'; did you mean 'giou'"),
+        (["fcos", "--box-loss=focal"], "BoxLoss"),
+        (["fcos", "--suppression=nsm"], "did you mean 'nms'"),
+        (["fcos", "--nek=fpn"], "unknown flag --nek; did you mean '--neck'"),
+        (["fcos", "--neck.chanels=3"], "FPN has no argument 'chanels'; did you mean 'channels'"),
+        (["fcos", "--nekc.channels=3"], "did you mean '--neck.channels'"),
+        (["fcos", "--neck.channels=wide"], "wants a whole number; 'wide' came"),
+        (["fcos", "--lr=fast"], "wants a number; 'fast' came"),
+        (["fcos", "--optimizer=sdg"], "wants one of 'sgd', 'adam', 'adamw'; 'sdg' came"),
+        (["fcos", "--epochs=0"], "epochs must be at least 1; 0 came"),
+        (["fcos", "--neck.finest=16"], "start the neck at stride 8"),
+        (["fcos", "--num-classes=many"], "invalid int value"),
+        (["fcos", "--size", "100", "100"], "multiples of 32"),
+        (["fcos", "--pretrained=/no/file.pt"], "'hub' or a weight file was wanted"),
+        (["no_such_file.yaml"], "no file at no_such_file.yaml"),
+        (["centernet_points", "--neck.finest=8"], "stride 4"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_what_cannot_be_composed_is_refused(torso: Command, flags: list[str], said: str) -> None:
+    done = torso("show", *flags)
+    assert done.code == 2
+    assert said in done.sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("part: [unclosed\n", "no valid YAML"),
+        ("- a\n- b\n", "must hold a part"),
+        ("part: heads.fcos\nnum_classes: 3\n", "is no recipe"),
+        ("part: os:system\n", "outside torso"),
+        ("part: recipes.recipe\nmodle: 3\n", "did you mean 'model'"),
+        ("part: recipes.recipe\nlr: fast\n", "wants a number"),
+        ("part: recipes.fcos\nnum_classes: !!python/object/apply:os.system [ls]\n", "no valid YAML"),
+    ],
+)
+def test_a_wrong_file_is_named(torso: Command, tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text)
+    done = torso("show", file)
+    assert done.code == 2
+    assert "wrong.yaml" in done.sentence
+    assert said in done.sentence
+    assert file.read_text() == text
