@@ -32,5 +32,24 @@ class Assignment(NamedTuple):
     quality: Tensor | None = None
 
 
+class Pairs(NamedTuple):
+    """Which prior learns which ground truth, where one prior may answer for several: P pairs an image, P fixed.
+
+    prior: [B, P] int64, a row of the raw prediction; target: [B, P] int64, a row of Targets;
+    weight: [B, P] float32, 0 where the pair does not count (its two numbers are then only safe to gather with).
+    """
+
+    prior: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+class HeatmapTargets(NamedTuple):
+    """What the keypoint family learns: heatmap [B, N, K] float32 in 0..1, and the places that learn boxes."""
+
+    heatmap: Tensor
+    pairs: Pairs
+
+
 BACKGROUND = -1
 IGNORED = -2

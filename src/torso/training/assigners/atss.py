@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torso.geometry.boxes import aligned_overlap
 from torso.parts import PartError
-from torso.training.assigners._base import Assigner, matchable
+from torso.training.assigners._base import CHUNK, Assigner, matchable
 from torso.training.assigners.fcos import centerness
 from torso.training.targets import BACKGROUND, Assignment, Targets
 from torso.types import Priors
@@ -50,11 +50,15 @@ class ATSS(Assigner):
         picked, start = [], 0
         for size in priors.level_sizes:
             points = priors.centers_xy[start : start + size]
-            distance = (centers[:, :, None] - points).square().sum(-1)  # [B, M, n]
-            k = min(self.candidates, size)
-            picked.append(distance.topk(k, dim=2, largest=False).indices + start)
+            parts = [centers[:, i : i + CHUNK] for i in range(0, centers.shape[1], CHUNK)] or [centers]
+            picked.append(torch.cat([self._nearest_points(c, points) for c in parts], dim=1) + start)
             start += size
         return torch.cat(picked, dim=2)
+
+    def _nearest_points(self, centers: Tensor, points: Tensor) -> Tensor:
+        """Rows [B, m, c] of the points [n, 2] nearest to centres [B, m, 2]."""
+        distance = (centers[:, :, None] - points).square().sum(-1)  # [B, m, n]
+        return distance.topk(min(self.candidates, points.shape[0]), dim=2, largest=False).indices
 
     def _resolve(self, rows: Tensor, value: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """For each prior the truth of highest value >= 0: (row [B, N], value [B, N], -1 where none claims it)."""
@@ -63,6 +67,6 @@ class ATSS(Assigner):
         best = value.new_full((b, n), -1.0).scatter_reduce(1, flat, claims, "amax")
         owner = torch.arange(m, device=rows.device)[None, :, None].expand(b, m, c).flatten(1)
         wins = (claims >= 0) & (claims == best.gather(1, flat))
-        # of equal values the later truth keeps the prior, as where the reference overwrites in order
-        target = rows.new_full((b, n), -1).scatter_reduce(1, flat, torch.where(wins, owner, -1), "amax")
-        return target, best
+        # of equal values the first truth keeps the prior, as with the maximum over truths of the authors' code
+        target = rows.new_full((b, n), m).scatter_reduce(1, flat, torch.where(wins, owner, m), "amin")
+        return torch.where(target < m, target, -1), best

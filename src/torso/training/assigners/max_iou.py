@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -19,19 +21,27 @@ class MaxIoU(Assigner):
         positive: IoU at or above it is positive.
         negative: IoU below it is background; between the two a prior is ignored.
         rescue: every prior tied for a ground truth's best IoU becomes positive, however low, if that IoU is at least
-            rescue_above and above 0. It learns the ground truth that it overlaps most itself (torchvision, detectron2),
-            not the one whose best it is (mmdet): the two differ only where it is best for a lesser one.
+            rescue_above and above 0.
+        rescue_learns: what such a prior learns where it is best for one ground truth and overlaps another more: "most"
+            the one that it overlaps most (torchvision, detectron2), "rescued" the one whose best it is, of several the
+            last (mmdetection).
 
     A rescue at IoU 0 is refused: torchvision makes every prior positive for a truth that no prior touches.
     """
 
     def __init__(
-        self, *, positive: float = 0.5, negative: float = 0.4, rescue: bool = True, rescue_above: float = 0.0
+        self,
+        *,
+        positive: float = 0.5,
+        negative: float = 0.4,
+        rescue: bool = True,
+        rescue_above: float = 0.0,
+        rescue_learns: Literal["most", "rescued"] = "most",
     ) -> None:
         if not 0 <= negative <= positive <= 1:
             raise PartError(f"MaxIoU wants 0 <= negative <= positive <= 1; {negative} and {positive} came")
         self.positive, self.negative = positive, negative
-        self.rescue, self.rescue_above = rescue, rescue_above
+        self.rescue, self.rescue_above, self.rescue_learns = rescue, rescue_above, rescue_learns
 
     def __call__(
         self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
@@ -40,12 +50,13 @@ class MaxIoU(Assigner):
         best, target, rescued = self._match(anchors, targets)
         out = torch.where(best >= self.positive, target, IGNORED)
         out = torch.where(best < self.negative, BACKGROUND, out)
-        return Assignment(torch.where(rescued, target, out))
+        return Assignment(torch.where(rescued >= 0, rescued if self.rescue_learns == "rescued" else target, out))
 
     def _match(self, anchors: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-        """Best IoU [B, N], its row [B, N], and whether a ground truth would be lost without the prior [B, N]."""
+        """Best IoU [B, N], its row [B, N], and the last ground truth that would be lost without the prior, or -1."""
         may = matchable(targets)
         best = target = rescued = None
+        rows = torch.arange(targets.boxes.shape[1], device=targets.boxes.device)
         for start in range(0, targets.boxes.shape[1], CHUNK):
             part = slice(start, start + CHUNK)
             iou = torch.where(may[:, None, part], iou_matrix(anchors, targets.boxes[:, part]), -1.0)  # [B, N, m]
@@ -57,8 +68,9 @@ class MaxIoU(Assigner):
                 best = torch.maximum(best, value)
             if self.rescue:
                 top = iou.amax(dim=1, keepdim=True)  # [B, 1, m]
-                wanted = ((iou == top) & (top > 0) & (top >= self.rescue_above)).any(dim=2)
-                rescued = wanted if rescued is None else rescued | wanted
+                wanted = (iou == top) & (top > 0) & (top >= self.rescue_above)
+                last = torch.where(wanted, rows[part], -1).amax(dim=2)
+                rescued = last if rescued is None else torch.maximum(rescued, last)
         assert best is not None
         assert target is not None
-        return best, target, torch.zeros_like(best, dtype=torch.bool) if rescued is None else rescued
+        return best, target, torch.full_like(target, -1) if rescued is None else rescued

@@ -1,0 +1,86 @@
+"""The criterion of heatmap heads: centres by focal loss, sizes and offsets at the centres (CenterNet, 1904.07850)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from torso.heads.centernet_points import CenterNetPoints
+from torso.models.detector import Detector
+from torso.parts import Part, PartError, part
+from torso.training.assigners.gaussian import Gaussian
+from torso.training.criteria._base import Criterion, Term, Terms
+from torso.training.losses._base import BoxLoss, HeatmapLoss
+from torso.training.losses.gaussian_focal import GaussianFocal
+from torso.training.losses.l1 import L1
+from torso.training.targets import Targets
+from torso.types import HeatmapPredictions, Images
+
+
+class Heatmap(Criterion):
+    """loss = heat + size + offset, each divided by the number of objects of the effective batch.
+
+    Args:
+        assigner, cls_loss: parts: what the heatmap should be, and how far it is from that.
+        box_loss: on sizes and offsets, in cells, the mean of the two values of each: a loss on codes.
+        size_weight, offset_weight: factors of the terms.
+        normaliser: "objects", or "peaks": places and classes whose heatmap is 1, so that two objects of one class in
+            one cell count once (mmdetection).
+    """
+
+    def __init__(
+        self,
+        *,
+        assigner: Part[Gaussian] = part(Gaussian),
+        cls_loss: Part[HeatmapLoss] = part(GaussianFocal),
+        box_loss: Part[BoxLoss] = part(L1),
+        size_weight: float = 0.1,
+        offset_weight: float = 1.0,
+        normaliser: Literal["objects", "peaks"] = "objects",
+    ) -> None:
+        super().__init__()
+        self.assigner, self.cls_loss, self.box_loss = assigner.build(), cls_loss.build(), box_loss.build()
+        if self.box_loss.space != "codes":
+            raise PartError(
+                f"{type(self.box_loss).__name__} compares whole boxes, but this criterion teaches sizes and offsets "
+                "apart, with weights of their own: choose --box-loss l1 or smooth_l1"
+            )
+        self.size_weight, self.offset_weight, self.normaliser = size_weight, offset_weight, normaliser
+
+    def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
+        self.check(model)
+        raw = model(images)
+        assert isinstance(raw, HeatmapPredictions)
+        return self.terms(raw, targets)
+
+    def check(self, model: Detector) -> None:
+        if not isinstance(model.head, CenterNetPoints):
+            raise PartError(
+                f"the heatmap criterion wants a heatmap head; {type(model.head).__name__} is none: train it with its "
+                "own criterion, or choose --head centernet_points"
+            )
+
+    def terms(self, raw: HeatmapPredictions, targets: Targets) -> Terms:
+        """The terms "heat", "size" and "offset" of one prediction."""
+        with torch.no_grad():
+            heatmap, pairs = self.assigner(raw.priors, targets, raw.logits.shape[-1])
+            boxes = targets.boxes.gather(1, pairs.target[..., None].expand(-1, -1, 4))
+            stride = raw.priors.strides_xy[pairs.prior]
+            size = (boxes[..., 2:] - boxes[..., :2]) / stride
+            offset = ((boxes[..., :2] + boxes[..., 2:]) / 2 - raw.priors.centers_xy[pairs.prior]) / stride
+            objects = (targets.valid & ~targets.crowd) if self.normaliser == "objects" else heatmap == 1
+            count = objects.sum().to(heatmap)
+        return {
+            "heat": Term(self.cls_loss(raw.logits, heatmap).sum(), count),
+            "size": Term(self.size_weight * self._at(pairs.prior, pairs.weight, raw.sizes, size), count),
+            "offset": Term(self.offset_weight * self._at(pairs.prior, pairs.weight, raw.offsets, offset), count),
+        }
+
+    def _at(self, places: Tensor, weight: Tensor, predicted: Tensor, wanted: Tensor) -> Tensor:
+        """The loss of values [B, N, 2] at places [B, P] against [B, P, 2], summed."""
+        here = predicted.gather(1, places[..., None].expand(-1, -1, 2))
+        wanted = torch.where(weight[..., None] > 0, wanted, 0.0)  # padding may hold anything, NaN too
+        loss = self.box_loss(here, wanted) / 2  # losses on codes sum the values; the published codes take their mean
+        return (loss * weight).sum()

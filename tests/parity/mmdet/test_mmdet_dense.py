@@ -1,0 +1,122 @@
+"""RetinaNet and FCOS losses beside mmdetection's."""
+
+from __future__ import annotations
+
+from mmdet_peer import (
+    CLASSES,
+    ConfigDict,
+    assert_equal,
+    copy_weights,
+    flat,
+    images,
+    metas,
+    pyramid,
+    randomise,
+    specs,
+    target_sets,
+)
+
+# the stand-ins for compiled operations must be there before mmdet is imported
+# isort: split
+import pytest
+import torch
+from mmdet.models.dense_heads import FCOSHead, RetinaHead
+
+from torso.geometry.coders.ltrb import LTRB
+from torso.heads.fcos import FCOS
+from torso.heads.retinanet import RetinaNet
+from torso.parts import part
+from torso.training.assigners.fcos import FCOS as FCOSAssigner
+from torso.training.assigners.max_iou import MaxIoU
+from torso.training.criteria.dense import Dense
+from torso.training.losses.giou import GIoU
+from torso.training.losses.iou import IoU
+from torso.training.losses.l1 import L1
+
+STRIDES = (8, 16, 32, 64, 128)
+WIDTH = 128  # the least that has 32 groups here too
+FOCAL = {"type": "FocalLoss", "use_sigmoid": True, "gamma": 2.0, "alpha": 0.25}
+SETS = target_sets()
+TOWERS = [
+    (r"^cls_convs\.", "branches.0.cls_tower."),
+    (r"^reg_convs\.", "branches.0.box_tower."),
+    (r"\.gn\.", ".norm."),
+]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_retinanet(name: str) -> None:
+    peer = RetinaHead(
+        num_classes=CLASSES,
+        in_channels=WIDTH,
+        stacked_convs=2,
+        feat_channels=WIDTH,
+        loss_cls=FOCAL,
+        loss_bbox={"type": "L1Loss"},
+        bbox_coder={"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": [1.0] * 4},
+        train_cfg=ConfigDict(
+            assigner={"type": "MaxIoUAssigner", "pos_iou_thr": 0.5, "neg_iou_thr": 0.4, "min_pos_iou": 0},
+            sampler={"type": "PseudoSampler"},
+            allowed_border=-1,
+            pos_weight=-1,
+        ),
+    ).double()
+    randomise(peer)
+    ours = RetinaNet(specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH, tower=2).double()
+    outputs = [(r"^retina_cls\.", "branches.0.cls_out."), (r"^retina_reg\.", "branches.0.box_out.")]
+    copy_weights(peer, ours, [*outputs, *TOWERS])
+    targets, peers = SETS[name]
+    features = pyramid(WIDTH, STRIDES)
+    raw, theirs = ours(features, images()), peer(features)
+    assert_equal("retinanet logits", raw.logits, flat(theirs[0], CLASSES))
+    assert_equal("retinanet codes", raw.codes, flat(theirs[1], 4))
+    wanted = peer.loss_by_feat(*theirs, peers, metas())
+    criterion = Dense(assigner=part(MaxIoU, rescue_learns="rescued"), box_loss=part(L1))
+    terms = criterion.terms(raw, targets, ours)
+    count = (criterion.assigner(raw.priors, targets).target >= 0).sum(1).clamp(min=1).sum()
+    assert_equal(f"retinanet cls loss, {name}", terms["cls"].total / count, sum(wanted["loss_cls"]))
+    assert_equal(f"retinanet box loss, {name}", terms["box"].total / count, sum(wanted["loss_bbox"]))
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("box_loss", ["IoULoss", "GIoULoss"])
+@pytest.mark.parametrize("radius", [0.0, 1.5])
+def test_fcos(radius: float, box_loss: str, name: str) -> None:
+    peer = FCOSHead(
+        num_classes=CLASSES,
+        in_channels=WIDTH,
+        stacked_convs=2,
+        feat_channels=WIDTH,
+        strides=list(STRIDES),
+        center_sampling=radius > 0,
+        center_sample_radius=radius,
+        norm_on_bbox=True,
+        centerness_on_reg=True,
+        loss_cls=FOCAL,
+        loss_bbox={"type": box_loss, "loss_weight": 1.0},
+    ).double()
+    randomise(peer)
+    peer.conv_reg.bias.data.fill_(2.0)  # distances above 0 nearly everywhere
+    coder = part(LTRB, transform="relu")
+    ours = FCOS(specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH, tower=2, coder=coder, quality="box")
+    outputs = [
+        (r"^conv_cls\.", "branches.0.cls_out."),
+        (r"^conv_reg\.", "branches.0.box_out."),
+        (r"^conv_centerness\.", "branches.0.quality_out."),
+        (r"^scales\.\d\.scale$", "scale"),
+    ]
+    copy_weights(peer, ours.double(), [*outputs, *TOWERS])
+    targets, peers = SETS[name]
+    features = pyramid(WIDTH, STRIDES)
+    raw, theirs = ours(features, images()), peer(features)
+    assert_equal("fcos logits", raw.logits, flat(theirs[0], CLASSES))
+    assert_equal("fcos codes", raw.codes.clamp(min=0), flat(theirs[1], 4))
+    wanted = peer.loss_by_feat(*theirs, peers, metas())
+    mine = part(IoU, form="log") if box_loss == "IoULoss" else part(GIoU)
+    assigner = part(FCOSAssigner, radius=radius)
+    terms = Dense(assigner=assigner, box_loss=mine, box_weighting="quality").terms(raw, targets, ours)
+    label = f"fcos radius {radius} {box_loss}"
+    names = {"cls": "loss_cls", "quality": "loss_centerness", "box": "loss_bbox"}
+    for term, key in names.items():
+        share = terms[term].total / terms[term].count.clamp(min=1 if term != "box" else 1e-6)
+        assert_equal(f"{label} {term} loss, {name}", share, torch.as_tensor(wanted[key]))
