@@ -164,7 +164,9 @@ def _targets(seed: int, counts: tuple[int, int], rows: int = 40) -> tuple[Target
     return Targets(boxes, labels, valid, torch.zeros_like(valid)), lists
 
 
-def _torchvision_losses(pair: Pair, targets: list[dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def _torchvision_losses(
+    pair: Pair, targets: list[dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
     rpn, heads = pair.theirs.rpn, pair.theirs.roi_heads
     for sampler in (rpn.fg_bg_sampler, heads.fg_bg_sampler):
         monkeypatch.setattr(sampler, "batch_size_per_image", 2 * EVERYTHING)

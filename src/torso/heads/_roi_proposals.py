@@ -39,7 +39,7 @@ def best_proposals(
     scores = proposer.class_scores(logits, quality)[..., 0]
     boxes = clip_boxes(proposer.coder.decode(codes, gather_priors(raw.priors, rows)), images.size_hw)
     sound = boxes.isfinite().all(-1) & ((boxes[..., 2:] - boxes[..., :2]) > min_size).all(-1)
-    sound = sound & (scores > proposer.score_threshold)
+    sound = sound & (scores > 0)
     boxes, scores = torch.where(sound[..., None], boxes, 0), torch.where(sound, scores, 0)
     kept = batched_keep(boxes, sound, levels, iou_threshold=iou_threshold, max_keep=keep)
     ranked = Candidates(boxes, scores, torch.zeros_like(rows), rows)

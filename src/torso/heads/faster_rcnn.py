@@ -26,7 +26,8 @@ class FasterRCNN(Head):
 
     Args:
         finest, coarsest: strides of the levels that boxes are pooled from; they must have one width.
-        proposer: any dense head. It has one class, and starts at `finest` unless it says otherwise.
+        proposer: any dense head. It has one class, and starts at `finest` unless it says otherwise; its score threshold
+            plays no part, the best are taken.
         proposal_top, proposals: rows a level that enter suppression, boxes an image that leave it, at inference;
             training says its own. proposal_iou: of that suppression, within levels.
         proposal_min_size: proposals with a side of so many pixels or less are dropped.
@@ -140,6 +141,7 @@ class FasterRCNN(Head):
         boxes = clip_boxes(boxes, images.size_hw)
         large = ((boxes[..., 2:] - boxes[..., :2]) > self.min_size).all(-1)
         scores = empty_rows_last(torch.where(large, best.values, 0.0), self.score_threshold)
+        boxes = torch.where(large[..., None], boxes, 0.0)  # not NaN, which is no larger than anything
         return Candidates(boxes, scores, labels, torch.where(scores > 0, rows, -1))
 
     def codes_of(self, codes: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
