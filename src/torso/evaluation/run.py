@@ -1,0 +1,127 @@
+"""Runs a detector over a data set and judges what it finds; on one rank or on many, each a share of the pictures."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from torso.data.annotations import Annotations
+from torso.data.collate import Batch
+from torso.data.dataset import DetectionDataset
+from torso.data.loader import eval_loader
+from torso.data.to_input import ToInput
+from torso.evaluation.detection import DetectionEvaluator, DetectionScores
+from torso.inference.detections import Detections
+from torso.inference.runtime import Precision, Runtime
+from torso.models.detector import Detector
+from torso.types import Candidates, Images
+
+Tick = Callable[[int, int], None]
+"""Told (batches done, batches in all) after each batch."""
+
+
+def evaluate(
+    model: Detector,
+    annotations: Annotations,
+    *,
+    batch_size: int = 8,
+    workers: int = 0,
+    device: torch.device | str | None = None,
+    precision: Precision = "auto",
+    drop_unknown: bool = False,
+    tick: Tick | None = None,
+) -> DetectionScores:
+    """COCO scores of the model on a split; on several ranks every rank gets the scores of all pictures.
+
+    The model is left as it is: a copy runs. precision: "auto" is bf16 on CUDA. device: None is the model's own.
+    drop_unknown: leave out classes that the data set lacks. ValueError where the classes do not fit.
+    """
+    return collect(
+        model,
+        annotations,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        precision=precision,
+        drop_unknown=drop_unknown,
+        tick=tick,
+    ).compute()
+
+
+def collect(
+    model: Detector,
+    annotations: Annotations,
+    *,
+    batch_size: int = 8,
+    workers: int = 0,
+    device: torch.device | str | None = None,
+    precision: Precision = "auto",
+    drop_unknown: bool = False,
+    tick: Tick | None = None,
+) -> DetectionEvaluator:
+    """What the model finds on every picture, of all ranks, ready for compute() and results()."""
+    rank, world = _ranks()
+    runtime = Runtime(model if device is None else copy.deepcopy(model).to(device), precision=precision)
+    transform = ToInput(model.input, model.multiple)
+    dataset = DetectionDataset(annotations, [transform])
+    loader = eval_loader(
+        dataset, batch_size, workers=workers, rank=rank, world=world, divisor=model.multiple
+    )
+    evaluator = DetectionEvaluator(annotations, drop_unknown=drop_unknown)
+    for done, (batch, found) in enumerate(_detected(runtime, loader), start=1):
+        for row, index in enumerate(batch.index.tolist()):
+            evaluator.add(index, to_detections(found, batch.images, row, annotations, index, model.names))
+        if tick is not None:
+            tick(done, len(loader))
+    return _merged(evaluator, world)
+
+
+def to_detections(
+    found: Candidates, images: Images, row: int, annotations: Annotations, index: int, names: tuple[str, ...]
+) -> Detections:
+    """One picture's candidates (on the CPU) as detections in original pixels, cut at its border."""
+    kept = found.scores[row] > 0
+    height, width = (int(side) for side in annotations.size_hw[index])
+    scale, offset = images.to_original[row, :2], images.to_original[row, 2:]
+    limit = torch.tensor([width, height, width, height], dtype=torch.float32)
+    boxes = found.boxes[row][kept].float() * scale.repeat(2) + offset.repeat(2)
+    return Detections(
+        boxes=torch.minimum(boxes.clamp(min=0), limit),
+        scores=found.scores[row][kept].float(),
+        labels=found.labels[row][kept],
+        names=names,
+        image_size_hw=(height, width),
+        path=annotations.path(index),
+    )
+
+
+def _detected(runtime: Runtime, loader: DataLoader[Batch]) -> Iterator[tuple[Batch, Candidates]]:
+    for batch in loader:
+        found = runtime(batch.images)
+        yield batch, on_cpu(found)
+
+
+def on_cpu(found: Candidates) -> Candidates:
+    """The same candidates in host memory."""
+    tensors: list[Any] = [t.cpu() if isinstance(t, Tensor) else t for t in found]
+    return Candidates(*tensors)
+
+
+def _ranks() -> tuple[int, int]:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def _merged(evaluator: DetectionEvaluator, world: int) -> DetectionEvaluator:
+    if world == 1:
+        return evaluator
+    states: list[object] = [None] * world
+    dist.all_gather_object(states, evaluator.state())
+    return evaluator.merge(states)  # type: ignore[arg-type]
