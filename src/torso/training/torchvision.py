@@ -1,0 +1,53 @@
+"""How torchvision trains its one-stage detectors: the losses of its models, quirks included, as recipes."""
+
+from __future__ import annotations
+
+from torso.data.transforms.horizontal_flip import HorizontalFlip
+from torso.keymaps.fcos import torchvision_model as fcos_model
+from torso.keymaps.retinanet import torchvision_model as retinanet_model
+from torso.parts import Part, part
+from torso.training.assigners.fcos import FCOS
+from torso.training.assigners.max_iou import MaxIoU
+from torso.training.criteria.dense import Dense
+from torso.training.losses.focal import Focal
+from torso.training.losses.giou import GIoU
+from torso.training.losses.l1 import L1
+from torso.training.recipes.recipe import Recipe
+
+
+def retinanet(*, num_classes: int = 91) -> Part[Recipe]:
+    """Both sums are divided by each picture's own positives, then averaged over the pictures; L1 on the codes."""
+    return part(
+        Recipe,
+        model=retinanet_model(num_classes=num_classes),
+        criterion=part(
+            Dense,
+            assigner=part(MaxIoU, positive=0.5, negative=0.4, rescue=True),
+            cls_loss=part(Focal, alpha=0.25, gamma=2.0),
+            box_loss=part(L1),
+            normaliser="image",
+        ),
+        augment=(part(HorizontalFlip),),
+        lr=0.01,
+    )
+
+
+def fcos(*, num_classes: int = 91) -> Part[Recipe]:
+    """Points within 1.5 strides of the centre; GIoU, not weighed by centerness; all divided by the positives.
+
+    torchvision compares areas in float32 as 1e8 - area, so it may take boxes whose areas differ by less than 8 px^2 as
+    equal, and leaves the upper end of a level's range open; the assigner here compares exactly and closes it.
+    """
+    return part(
+        Recipe,
+        model=fcos_model(num_classes=num_classes),
+        criterion=part(
+            Dense,
+            assigner=part(FCOS, radius=1.5, range_scale=8.0),
+            cls_loss=part(Focal, alpha=0.25, gamma=2.0),
+            box_loss=part(GIoU),
+            normaliser="positives",
+        ),
+        augment=(part(HorizontalFlip),),
+        lr=0.01,
+    )
