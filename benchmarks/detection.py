@@ -6,8 +6,8 @@ Every case runs in a process of its own. All of them prepare (build, compile, wa
 alone, one after the other, so that compiling costs little and timing is undisturbed. What is timed:
   train: the whole step on pictures that lie on the device: normalisation, forward, loss, backward, SGD with momentum;
   inferB: B uint8 pictures on the device to final boxes, scores and labels on the host.
-Both sides: ResNet-50 with frozen BatchNorm and the first stage frozen, 91 outputs (90 classes for torso), random
-weights, the same pictures and boxes. torchvision's peers are given their best setting that we know: bf16 autocast,
+Both sides: ResNet-50 with frozen BatchNorm and the first stage frozen, 80 classes (torchvision
+wants 81 with its background), random weights, the same pictures and boxes. torchvision's peers are given their best setting that we know: bf16 autocast,
 channels_last, no resizing, and BatchNorm in eval mode in place of its FrozenBatchNorm2d (which is slower under autocast).
 """
 
@@ -52,7 +52,7 @@ def pictures(batch: int, size_hw: tuple[int, int], device: str) -> Any:
     side = low * (high / low) ** torch.rand(batch, 20, 2, generator=g)
     corner = torch.rand(batch, 20, 2, generator=g) * (torch.tensor([float(w), float(h)]) - side)
     boxes = torch.cat([corner, corner + side], -1)
-    labels = torch.randint(0, 90, (batch, 20), generator=g)
+    labels = torch.randint(0, 80, (batch, 20), generator=g)
     count = torch.randint(8, 21, (batch,), generator=g)
     return pixels.to(device), boxes, labels, count
 
@@ -70,9 +70,9 @@ def torchvision_model(name: str, size_hw: tuple[int, int]) -> Any:
     body = resnet50(norm_layer=nn.BatchNorm2d)
     extra = {"min_size": min(size_hw), "max_size": max(size_hw), "_skip_resize": True}
     if name == "faster_rcnn":
-        return tv.FasterRCNN(_resnet_fpn_extractor(body, 3), num_classes=91, **extra)
+        return tv.FasterRCNN(_resnet_fpn_extractor(body, 3), num_classes=81, **extra)
     pyramid = _resnet_fpn_extractor(body, 3, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
-    return {"retinanet": tv.RetinaNet, "fcos": tv.FCOS}[name](pyramid, num_classes=91, **extra)
+    return {"retinanet": tv.RetinaNet, "fcos": tv.FCOS}[name](pyramid, num_classes=81, **extra)
 
 
 def freeze_norms(model: Any) -> None:
@@ -138,7 +138,7 @@ def torso_case(
     from torso.types import Images
 
     torch.manual_seed(0)
-    recipe = find(name, "recipes")(num_classes=90)
+    recipe = find(name, "recipes")(num_classes=80)
     model = recipe.get("model").build().to(device)
     pixels, boxes, labels, count = pictures(batch, size_hw, device)
     size = torch.tensor([list(map(float, size_hw))] * batch, device=device)
@@ -162,6 +162,7 @@ def torso_step(
 ) -> Callable[[], Any]:
     import torch
 
+    from torso.layers.compiling import COMPILE_OPTIONS
     from torso.training.criteria._base import loss_of
     from torso.training.targets import Targets
 
@@ -186,7 +187,7 @@ def torso_step(
         return loss_of(terms)[0]
 
     if compiled:
-        forward = torch.compile(forward, fullgraph=True, dynamic=False)
+        forward = torch.compile(forward, fullgraph=True, dynamic=False, options=COMPILE_OPTIONS)
     optimiser = sgd(model, device)
 
     def step() -> Any:

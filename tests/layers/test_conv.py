@@ -41,7 +41,7 @@ def test_aligned_convolution_is_the_convolution(out: int, bias: bool) -> None:
 
 def test_names_choose_layers() -> None:
     assert isinstance(make_norm("bn", 8), nn.BatchNorm2d)
-    assert make_norm("gn", 48).num_groups == 16
+    assert make_norm("gn", 40).num_groups == 8
     assert make_activation("leaky_relu").negative_slope == 0.1
     block = ConvNormAct(3, 8, stride=2, norm="bn", activation="silu")
     assert block.conv.bias is None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torso.backbones._base import Backbone, FrozenNorms, parameters_behind
+from torso.layers.stem import StemConv2d, fits
 from torso.parts import nearest
 from torso.types import FeatureSpec
 
@@ -34,6 +35,7 @@ class Timm(Backbone):
         super().__init__()
         self.name = name
         self.body = _create(name)
+        _quicken_stem(self.body)
         info = self.body.feature_info
         self._nhwc = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
         deepest = {int(r): i for i, r in enumerate(info.reduction())}  # a later map of the same stride wins
@@ -116,6 +118,15 @@ def _create(name: str, **kwargs: Any) -> nn.Module:
                 continue  # this architecture has no such argument
             raise ValueError(f"timm's {name} cannot be opened as a backbone with features: {error}") from error
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _quicken_stem(body: nn.Module) -> None:
+    """Put StemConv2d in the place of a first convolution that it can compute; names and weights stay."""
+    for path, module in list(body.named_modules()):
+        if fits(module):
+            parent, _, name = path.rpartition(".")
+            setattr(body.get_submodule(parent), name, StemConv2d.of(module))  # type: ignore[arg-type]
+            return
 
 
 def _checkpoint(body: nn.Module, name: str) -> None:

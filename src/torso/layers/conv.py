@@ -70,15 +70,15 @@ def make_activation(name: Activation) -> nn.Module:
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch's group normalisation; on CUDA in a form that keeps channels_last memory and the input's type.
+    """torch's group normalisation; compiled for CUDA in a form that keeps channels_last memory and the input's type.
 
     torch's decomposition flattens [C / G, H, W], which has no strides in channels_last, and autocast makes its output
     float32: compiled FCOS spent 10 of 63 ms a step in copies between the layouts (H200, 800x1344, batch 16).
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_cuda:
-            return super().forward(x)
+        if not (x.is_cuda and torch.compiler.is_compiling()):
+            return super().forward(x)  # in eager mode torch's one kernel beats six of ours
         return group_norm_channels_last(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
@@ -109,4 +109,4 @@ def conv2d_aligned(x: Tensor, conv: nn.Conv2d, multiple: int) -> Tensor:
     missing = -conv.out_channels % multiple
     weight = F.pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, missing))
     bias = None if conv.bias is None else F.pad(conv.bias, (0, missing))
-    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)[:, : conv.out_channels]  # type: ignore[arg-type]
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)[:, : conv.out_channels]

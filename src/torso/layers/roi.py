@@ -7,12 +7,16 @@ nothing is read by the host: each box is sampled on its own level only, without 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from torso.layers._roi_op import roi_pool
+
+_TRITON = find_spec("triton") is not None
 # The reference implementations count a box as of the next level from 1e-6 octaves below the boundary on.
 _ALMOST = 2.0**-1e-6
 
@@ -47,11 +51,22 @@ def multi_level_roi_align(
     sampling: points a side of a bin; 0 takes one a cell that the bin spans, so large boxes cost more.
     aligned: pixel centres lie at half integers; False is the first implementations' half pixel shift, with sides of
     less than one cell counted as one. Interpolation is float32 (float64 for float64 features).
+
+    On CUDA the gradient is summed in no fixed order, unless torch's deterministic algorithms are asked for.
     """
     boxes = boxes.detach()
+    if _has_kernel(features[0]):
+        return roi_pool(features, strides, boxes.float(), levels, size, sampling, aligned)
     if sampling == 0:
         return _by_torchvision(features, strides, boxes, levels, size, aligned)
     return _by_gathering(features, strides, boxes, levels, size, sampling, aligned)
+
+
+def _has_kernel(feature: Tensor) -> bool:
+    """Whether Triton's kernels serve; an exported program must run anywhere, so it has none."""
+    if torch.compiler.is_exporting() or torch.are_deterministic_algorithms_enabled():
+        return False
+    return _TRITON and feature.is_cuda and feature.dtype != torch.float64
 
 
 def _by_gathering(

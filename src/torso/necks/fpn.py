@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
+from torso.layers.resample import upsample_nearest
 from torso.necks._base import Neck, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
 from torso.types import FeatureSpec
@@ -61,6 +61,6 @@ class FPN(Neck):
         c = [features[i] for i in self._positions]
         merged = [lateral(x) for lateral, x in zip(self.lateral, c, strict=True)]
         for i in range(len(merged) - 2, -1, -1):
-            merged[i] = merged[i] + F.interpolate(merged[i + 1], size=merged[i].shape[-2:], mode="nearest")
+            merged[i] = merged[i] + upsample_nearest(merged[i + 1], merged[i].shape[-2:])
         p = [output(x) for output, x in zip(self.output, merged, strict=True)]
         return [*p, *self.extra(c[-1], p[-1])]

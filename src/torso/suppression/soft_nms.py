@@ -66,4 +66,5 @@ class SoftNMS(Suppression):
             decay=self.decay,
             max_picks=self.max_detections,
         )
-        return take(rows, order)._replace(scores=scores)
+        found = take(rows, order)  # built anew: torch.compile cannot return what _replace made
+        return Candidates(found.boxes, scores, found.labels, found.index, found.variance)
