@@ -24,7 +24,7 @@ from torso.training.targets import IGNORED, Targets
 from torso.types import Candidates, Images
 
 
-class Sample(NamedTuple):
+class _Sample(NamedTuple):
     """What the second stage learns from: boxes [B, S, 4], the row of Targets that each learns (-1 background, -2
     nothing: there were fewer rows than S), [B, S].
     """
@@ -82,16 +82,16 @@ class TwoStage(Criterion):
         self.first.check_head(_two_stage_head(model).proposer)
 
     @torch.no_grad()
-    def sample(self, proposals: Candidates, targets: Targets) -> Sample:
+    def sample(self, proposals: Candidates, targets: Targets) -> _Sample:
         """Proposals and ground truth, assigned and sampled; S is fixed by the sampler and the number of rows."""
         boxes = torch.cat([proposals.boxes, targets.boxes.to(proposals.boxes)], dim=1)
         real = torch.cat([proposals.scores > 0, matchable(targets)], dim=1)
         assigned = self.assigner(roi_priors(boxes), targets).target
         rows, drawn = self.sampler.draw(torch.where(real, assigned, IGNORED))
         boxes = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
-        return Sample(boxes, torch.where(drawn, assigned.gather(1, rows), IGNORED))
+        return _Sample(boxes, torch.where(drawn, assigned.gather(1, rows), IGNORED))
 
-    def _second(self, logits: Tensor, codes: Tensor, sample: Sample, targets: Targets, head: FasterRCNN) -> Terms:
+    def _second(self, logits: Tensor, codes: Tensor, sample: _Sample, targets: Targets, head: FasterRCNN) -> Terms:
         positive, used = sample.target >= 0, sample.target != IGNORED
         row = sample.target.clamp(min=0)
         labels = targets.labels.gather(1, row).clamp(max=head.num_classes - 1)
@@ -104,7 +104,7 @@ class TwoStage(Criterion):
             "box": Term(torch.where(positive, box, 0.0).sum() * self.box_weight, count),
         }
 
-    def _box_loss(self, codes: Tensor, sample: Sample, targets: Targets, head: FasterRCNN) -> Tensor:
+    def _box_loss(self, codes: Tensor, sample: _Sample, targets: Targets, head: FasterRCNN) -> Tensor:
         """[B, S]; off the positives a unit box learns a unit box, so that values and gradients stay finite."""
         positive = (sample.target >= 0)[..., None]
         unit = torch.ones_like(sample.boxes[..., 2:])
