@@ -16,7 +16,7 @@ from torso.yaml_text import from_yaml
 
 def test_the_page_says_parts_maps_and_costs(torso: Command) -> None:
     page = torso("show", "fcos", *TINY, "--num-classes", 3, "--size", 64, 96).out
-    assert "3 classes, input 64 x 96" in page
+    assert "classes: 3, input 64 x 96" in page
     assert "FLOPs = 2 x multiply-adds" in page
     assert "FPN(channels=16" in page
     assert "logits" in page

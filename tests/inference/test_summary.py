@@ -13,7 +13,7 @@ from torso.inference.summary import summarise
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.necks.fpn import FPN
-from torso.parts import Part, part
+from torso.parts import Part, find, names, part
 from torso.types import Images
 from torso.zoo.fcos import fcos
 from torso.zoo.retinanet import retinanet
@@ -35,6 +35,13 @@ def test_published_parameter_counts(zoo: Callable[[], Part[Detector]], parameter
     summary = summarise(zoo(), (64, 64))
     assert summary.parameters == parameters
     assert summary.parameters - summary.learnable == 222_400 + 2 * 26_560
+
+
+@pytest.mark.parametrize("model", names("zoo"))
+def test_every_model_of_the_zoo_can_be_counted(model: str) -> None:
+    summary = summarise(find(model, "zoo")())
+    assert all(stage.flops > 0 and stage.parameters > 0 for stage in summary.stages)
+    assert summary.outputs
 
 
 def test_it_agrees_with_the_model_that_is_built() -> None:

@@ -28,7 +28,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--epochs {args.epochs} came; at least 1 was wanted")
     from torso.cli.finish import finish
     from torso.data.digits import build_digits
-    from torso.training.engine import open_splits, train
+    from torso.training.engine import train
+    from torso.training.splits import open_splits
 
     start = time.monotonic()
     data = Path(args.out) / "data"

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     model, bundle = checkpoint.open_checkpoint(args)
     proposer = bundle.model["head"]["part"] == "heads.rpn"
     if proposer:
-        from torso.training.engine import as_objects
+        from torso.training.splits import as_objects
 
         truth = as_objects(truth)
     found = collect(

@@ -7,14 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from torso.data.files import load_json
 
 if TYPE_CHECKING:
     from torso.data.annotations import Annotations
-    from torso.training.engine import Splits
     from torso.training.run import RunResult
+    from torso.training.splits import Splits
 
 _VERSIONS = ("torso", "torch", "torchvision", "timm", "pytorch-lightning", "faster-coco-eval")
 
@@ -31,7 +29,7 @@ def finish(result: RunResult, splits: Splits, *, limit: int | None = None, comma
         f"run       {result.run_dir} (recipe.yaml, metrics.csv, predictions.json, checkpoints)",
         "",
         "next",
-        f"  torso eval {_quoted(result.weights)} --data {_quoted(splits.origin or 'DIR')}",
+        f"  torso eval {_quoted(result.weights)} --data {_quoted(splits.origin['folder'] if splits.origin else 'DIR')}",
         f"  torso predict {_quoted(result.weights)} PICTURES --out found",
         f"  torso train MODEL --data DIR --init {_quoted(result.weights)}",
     ]
@@ -60,18 +58,12 @@ def write_page(result: RunResult, splits: Splits, *, limit: int | None = None, c
 
 def _judged(splits: Splits, folder: Path, limit: int | None) -> Annotations | None:
     """The val split as the run judged it: classes in train's order, cut to the limit, "object" for a proposer."""
-    if splits.val is None:
-        return None
-    from torso.training.engine import as_objects
+    from torso.training.splits import choose_splits
     from torso.yaml_text import from_yaml
 
-    val = splits.val
-    if val.class_names != splits.train.class_names:
-        val = val.with_classes(splits.train.class_names)
-    if limit is not None:
-        val = val.keep_images(np.arange(len(val)) < limit)
-    head = from_yaml(folder / "recipe.yaml").get("model").get("head")
-    return as_objects(val) if head.name == "heads.rpn" else val
+    proposer = from_yaml(folder / "recipe.yaml").get("model").get("head").name == "heads.rpn"
+    chosen = choose_splits(splits, holdout=0, limit=limit, objects_only=proposer)  # type: ignore[arg-type]  # see train
+    return chosen.val
 
 
 def _quoted(path: str | Path) -> str:

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _page(model: str, summary: Summary, recipe: str) -> str:
     height, width = summary.input_hw
-    lines = [f"{model}, {summary.num_classes} classes, input {height} x {width} (height x width)", ""]
+    lines = [f"{model}, classes: {summary.num_classes}, input {height} x {width} (height x width)", ""]
     lines += _table([("part", "parameters", "that learn", "GFLOPs"), *map(_row, summary.stages), _total(summary)])
     lines += ["FLOPs = 2 x multiply-adds of one picture, up to the raw predictions (decoding and suppression apart)."]
     for stage in summary.stages:

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torso.cli import model_flags
 from torso.cli.flags import Parser, UsageError
@@ -15,8 +15,8 @@ from torso.cli.flags import Parser, UsageError
 if TYPE_CHECKING:
     from torso.data.doctor_report import Report
     from torso.parts import Part
-    from torso.training.engine import Splits
     from torso.training.recipes.recipe import Recipe
+    from torso.training.splits import Splits
 
 ENDED_BY_SIGNAL = 143
 
@@ -52,15 +52,25 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--init {args.init}: no such file; a checkpoint (.safetensors or .ckpt) of torso was wanted")
     if args.model is not None:
         recipe = model_flags.compose(args)
-    data: str = args.data or _origin(resume)
+    source = _Source(args.data, args.holdout, args.limit) if args.data is not None else _origin(resume)
     from torso.data.doctor import examine
 
-    report = examine(data, holdout=args.holdout)
+    report = examine(source.folder, holdout=source.holdout)
     _say("\n".join(report.lines()))
-    return _train(args, recipe, _splits(report, data), resume) if report.may_train else 1
+    return _train(args, recipe, _splits(report, source), source.limit, resume) if report.may_train else 1
 
 
-def _train(args: argparse.Namespace, recipe: Part[Recipe] | None, splits: Splits, resume: Path | None) -> int:
+class _Source(NamedTuple):
+    """Where the data lies and how it is cut."""
+
+    folder: str
+    holdout: float
+    limit: int | None
+
+
+def _train(
+    args: argparse.Namespace, recipe: Part[Recipe] | None, splits: Splits, limit: int | None, resume: Path | None
+) -> int:
     from torso.cli.finish import finish
     from torso.training.engine import train
 
@@ -74,8 +84,7 @@ def _train(args: argparse.Namespace, recipe: Part[Recipe] | None, splits: Splits
         devices=int(args.devices) if args.devices.isdigit() else args.devices,
         accelerator=args.accelerator,
         workers=args.workers,
-        holdout=args.holdout,
-        limit=args.limit,
+        limit=limit,
         eval_every=args.eval_every,
         eval_batch_size=args.eval_batch_size,
         log_every=args.log_every,
@@ -84,8 +93,7 @@ def _train(args: argparse.Namespace, recipe: Part[Recipe] | None, splits: Splits
     if result.interrupted:
         return ENDED_BY_SIGNAL
     if _is_main():
-        command = shlex.join(["torso", *sys.argv[1:]])
-        finish(result, splits, limit=args.limit, command=command)
+        finish(result, splits, limit=limit, command=shlex.join(["torso", *sys.argv[1:]]))
     return 0
 
 
@@ -107,24 +115,27 @@ def _resume(args: argparse.Namespace) -> Path | None:
     return path
 
 
-def _origin(checkpoint: Path | None) -> str:
-    """The folder that a run was started on."""
+def _origin(checkpoint: Path | None) -> _Source:
+    """The data that a run was started on."""
     from torso.training.checkpoint import KEY, load_checkpoint
 
     assert checkpoint is not None
-    origin: str | None = load_checkpoint(checkpoint)[KEY]["origin"]
+    origin: dict[str, Any] | None = load_checkpoint(checkpoint)[KEY]["origin"]
     if origin is None:
         raise UsageError(f"{checkpoint} does not say where its data lay; give --data DIR")
-    return origin
+    return _Source(**origin)
 
 
-def _splits(report: Report, data: str) -> Splits:
-    from torso.training.engine import Splits
+def _splits(report: Report, source: _Source) -> Splits:
+    """What the report found, as the engine takes it; the engine's own reading would look at every picture again."""
+    from torso.training.splits import Splits
 
     if "train" not in report.splits:
-        raise ValueError(f"{data}: no train split; there is {', '.join(report.splits)}: name one of the files train")
+        there = ", ".join(report.splits)
+        raise ValueError(f"{source.folder}: no train split; there is {there}: name one of the files train")
     val = report.splits["val"].annotations if "val" in report.splits else None
-    return Splits(report.splits["train"].annotations, val, str(Path(data).resolve()))
+    origin = {**source._asdict(), "folder": str(Path(source.folder).resolve())}
+    return Splits(report.splits["train"].annotations, val, origin)
 
 
 def _is_main() -> bool:

@@ -77,7 +77,7 @@ def keep_portable(boxes: Tensor, valid: Tensor, labels: Tensor | None, rule: Rul
 @torch.compiler.assume_constant_result  # torch.compile takes is_exporting() for true in what it traces
 def has_kernel(device: str) -> bool:
     """Whether a device has its own implementation; an exported program must run anywhere, so it has none."""
-    return not torch.compiler.is_exporting() and (device == "cpu" or (device == "cuda" and _TRITON))
+    return not torch.compiler.is_exporting() and (device in ("cpu", "meta") or (device == "cuda" and _TRITON))
 
 
 @torch.library.custom_op("torso::suppression_keep", mutates_args=(), device_types="cpu")
