@@ -1,0 +1,307 @@
+"""Accuracy beside torchvision: RetinaNet and FCOS of both sides on bccd, one schedule, several seeds.
+
+    python benchmarks/accuracy.py --data ../shared/data --out benchmarks/results/accuracy [--seeds 0 1 2] [--jobs 6]
+
+Both sides get the same pretrained EfficientNet-Lite0, the same pictures in the same order with the same augmentation
+(torso's data pipeline), the same optimiser and schedule, frozen BatchNorm, bf16 autocast on CUDA, and the same score
+threshold; each keeps its own head, assignment, loss and post-processing, which is what is compared. Trainings run side
+by side in processes of their own; a finished one is not run again and a stopped one goes on from its last checkpoint,
+so the command can be repeated until all are done. AP is measured on the val split every few epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+SIZE_HW = tuple(map(int, os.environ.get("ACCURACY_SIZE", "480 640").split()))  # smaller only to try the script
+CLASSES = 3
+SCORE = 0.05
+PAIRS = {"retinanet": ("torso-retinanet", "torchvision-retinanet"), "fcos": ("torso-fcos", "torchvision-fcos")}
+
+
+# ------------------------------------------------------------------------------------------------------ the two sides
+
+
+class Torso:
+    """A torso detector with its own recipe's criterion."""
+
+    def __init__(self, name: str, weights: Path, device: str) -> None:
+        from torso.backbones.timm import Timm
+        from torso.inputs.letterbox import Letterbox
+        from torso.parts import find, part
+
+        recipe = find(name, "recipes")(num_classes=CLASSES)
+        model = recipe.get("model").with_args(
+            backbone=part(Timm, name="tf_efficientnet_lite0", frozen_norm=True), input=part(Letterbox, size_hw=SIZE_HW)
+        )
+        self.model = model.build()
+        self.model.backbone.load_pretrained(str(weights))
+        self.model = self.model.to(device)
+        self.criterion = recipe.get("criterion").build().to(device)
+
+    def loss(self, batch: Any) -> Any:
+        from torso.training.criteria._base import loss_of
+
+        return loss_of(self.criterion(self.model, batch.images, batch.targets))[0]
+
+    def detect(self, batch: Any) -> list[dict[str, Any]]:
+        found = self.model.detect(batch.images)
+        scale, offset = batch.images.to_original[:, None, :2], batch.images.to_original[:, None, 2:]
+        boxes = (found.boxes.unflatten(-1, (2, 2)) * scale[:, :, None] + offset[:, :, None]).flatten(-2)
+        return [
+            {"boxes": b[s > 0], "scores": s[s > 0], "labels": c[s > 0]}
+            for b, s, c in zip(boxes, found.scores, found.labels, strict=True)
+        ]
+
+
+class Torchvision:
+    """torchvision's detector on the same timm backbone and its own FPN with P6 and P7."""
+
+    def __init__(self, name: str, weights: Path, device: str) -> None:
+        import torch
+        from torch import nn
+        from torchvision.models import detection as tv
+        from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
+
+        from torso.backbones.timm import Timm
+
+        class Pyramid(nn.Module):
+            out_channels = 256
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.body = Timm(name="tf_efficientnet_lite0", frozen_norm=True)
+                self.body.load_pretrained(str(weights))
+                self.fpn = FeaturePyramidNetwork([40, 112, 320], 256, LastLevelP6P7(256, 256))
+
+            def forward(self, x: Any) -> Any:
+                maps = self.body(x)[2:]
+                return self.fpn({str(i): m for i, m in enumerate(maps)})
+
+        cls = {"retinanet": tv.RetinaNet, "fcos": tv.FCOS}[name]
+        self.model = cls(
+            Pyramid(), num_classes=CLASSES + 1, image_mean=[0.5] * 3, image_std=[0.5] * 3, score_thresh=SCORE,
+            detections_per_img=100, min_size=min(SIZE_HW), max_size=max(SIZE_HW), _skip_resize=True,
+        ).to(device)  # fmt: skip
+        self.torch = torch
+
+    def _pictures(self, batch: Any) -> list[Any]:
+        return [
+            p[:, : int(h), : int(w)].float() / 255
+            for p, (h, w) in zip(batch.images.pixels, batch.images.size_hw.tolist(), strict=True)
+        ]
+
+    def loss(self, batch: Any) -> Any:
+        t = batch.targets
+        targets = [{"boxes": t.boxes[i][v], "labels": t.labels[i][v] + 1} for i, v in enumerate(t.valid)]
+        return sum(self.model(self._pictures(batch), targets).values())
+
+    def detect(self, batch: Any) -> list[dict[str, Any]]:
+        found = self.model(self._pictures(batch))
+        maps = batch.images.to_original
+        out = []
+        for d, m in zip(found, maps, strict=True):
+            real = d["labels"] > 0  # its sigmoid heads have a column for background too
+            boxes = d["boxes"][real] * m[[0, 1, 0, 1]] + m[[2, 3, 2, 3]]
+            out.append({"boxes": boxes, "scores": d["scores"][real], "labels": d["labels"][real] - 1})
+        return out
+
+
+# ------------------------------------------------------------------------------------------------------ one training
+
+
+def train_one(case: str, seed: int, args: argparse.Namespace) -> None:
+    import torch
+
+    from torso.data.dataset import DetectionDataset
+    from torso.data.doctor import examine
+    from torso.data.loader import train_loader
+    from torso.data.sampler import EpochSampler
+    from torso.data.transforms.horizontal_flip import HorizontalFlip
+    from torso.data.transforms.letterbox import Letterbox
+
+    torch.set_num_threads(1)
+    device, folder = args.device, Path(args.out) / "runs"
+    stem = folder / f"{case}-{seed}"
+    torch.manual_seed(seed)
+    kind, name = case.split("-")
+    weights = Path(args.data) / "weights" / "tf_efficientnet_lite0_in1k_timm.safetensors"
+    side = {"torso": Torso, "torchvision": Torchvision}[kind](name, weights, device)
+    model = side.model
+    if device == "cuda":
+        model.to(memory_format=torch.channels_last)
+    splits = examine(Path(args.data) / "bccd").splits
+    train, val = splits["train"].annotations, splits["val"].annotations
+    dataset = DetectionDataset(train, [HorizontalFlip(), Letterbox(size_hw=SIZE_HW)], seed=seed)
+    sampler = EpochSampler(size=len(dataset), batch_size=args.batch, seed=seed)
+    steps = args.epochs * len(sampler)
+    optimiser = torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad], lr=args.lr, momentum=0.9, weight_decay=1e-4
+    )
+    first, curve, losses = 0, [], []
+    if (stem.with_suffix(".pt")).is_file():
+        state = torch.load(stem.with_suffix(".pt"), weights_only=True, map_location=device)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        first, curve, losses = state["epoch"], state["curve"], state["losses"]
+        sampler.set_epoch(first)
+    loader = train_loader(dataset, sampler, workers=args.workers)
+    step = first * len(sampler)
+    for epoch in range(first, args.epochs):
+        model.train()
+        for window in loader:
+            factor = min(1.0, (step + 1) / args.warmup) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
+            for group in optimiser.param_groups:
+                group["lr"] = args.lr * factor
+            batch = to_device(window[0], device)
+            torch.manual_seed(seed * 1_000_003 + step)
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                loss = side.loss(batch)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 35.0)
+            optimiser.step()
+            step += 1
+            if step % 10 == 0:
+                losses.append([step, float(loss.detach())])
+        if (epoch + 1) % args.every == 0 or epoch + 1 == args.epochs:
+            curve.append([epoch + 1, evaluate(side, val, args)])
+            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch + 1}
+            torch.save(state | {"curve": curve, "losses": losses}, stem.with_suffix(".tmp"))
+            os.replace(stem.with_suffix(".tmp"), stem.with_suffix(".pt"))
+    result = {"case": case, "seed": seed, "steps": step, "curve": curve, "losses": losses, "final": curve[-1][1]}
+    stem.with_suffix(".json").write_text(json.dumps(result))
+
+
+def to_device(batch: Any, device: str) -> Any:
+    def move(x: Any) -> Any:
+        return None if x is None else x.to(device, non_blocking=True)
+
+    return batch._replace(
+        images=type(batch.images)(*map(move, batch.images)), targets=type(batch.targets)(*map(move, batch.targets))
+    )
+
+
+def evaluate(side: Any, val: Any, args: argparse.Namespace) -> dict[str, float]:
+    import torch
+
+    from torso.data.dataset import DetectionDataset
+    from torso.data.loader import eval_loader
+    from torso.data.transforms.letterbox import Letterbox
+    from torso.evaluation.detection import STATS, DetectionEvaluator
+    from torso.inference.detections import Detections
+
+    side.model.eval()
+    evaluator = DetectionEvaluator(val)
+    loader = eval_loader(DetectionDataset(val, [Letterbox(size_hw=SIZE_HW)]), args.batch, workers=args.workers)
+    with torch.no_grad(), torch.autocast(args.device, torch.bfloat16, enabled=args.device == "cuda"):
+        for batch in loader:
+            for row, found in zip(batch.index.tolist(), side.detect(to_device(batch, args.device)), strict=True):
+                order = found["scores"].argsort(descending=True)
+                picked = {k: v[order].cpu().float() for k, v in found.items()}
+                evaluator.add(
+                    row, Detections(picked["boxes"], picked["scores"], picked["labels"].long(), val.class_names)
+                )
+    return dict(zip(STATS, map(float, evaluator.compute().stats), strict=True))
+
+
+# ------------------------------------------------------------------------------------------------------ the driver
+
+
+def drive(args: argparse.Namespace) -> None:
+    folder = Path(args.out) / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = [(c, s) for s in args.seeds for m in args.models for c in PAIRS[m]]
+    todo = [(c, s) for c, s in cases if not (folder / f"{c}-{s}.json").is_file()]
+    running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
+    deadline = time.time() + args.limit
+    while todo or running:
+        while todo and len(running) < args.jobs:
+            case, seed = todo.pop(0)
+            log = (folder / f"{case}-{seed}.log").open("ab")
+            command = [sys.executable, __file__, *sys.argv[1:], "--one", case, "--one-seed", str(seed)]
+            running[case, seed] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        for key, process in list(running.items()):
+            if process.poll() is not None:
+                del running[key]
+        if time.time() > deadline:
+            for process in running.values():
+                process.kill()
+            print(f"time is up: {len(running) + len(todo)} trainings are not finished; repeat the command to go on")
+            break
+        time.sleep(0.3)
+    report(cases, folder, args)
+
+
+def report(cases: list[tuple[str, int]], folder: Path, args: argparse.Namespace) -> None:
+    import torch
+
+    results = [json.loads(p.read_text()) for c, s in cases if (p := folder / f"{c}-{s}.json").is_file()]
+    ap = {(r["case"], r["seed"]): 100 * r["final"]["AP"] for r in results}
+    lines = ["| model | AP of each seed | mean | sd | AP50 mean |", "|---|---|---|---|---|"]
+    for case in dict.fromkeys(c for c, _ in cases):
+        mine = [r for r in results if r["case"] == case]
+        if mine:
+            values = [100 * r["final"]["AP"] for r in mine]
+            spread = f"{statistics.stdev(values):.2f}" if len(values) > 1 else "-"
+            ap50 = statistics.mean(100 * r["final"]["AP50"] for r in mine)
+            each = ", ".join(f"{v:.2f}" for v in values)
+            lines.append(f"| {case} | {each} | {statistics.mean(values):.2f} | {spread} | {ap50:.2f} |")
+    for model in args.models:
+        ours, peer = PAIRS[model]
+        d = [ap[ours, s] - ap[peer, s] for s in args.seeds if (ours, s) in ap and (peer, s) in ap]
+        if len(d) > 1:
+            half = T95.get(len(d) - 1, 2.0) * statistics.stdev(d) / math.sqrt(len(d))
+            each = ", ".join(f"{x:+.2f}" for x in d)
+            low, high = statistics.mean(d) - half, statistics.mean(d) + half
+            lines.append(
+                f"\n{model}, torso - torchvision, paired over {len(d)} seeds: {statistics.mean(d):+.2f} AP "
+                f"(95 % interval {low:+.2f} to {high:+.2f}; each {each})"
+            )
+    device = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
+    head = f"{device}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}, `{' '.join(sys.argv)}`\n\n"
+    text = head + "\n".join(lines) + "\n"
+    Path(args.out, "accuracy.md").write_text(text)
+    Path(args.out, "accuracy.json").write_text(json.dumps({"command": sys.argv, "results": results}))
+    print(text)
+
+
+T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+"""Student's t at 97.5 % by degrees of freedom."""
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--data", default="../shared/data")
+    p.add_argument("--out", default="benchmarks/results/accuracy")
+    p.add_argument("--models", nargs="+", default=list(PAIRS))
+    p.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    p.add_argument("--epochs", type=int, default=48)
+    p.add_argument("--batch", type=int, default=16)
+    p.add_argument("--lr", type=float, default=0.01)
+    p.add_argument("--warmup", type=int, default=100)
+    p.add_argument("--every", type=int, default=8, help="epochs between evaluations")
+    p.add_argument("--workers", type=int, default=1)
+    p.add_argument("--jobs", type=int, default=6)
+    p.add_argument("--device", default="cuda")
+    p.add_argument("--limit", type=float, default=540.0)
+    p.add_argument("--one")
+    p.add_argument("--one-seed", type=int)
+    args = p.parse_args()
+    if args.one:
+        train_one(args.one, args.one_seed, args)
+    else:
+        drive(args)
+
+
+if __name__ == "__main__":
+    main()
