@@ -100,5 +100,5 @@ def _paint(along_x: Tensor, along_y: Tensor, labels: Tensor, num_classes: int) -
     for start in range(0, m, CHUNK):
         part = slice(start, start + CHUNK)
         bump = (along_y[:, :, None, part] * along_x[:, None, :, part]).flatten(1, 2)  # [B, N, m]
-        heatmap = heatmap.scatter_reduce(2, labels[:, None, part].expand_as(bump), bump, "amax")
+        heatmap.scatter_reduce_(2, labels[:, None, part].expand_as(bump), bump, "amax")
     return heatmap

@@ -23,7 +23,8 @@ class GaussianFocal(HeatmapLoss):
 
     def __call__(self, logits: Tensor, heatmap: Tensor) -> Tensor:
         x = logits if logits.dtype == torch.float64 else logits.float()
-        p = x.sigmoid()
-        peak = (1 - p) ** self.alpha * F.softplus(-x)
-        slope = (1 - heatmap) ** self.beta * p**self.alpha * F.softplus(x)
-        return torch.where(heatmap == 1, peak, slope)
+        peak = heatmap == 1
+        # both cases are w q^alpha -log(1 - q) with q the share of the score that is wrong: one pass for the two
+        wrong = torch.where(peak, -x, x)
+        weight = torch.where(peak, 1.0, (1 - heatmap) ** self.beta)
+        return weight * wrong.sigmoid() ** self.alpha * F.softplus(wrong)
