@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -104,3 +109,55 @@ def test_compiles_whole(sampling: int) -> None:
 
     got = torch.compile(pool, backend="aot_eager", fullgraph=True)(features, boxes, levels)
     torch.testing.assert_close(got, pool(features, boxes, levels))
+
+
+def test_kernels_in_the_interpreter() -> None:
+    pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
+    tests = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(tests)}
+    command = [sys.executable, "-m", "layers.interpreted"]
+    run = subprocess.run(command, env=environment, cwd=tests, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
+@pytest.mark.parametrize("sampling", [2, 0])
+@pytest.mark.parametrize("name", ["_pool", "_spread"])
+def test_kernels_compile_for_a_gpu_that_is_not_here(name: str, sampling: int) -> None:
+    """The interpreter knows no types; the compiler does. Accesses are vectors and nothing detours by shared memory."""
+    triton = pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from torso.layers import _triton_roi
+
+    kernel = getattr(_triton_roi, name)
+    pooled = "*bf16" if name == "_pool" else "*fp32"
+    types = [pooled, pooled, "*fp32", "*i64", *["i32"] * 5, "fp32"]
+    constants = {"SIZE": 7, "SAMPLING": sampling, "ALIGNED": True, "BINS": 64, "CHANNELS": 64}
+    arguments = dict(zip(kernel.arg_names, types + ["constexpr"] * len(constants), strict=True))
+    positions = {(kernel.arg_names.index(key),): value for key, value in constants.items()}
+    multiples_of_16 = {(i,): [["tt.divisibility", 16]] for i in (0, 1, 2, 3, 6)}
+    source = ASTSource(kernel, arguments, positions, multiples_of_16)
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8})
+    ptx = compiled.asm["ptx"]
+    assert "ld.global.v4.b32" in ptx
+    assert ("add.v4.f32" in ptx) == (name == "_spread")
+    assert "ld.shared" not in ptx
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("sampling", [2, 0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gpu_pools_what_the_cpu_pools(dtype: torch.dtype, sampling: int) -> None:
+    boxes = _boxes().float()
+    levels = roi_levels(boxes, STRIDES, side=56)
+    answers = []
+    for device in ("cpu", "cuda"):
+        features = [f.detach().to(device).requires_grad_() for f in _pyramid(dtype)]
+        out = multi_level_roi_align(features, STRIDES, boxes.to(device), levels.to(device), size=7, sampling=sampling)
+        weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(out)
+        answers.append([out.detach().cpu(), *(g.cpu() for g in torch.autograd.grad((out * weight).sum(), features))])
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    for cpu, cuda in zip(*answers, strict=True):
+        torch.testing.assert_close(cuda, cpu, **tolerance)

@@ -51,12 +51,14 @@ def pool_backward_triton(
 ) -> list[Tensor]:
     """Gradients of the features, channels-last, in grad's type; summed in float32, in no fixed order (atomics)."""
     batch, _, channels = grad.shape[:3]
-    grad, boxes, levels = grad.permute(0, 1, 3, 4, 2).contiguous(), boxes.contiguous(), levels.contiguous()
-    gradients = []
+    # float32 here, so that a thread reads the same four channels that it adds: else all pass through shared memory
+    pooled = grad.new_empty((*grad.shape[:2], size, size, channels), dtype=torch.float32)
+    pooled.copy_(grad.permute(0, 1, 3, 4, 2))
+    boxes, levels, gradients = boxes.contiguous(), levels.contiguous(), []
     with on_device(boxes):
         for level, ((h, w), stride) in enumerate(zip(sizes_hw, strides, strict=True)):
             own = torch.zeros((batch, h, w, channels), dtype=torch.float32, device=grad.device).permute(0, 3, 1, 2)
-            _launch(_spread, own, grad, boxes, levels, level, stride, size, sampling, aligned)
+            _launch(_spread, own, pooled, boxes, levels, level, stride, size, sampling, aligned)
             gradients.append(own.to(grad.dtype))
     return gradients
 
@@ -92,11 +94,11 @@ def _launch(
         ALIGNED=aligned,
         BINS=triton.next_power_of_2(size * size),
         CHANNELS=_CHANNELS,
-        num_warps=4,
+        num_warps=8,
     )
 
 
-# The interpreter cannot count a `for` to a number that is known only at run time, hence a `while` for adaptive sampling.
+# The interpreter cannot count a `for` to a number known only at run time, hence a `while` for adaptive sampling.
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -129,7 +131,7 @@ def _pool(  # type: ignore[no-untyped-def]
         wanted = (bins < SIZE * SIZE) & (channel < channels)
         total = tl.zeros((BINS, CHANNELS), tl.float32)
         if SAMPLING > 0:
-            for i in tl.static_range(SAMPLING * SAMPLING):
+            for i in range(SAMPLING * SAMPLING):
                 y = top + ((bins // SIZE) * SAMPLING + (i // SAMPLING + 0.5)) * step_y
                 x = left + ((bins % SIZE) * SAMPLING + (i % SAMPLING + 0.5)) * step_x
                 total += _read(image, y, x, height, width, channels, wanted)
@@ -174,9 +176,9 @@ def _spread(  # type: ignore[no-untyped-def]
         image = maps_ptr + (row // count) * height * width * channels + channel
         wanted = (bins < SIZE * SIZE) & (channel < channels)
         out = pooled_ptr + (row * SIZE * SIZE + bins) * channels + channel
-        grad = tl.load(out, mask=wanted, other=0.0).to(tl.float32) / tl.maximum(many_y * many_x, 1)
+        grad = tl.load(out, mask=wanted, other=0.0) / tl.maximum(many_y * many_x, 1)
         if SAMPLING > 0:
-            for i in tl.static_range(SAMPLING * SAMPLING):
+            for i in range(SAMPLING * SAMPLING):
                 y = top + ((bins // SIZE) * SAMPLING + (i // SAMPLING + 0.5)) * step_y
                 x = left + ((bins % SIZE) * SAMPLING + (i % SAMPLING + 0.5)) * step_x
                 _add(image, grad, y, x, height, width, channels, wanted)
@@ -204,7 +206,7 @@ def _extent(low, high, scale, SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNE
     return start, extent / (SIZE * tl.maximum(samples, 1)), samples
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _between(at, cells):  # type: ignore[no-untyped-def]
     """The two cells beside a sample, the share of the second, and whether the sample counts."""
     inside = (at >= -1.0) & (at <= cells)
@@ -213,7 +215,7 @@ def _between(at, cells):  # type: ignore[no-untyped-def]
     return first, tl.minimum(first + 1, cells - 1), at - first.to(tl.float32), inside
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _read(image, y, x, height, width, channels, wanted):  # type: ignore[no-untyped-def]
     """The map between the four cells around each (y, x)."""
     y, below, part_y, in_y = _between(y, height)
@@ -227,7 +229,7 @@ def _read(image, y, x, height, width, channels, wanted):  # type: ignore[no-unty
     return above * (1 - part_y) + (lower * (1 - part_x) + last * part_x) * part_y
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _add(image, grad, y, x, height, width, channels, wanted):  # type: ignore[no-untyped-def]
     """The transpose of _read."""
     y, below, part_y, in_y = _between(y, height)

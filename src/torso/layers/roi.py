@@ -56,7 +56,8 @@ def multi_level_roi_align(
     """
     boxes = boxes.detach()
     if _has_kernel(features[0]):
-        return roi_pool(features, strides, boxes.float(), levels, size, sampling, aligned)
+        pooled: Tensor = roi_pool(features, strides, boxes.float(), levels, size, sampling, aligned)
+        return pooled
     if sampling == 0:
         return _by_torchvision(features, strides, boxes, levels, size, aligned)
     return _by_gathering(features, strides, boxes, levels, size, sampling, aligned)
