@@ -1,0 +1,142 @@
+"""What every zoo model promises: it runs, trains, compiles in one graph and is exported; its recipe learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from contract_cases import check_gradients, images, smallest, targets
+from torch import Tensor
+
+from torso.models.detector import Detector
+from torso.parts import Part, find, names
+from torso.training.criteria._base import Criterion, loss_of
+from torso.training.targets import Targets
+from torso.types import Images
+
+SIZE = (64, 96)
+MODELS = names("zoo")
+
+
+def recipe_of(name: str) -> Part[Any]:
+    make = find(name, "recipes")
+    return smallest(make() if name == "rpn" else make(num_classes=3))
+
+
+def model_of(name: str) -> Detector:
+    torch.manual_seed(0)
+    built: Detector = recipe_of(name).get("model").build()
+    return built
+
+
+def criterion_of(name: str) -> Criterion:
+    built: Criterion = recipe_of(name).get("criterion").build()
+    return built
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_detects_the_same_twice_and_ignores_padding(name: str) -> None:
+    model = model_of(name).eval()
+    batch = images(SIZE)
+    noisy = batch.pixels.clone()
+    noisy[1, :, int(batch.size_hw[1, 0]) :] = 200.0
+    with torch.no_grad():
+        first, second = model.detect(batch), model.detect(batch._replace(pixels=noisy))
+    for a, b in zip(first, second, strict=True):
+        assert (a is None and b is None) or torch.equal(a, b)
+    assert first.boxes.isfinite().all()
+    assert first.scores.shape[1] == model.suppression.max_detections
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_learns_with_gradients_everywhere_and_changes_no_input(name: str) -> None:
+    model, criterion = model_of(name), criterion_of(name)
+    criterion.check(model)
+    batch, truth = images(SIZE), targets()
+    before = [t.clone() for t in (batch.pixels, batch.size_hw, truth.boxes, truth.labels, truth.valid, truth.crowd)]
+    torch.manual_seed(1)
+    total, shares = loss_of(criterion(model, batch, truth))
+    assert all(s.isfinite() and s >= 0 for s in shares.values()), shares
+    total.backward()
+    check_gradients(model)
+    after = (batch.pixels, batch.size_hw, truth.boxes, truth.labels, truth.valid, truth.crowd)
+    assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["none", "crowd"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_without_objects_is_finite_and_still_teaches_background(name: str, kind: str) -> None:
+    model, criterion = model_of(name), criterion_of(name)
+    total, shares = loss_of(criterion(model, images(SIZE), targets(kind)))
+    total.backward()
+    check_gradients(model)
+    assert float(shares[next(k for k in shares if k.endswith(("cls", "heat")))].detach()) > 0
+    assert all(float(v.detach()) == 0 for k, v in shares.items() if k.endswith(("box", "size", "offset", "quality")))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_better_model_has_a_lower_loss(name: str) -> None:
+    model, criterion = model_of(name), criterion_of(name)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(12):
+        torch.manual_seed(1)
+        total, _ = loss_of(criterion(model, images(SIZE), targets()))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        losses.append(float(total.detach()))
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3]), losses
+
+
+class Tensors(torch.nn.Module):
+    """Candidates' tensors by name: export knows neither Images nor None."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor, size_hw: Tensor, to_original: Tensor) -> dict[str, Tensor]:
+        found = self.model.detect(Images(pixels, size_hw, to_original))
+        return {"boxes": found.boxes, "scores": found.scores, "labels": found.labels}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_head_and_decoding_compile_in_one_graph(name: str) -> None:
+    model = model_of(name).eval()
+    batch = images(SIZE)
+    with torch.no_grad():
+        features = model.features(batch)  # timm's graph is timm's affair, and costs most of the time
+
+    def run(features: list[Tensor], batch: Images) -> Any:
+        return model.head.decode(model.head(features, batch), batch)
+
+    torch.compiler.reset()
+    with torch.no_grad():
+        wanted, got = run(features, batch), torch.compile(run, fullgraph=True, backend="aot_eager")(features, batch)
+    torch.testing.assert_close(got.scores, wanted.scores)
+    torch.testing.assert_close(got.boxes, wanted.boxes, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_loss_is_traced_in_one_graph(name: str) -> None:
+    model, criterion = model_of(name), criterion_of(name)
+
+    def run(batch: Images, truth: Targets) -> Tensor:
+        return loss_of(criterion(model, batch, truth))[0]
+
+    torch.compiler.reset()
+    torch.manual_seed(1)
+    assert torch.compile(run, fullgraph=True, backend="eager")(images(SIZE), targets()).isfinite()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_is_exported(name: str) -> None:
+    model = Tensors(model_of(name).eval())
+    batch = images(SIZE)
+    with torch.no_grad():
+        exported = torch.export.export(model, tuple(batch)).module()(*batch)
+        wanted = model(*batch)
+    torch.testing.assert_close(exported["scores"], wanted["scores"])
+    torch.testing.assert_close(exported["boxes"], wanted["boxes"], rtol=1e-4, atol=1e-3)
