@@ -48,5 +48,11 @@ def test_a_bad_set_may_not(torso: Command, tmp_path: Path, fault: object, said: 
 
 def test_a_missing_folder(torso: Command) -> None:
     done = torso("doctor", "/nowhere/at/all")
+    assert done.code == 2
+    assert "/nowhere/at/all: no such folder" in done.sentence
+
+
+def test_a_folder_without_a_data_set(torso: Command, tmp_path: Path) -> None:
+    done = torso("doctor", tmp_path)
     assert done.code == 1
-    assert "no such folder" in done.out
+    assert "no data set was found" in done.out

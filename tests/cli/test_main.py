@@ -55,6 +55,7 @@ def test_a_mistyped_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
         ["eval", "nothing.safetensors", "--data", "."],
         ["predict", "nothing.safetensors", ".", "--out", "x"],
         ["show", "--help"],
+        ["doctor", "/nowhere"],
     ],
     ids=" ".join,
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
-from torso.cli.flags import Parser
+from torso.cli.flags import Parser, UsageError
 
 
 def add_arguments(parser: Parser) -> None:
@@ -27,6 +28,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report."""
+    if not Path(args.data).is_dir():
+        raise UsageError(f"{args.data}: no such folder; the folder of a data set was wanted: check the path")
     from torso.data.doctor import examine
 
     report = examine(args.data, args.split, files=args.files, holdout=args.holdout)
