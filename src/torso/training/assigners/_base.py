@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from torso.training.targets import Assignment, Targets
@@ -32,3 +33,15 @@ CHUNK = 32
 def matchable(targets: Targets) -> Tensor:
     """[B, M] bool: real rows that may match."""
     return targets.valid & ~targets.crowd
+
+
+def boxes_to_match(priors: Priors, point_scale: float) -> Tensor:
+    """[N, 4] or [B, N, 4]: the priors as boxes whose overlap with a truth says something.
+
+    A point is written as a box of one stride, which overlaps no truth of its level's size; one of `point_scale`
+    strides stands for it. RoIs ([B, N, 2]) are boxes of their own.
+    """
+    if priors.centers_xy.dim() == 3 or point_scale == 1:
+        return priors.boxes
+    sizes = torch.where(priors.sizes_wh == priors.strides_xy, priors.sizes_wh * point_scale, priors.sizes_wh)
+    return torch.cat([priors.centers_xy - sizes / 2, priors.centers_xy + sizes / 2], dim=-1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torso.geometry.boxes import aligned_overlap
 from torso.parts import PartError
-from torso.training.assigners._base import CHUNK, Assigner, matchable
+from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable
 from torso.training.assigners.fcos import centerness
 from torso.training.targets import BACKGROUND, Assignment, Targets
 from torso.types import Priors
@@ -19,14 +19,19 @@ class ATSS(Assigner):
 
     A prior that answers for several truths learns the one that it overlaps most. quality is centerness, which the
     paper trains beside the class as FCOS does.
+
+    point_scale: side, in strides, of the box that stands for a point (heads without anchors); the paper's anchor has 8.
     """
 
     gives_quality = True
 
-    def __init__(self, *, candidates: int = 9) -> None:
-        if candidates < 2:
-            raise PartError(f"ATSS.candidates must be at least 2 to have a deviation; {candidates} came")
-        self.candidates = candidates
+    def __init__(self, *, candidates: int = 9, point_scale: float = 8.0) -> None:
+        if candidates < 2 or point_scale <= 0:
+            raise PartError(
+                "ATSS wants at least 2 candidates, to have a deviation, and a positive point_scale; "
+                f"{candidates} and {point_scale} came"
+            )
+        self.candidates, self.point_scale = candidates, point_scale
 
     def __call__(
         self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
@@ -34,7 +39,8 @@ class ATSS(Assigner):
         may = matchable(targets)  # [B, M]
         rows = self._nearest(priors, targets.boxes)  # [B, M, c]
         b, m, c = rows.shape
-        iou = aligned_overlap(priors.boxes[rows], targets.boxes[:, :, None].expand(b, m, c, 4), "iou")
+        anchors = boxes_to_match(priors, self.point_scale)[rows]
+        iou = aligned_overlap(anchors, targets.boxes[:, :, None].expand(b, m, c, 4), "iou")
         threshold = iou.mean(-1, keepdim=True) + iou.std(-1, keepdim=True)
         center = priors.centers_xy[rows]  # [B, M, c, 2]
         to_sides = torch.cat([center - targets.boxes[:, :, None, :2], targets.boxes[:, :, None, 2:] - center], -1)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torso.geometry.boxes import iou_matrix
 from torso.parts import PartError
-from torso.training.assigners._base import CHUNK, Assigner, matchable
+from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable
 from torso.training.targets import BACKGROUND, IGNORED, Assignment, Targets
 from torso.types import Priors
 
@@ -25,6 +25,7 @@ class MaxIoU(Assigner):
         rescue_learns: what such a prior learns where it is best for one ground truth and overlaps another more: "most"
             the one that it overlaps most (torchvision, detectron2), "rescued" the one whose best it is, of several the
             last (mmdetection).
+        point_scale: side, in strides, of the box that stands for a point (heads without anchors).
 
     A rescue at IoU 0 is refused: torchvision makes every prior positive for a truth that no prior touches.
     """
@@ -37,16 +38,20 @@ class MaxIoU(Assigner):
         rescue: bool = True,
         rescue_above: float = 0.0,
         rescue_learns: Literal["most", "rescued"] = "most",
+        point_scale: float = 8.0,
     ) -> None:
         if not 0 <= negative <= positive <= 1:
             raise PartError(f"MaxIoU wants 0 <= negative <= positive <= 1; {negative} and {positive} came")
-        self.positive, self.negative = positive, negative
+        if point_scale <= 0:
+            raise PartError(f"MaxIoU.point_scale must be positive; {point_scale} came")
+        self.positive, self.negative, self.point_scale = positive, negative, point_scale
         self.rescue, self.rescue_above, self.rescue_learns = rescue, rescue_above, rescue_learns
 
     def __call__(
         self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
     ) -> Assignment:
-        anchors = priors.boxes if priors.boxes.dim() == 3 else priors.boxes[None]  # [B or 1, N, 4]
+        anchors = boxes_to_match(priors, self.point_scale)
+        anchors = anchors if anchors.dim() == 3 else anchors[None]  # [B or 1, N, 4]
         best, target, rescued = self._match(anchors, targets)
         out = torch.where(best >= self.positive, target, IGNORED)
         out = torch.where(best < self.negative, BACKGROUND, out)
