@@ -34,7 +34,7 @@ class AtomicIO(CheckpointIO):
 def save_atomic(checkpoint: Mapping[str, Any], path: Path) -> None:
     """At every moment `path` is a whole checkpoint: the new one, or the one before it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
             torch.save(dict(checkpoint), file)
@@ -50,13 +50,16 @@ def save_atomic(checkpoint: Mapping[str, Any], path: Path) -> None:
 
 def link_atomic(source: Path, target: Path) -> None:
     """target becomes another name of what source is now; a later save to source leaves it alone."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        os.link(source, temporary)
-    except OSError:  # a file system without hard links
-        temporary.write_bytes(source.read_bytes())
-    os.replace(temporary, target)
+        try:
+            os.link(source, temporary)
+        except OSError:  # a file system without hard links
+            temporary.write_bytes(source.read_bytes())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def previous_of(path: Path) -> Path:
@@ -73,7 +76,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: no such file; a checkpoint (.ckpt) of torso was wanted: check the path")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         before = previous_of(path)
         remedy = f"take {before}" if before.is_file() else "take another one"
         why = str(error).strip().split("\n")[0][:120]

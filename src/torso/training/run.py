@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torso.evaluation.detection import DetectionScores
+from torso.weights import write_atomic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +83,15 @@ class RunFolder:
 
     def read_history(self) -> list[dict[str, Any]]:
         """[{"epoch", "step", "scores": DetectionScores.to_dict()}, ...], empty before the first judged epoch."""
-        if not self.history.is_file():
-            return []
-        rows: list[dict[str, Any]] = json.loads(self.history.read_text(encoding="utf-8"))
+        rows: list[dict[str, Any]] = read_json(self.history) if self.history.is_file() else []
         return rows
+
+
+def read_json(path: Path) -> Any:
+    """What write_json wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, content: object) -> None:
     """Whole or not at all."""
-    from torso.weights import write_atomic
-
     write_atomic(path, json.dumps(content, indent=1).encode())

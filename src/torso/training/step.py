@@ -114,9 +114,9 @@ def _one_pass(
 
 @torch.no_grad()
 def _count(step: TrainStep, forward: Forward, window: Sequence[MicroBatch], seed: tuple[int, ...]) -> Tensor:
-    """Counts [T] of all micro-batches of this rank; buffers (running statistics) are as before afterwards."""
+    """Counts [T] of all micro-batches of this rank."""
     counts = []
-    with _kept_buffers(step):
+    with kept_buffers(step):
         for m, (images, targets) in enumerate(window):
             _seed(seed, m)
             counts.append(_counts(forward(images, targets)))
@@ -124,14 +124,16 @@ def _count(step: TrainStep, forward: Forward, window: Sequence[MicroBatch], seed
 
 
 @contextmanager
-def _kept_buffers(module: nn.Module) -> Iterator[None]:
+def kept_buffers(module: nn.Module) -> Iterator[None]:
+    """Buffers (running statistics) are after the block what they were before it."""
     buffers = list(module.buffers())
     before = [b.clone() for b in buffers]
     try:
         yield
     finally:
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
+        with torch.no_grad():
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
 
 
 def _counts(terms: Terms) -> Tensor:

@@ -26,6 +26,7 @@ from torso.training.ema import EMA
 from torso.training.guard import check_finite
 from torso.training.metrics import Means, Report, Reports
 from torso.training.optim import Schedule, make_optimizer, prepare_step, scaled_lr, set_lr
+from torso.training.reach import freeze_unreached
 from torso.training.recipes.recipe import Recipe
 from torso.training.running import RunningStatistics
 from torso.training.scaler import LossScale
@@ -73,6 +74,7 @@ class DetectionTask(pl.LightningModule):
         self.part, self.recipe, self.train_set = recipe, recipe.build(), train
         self.workers, self.origin = workers, origin
         self.step = TrainStep(model, self.recipe.criterion.build())
+        freeze_unreached(self.step)
         self.ema = EMA(model, self.recipe.ema) if self.recipe.ema else None
         self.position = Position(0, 0)
         self.means = Means()
