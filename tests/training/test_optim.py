@@ -66,7 +66,7 @@ def test_warmup_rises_and_cosine_falls_to_a_hundredth():
     assert factors[99] == pytest.approx(0.01)
     assert factors[:11] == sorted(factors[:11])
     assert factors[10:] == sorted(factors[10:], reverse=True)
-    assert len(set(factors)) == 99  # the warm-up's end and the cosine's beginning are both 1
+    assert len(set(factors)) == 100
 
 
 def test_step_schedule_falls_at_its_milestones():

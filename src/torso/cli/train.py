@@ -77,7 +77,7 @@ def _train(
     name = None if args.model is None else Path(args.model).stem
     result = train(
         recipe,
-        splits,  # type: ignore[arg-type]  # a Splits is a tuple that begins with train and val
+        splits,
         run_dir=args.out or (f"runs/{name}" if resume is None else None),
         resume=resume,
         init=args.init,

@@ -11,9 +11,6 @@ import numpy as np
 from torso.data.annotations import Annotations
 from torso.data.doctor import examine
 
-Data = Path | str | tuple[Annotations, Annotations | None]
-
-
 class Splits(NamedTuple):
     """origin: the arguments that give the same splits again, None where annotations were handed in; notes: what was
     left out, in a sentence each.
@@ -23,6 +20,9 @@ class Splits(NamedTuple):
     val: Annotations | None
     origin: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+
+
+Data = Path | str | Splits | tuple[Annotations, Annotations | None]
 
 
 def choose_splits(data: Data, *, holdout: float, limit: int | None, objects_only: bool) -> Splits:
