@@ -1,0 +1,114 @@
+"""Coders: encode and decode are inverses, variances follow the boxes, half precision is not computed in half."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from torso.geometry.coders._base import Coder
+from torso.geometry.coders.delta import Delta
+from torso.geometry.coders.ltrb import LTRB
+from torso.parts import find, names
+from torso.types import Priors
+
+CODERS: list[Coder] = [
+    *(find(n, "coders")() for n in names("coders")),
+    Delta(weights=(10.0, 10.0, 5.0, 5.0)),
+    LTRB(transform="relu"),
+    LTRB(transform="none"),
+]
+
+
+def name(coder: Coder) -> str:
+    return f"{type(coder).__name__}-{getattr(coder, 'transform', getattr(coder, 'weights', ''))}"
+
+
+def prior(x: float, y: float, w: float, h: float, stride: float) -> Priors:
+    return Priors(torch.tensor([[x, y]]), torch.tensor([[w, h]]), torch.tensor([[stride, stride]]), ((1, 1, 1),))
+
+
+side = st.floats(1.0, 400.0, width=32)
+anchor_side = st.floats(16.0, 400.0, width=32)  # Delta says boxes of up to 62.5 sides
+place = st.floats(-500.0, 1500.0, width=32)
+
+
+@pytest.mark.parametrize("coder", CODERS, ids=name)
+@settings(max_examples=60, deadline=None)
+@given(x=place, y=place, aw=anchor_side, ah=anchor_side, left=side, top=side, right=side, bottom=side)
+def test_decode_inverts_encode(
+    coder: Coder, x: float, y: float, aw: float, ah: float, left: float, top: float, right: float, bottom: float
+) -> None:
+    p = prior(x, y, aw, ah, 8.0)
+    box = torch.tensor([[x - left, y - top, x + right, y + bottom]])  # the point lies inside: every code can say it
+    torch.testing.assert_close(coder.decode(coder.encode(box, p), p), box, rtol=1e-4, atol=2e-2)
+
+
+@pytest.mark.parametrize("coder", CODERS, ids=name)
+@settings(max_examples=40, deadline=None)
+@given(codes=st.tuples(*[st.floats(0.0625, 2.0, width=32)] * 4))
+def test_encode_inverts_decode(coder: Coder, codes: tuple[float, ...]) -> None:
+    p = prior(40.0, 30.0, 24.0, 48.0, 16.0)
+    code = torch.tensor([codes])
+    torch.testing.assert_close(coder.encode(coder.decode(code, p), p), code, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("coder", CODERS, ids=name)
+def test_variance_follows_the_boxes_of_drawn_codes(coder: Coder) -> None:
+    p = prior(100.0, 80.0, 32.0, 64.0, 8.0)
+    code = torch.tensor([[0.3, 0.2, 0.4, 0.5]], dtype=torch.float64)
+    variance = torch.tensor([[1e-4, 4e-4, 2e-4, 3e-4]], dtype=torch.float64)
+    noise = torch.randn(200_000, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    boxes = coder.decode(code + noise * variance.sqrt(), p)
+    got = coder.decode_variance(variance, code, p)
+    torch.testing.assert_close(got[0], boxes.var(0), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("coder", CODERS, ids=name)
+def test_half_precision_codes_are_decoded_in_float32(coder: Coder) -> None:
+    p = prior(1003.0, 1001.0, 37.0, 53.0, 8.0)
+    code = torch.tensor([[0.125, 0.25, 0.5, 0.375]])
+    out = coder.decode(code.half(), p)
+    assert out.dtype == torch.float32
+    assert torch.equal(out, coder.decode(code, p))
+
+
+@pytest.mark.parametrize("coder", CODERS, ids=name)
+def test_wild_codes_and_degenerate_boxes_stay_finite(coder: Coder) -> None:
+    p = prior(10.0, 10.0, 32.0, 32.0, 8.0)
+    code = torch.tensor([[0.0, 0.0, 1000.0, 1000.0], [1000.0, -1000.0, 1000.0, -1000.0]], requires_grad=True)
+    out = coder.decode(code, p)
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert code.grad is not None
+    assert code.grad.isfinite().all()
+    assert coder.encode(torch.tensor([[5.0, 5, 5, 5], [9, 9, 1, 1]]), p).isfinite().all()
+
+
+def test_delta_by_hand() -> None:
+    p = prior(50.0, 40.0, 20.0, 10.0, 8.0)
+    box = torch.tensor([[50.0, 37.0, 70.0, 57.0]])  # centre (60, 47), 20 x 20
+    want: Tensor = torch.tensor([[0.5, 0.7, 0.0, math.log(2)]])
+    torch.testing.assert_close(Delta().encode(box, p), want)
+    weighted = Delta(weights=(10.0, 10.0, 5.0, 5.0)).encode(box, p)
+    torch.testing.assert_close(weighted, want * torch.tensor([10.0, 10, 5, 5]))
+    huge = Delta().decode(torch.tensor([[0.0, 0, 99, 0]]), p)
+    assert float(huge[0, 2] - huge[0, 0]) == pytest.approx(20 * 1000 / 16)
+
+
+def test_ltrb_by_hand() -> None:
+    p = prior(12.0, 12.0, 8.0, 8.0, 8.0)
+    box = torch.tensor([[4.0, 8.0, 20.0, 28.0]])
+    torch.testing.assert_close(LTRB(transform="none").encode(box, p), torch.tensor([[1.0, 0.5, 1.0, 2.0]]))
+    torch.testing.assert_close(LTRB().encode(box, p), torch.tensor([[1.0, 0.5, 1.0, 2.0]]).log())
+    negative = LTRB(transform="relu").decode(torch.tensor([[-1.0, 1, 1, -1]]), p)
+    assert negative.tolist() == [[12.0, 4.0, 20.0, 12.0]]
+
+
+def test_delta_refuses_weights_that_cannot_be_undone() -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        Delta(weights=(1.0, 0.0, 1.0, 1.0))
