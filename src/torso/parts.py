@@ -393,7 +393,9 @@ def _parse(hint: Any, text: str, where: str) -> Any:
 
 def _parse_part(hint: Any, text: str, where: str) -> Any:
     if text.lower() == "none":
-        return () if any(typing.get_origin(o) is tuple for o in _options(hint)) else None
+        for nothing in ((), None):
+            if any(_fits(option, nothing) for option in _options(hint)):
+                return nothing
     for kind in KINDS:
         if text not in names(kind):
             continue

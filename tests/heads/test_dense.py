@@ -1,0 +1,172 @@
+"""The generic dense head: published sizes, towers, decoding against the plain rule, and its errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from torso.compose import built_on_meta, compose_model
+from torso.geometry.priors.anchors import Anchors
+from torso.geometry.priors.points import Points
+from torso.heads.dense import Dense
+from torso.heads.fcos import FCOS
+from torso.heads.retinanet import RetinaNet
+from torso.heads.rpn import RPN
+from torso.parts import PartError, part
+from torso.types import DensePredictions, FeatureSpec, Images
+
+SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16, 32, 64, 128))
+
+
+def features(batch: int = 2, size: int = 128) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return [torch.randn(batch, 8, -(-size // s.stride), -(-size // s.stride), generator=g) for s in SPECS]
+
+
+def images(batch: int = 2, size: int = 128) -> Images:
+    return Images(torch.zeros(batch, 3, size, size), torch.full((batch, 2), float(size)), torch.ones(batch, 4))
+
+
+def head(kind: type[Dense] = RetinaNet, **more: Any) -> Dense:
+    torch.manual_seed(0)
+    return kind(SPECS, **{"num_classes": 3, "channels": 8, "tower": 1, **more})
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "of_head"),
+    [
+        ("retinanet", 37_968_692, 6_463_220),
+        ("fcos", 32_295_322, 4_918_618),
+        ("atss", 32_295_322, 4_918_618),
+        ("rpn", 27_446_351, 593_935),
+    ],
+)
+def test_published_parameter_counts(name: str, total: int, of_head: int) -> None:
+    """Of mmdetection's models with 80 classes; every parameter counts, learned or frozen, buffers do not."""
+    model = built_on_meta(compose_model(name))
+    assert sum(p.numel() for p in model.parameters()) == total
+    assert sum(p.numel() for p in model.head.parameters()) == of_head
+
+
+def test_raw_shapes_and_rows() -> None:
+    raw = head(quality="box", uncertainty=True)(features(), images())
+    n = 9 * (256 + 64 + 16 + 4 + 1)
+    assert raw.logits.shape == (2, n, 3)
+    assert raw.codes.shape == raw.log_variance.shape == (2, n, 4)
+    assert raw.quality.shape == (2, n)
+    assert raw.priors.levels == ((16, 16, 9), (8, 8, 9), (4, 4, 9), (2, 2, 9), (1, 1, 9))
+
+
+def test_a_row_of_the_output_is_the_place_and_prior_of_its_prior() -> None:
+    """Change one place of one map: only the rows whose receptive field sees it change, and their priors stand there."""
+    h = head(tower=0, out_kernel=1)
+    maps = features(1)
+    before = h(maps, images(1)).logits
+    maps[1] = maps[1].clone()
+    maps[1][0, :, 3, 5] += 10
+    raw = h(maps, images(1))
+    changed = (raw.logits != before).any(-1)[0].nonzero()[:, 0]
+    start = 9 * 256 + (3 * 8 + 5) * 9
+    assert changed.tolist() == list(range(start, start + 9))
+    assert (raw.priors.centers_xy[changed] == torch.tensor([80.0, 48.0])).all()
+
+
+def plain_decode(h: Dense, raw: DensePredictions, i: int) -> set[tuple[int, int]]:
+    """(row, label) of the candidates of one image by the rule as it is written in the papers."""
+    kept: set[tuple[int, int]] = set()
+    start = 0
+    scores = h.class_scores(raw.logits[i], None if raw.quality is None else raw.quality[i])
+    for size in raw.priors.level_sizes:
+        pairs = [(float(scores[r, k]), r, k) for r in range(start, start + size) for k in range(h.num_classes)]
+        pairs = sorted((p for p in pairs if p[0] > h.score_threshold), reverse=True)[: h.pre_nms_top]
+        kept |= {(r, k) for _, r, k in pairs}
+        start += size
+    return kept
+
+
+@pytest.mark.parametrize("quality", ["none", "box"])
+@pytest.mark.parametrize("scores", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("top", [1, 17, 10_000])
+def test_decoding_keeps_the_best_pairs_of_each_level(scores: str, quality: str, top: int) -> None:
+    h = head(scores=scores, quality=quality, pre_nms_top=top, score_threshold=0.3, priors=part(Points), fusion="sqrt")
+    raw = h(features(), images())
+    g = torch.Generator().manual_seed(1)
+    raw = raw._replace(logits=torch.randn(raw.logits.shape, generator=g) * 2)
+    found = h.decode(raw, images())
+    for i in range(2):
+        real = found.scores[i] > 0
+        got = set(zip(found.index[i][real].tolist(), found.labels[i][real].tolist(), strict=True))
+        assert got == plain_decode(h, raw, i)
+        assert len(got) == int(real.sum())
+
+
+def test_boxes_variances_and_clipping() -> None:
+    h = head(uncertainty=True, score_threshold=0.0, pre_nms_top=50)
+    raw = h(features(), images())
+    small = images()._replace(size_hw=torch.tensor([[128.0, 128.0], [60.0, 70.0]]))
+    found = h.decode(raw, small)
+    assert float(found.boxes[1, :, 2].max()) <= 70
+    assert float(found.boxes[1, :, 3].max()) <= 60
+    assert found.variance is not None
+    assert found.variance.shape == found.boxes.shape
+    assert (found.variance > 0).all()
+
+
+def test_nan_scores_are_empty_rows() -> None:
+    h = head()
+    raw = h(features(), images())
+    found = h.decode(raw._replace(logits=torch.full_like(raw.logits, torch.nan)), images())
+    assert not found.scores.any()
+    assert (found.index == -1).all()
+
+
+def test_initial_scores_are_the_prior_probability() -> None:
+    raw = head(prior_probability=0.02)(features(), images())
+    assert float(raw.logits.sigmoid().mean()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_levels_of_unequal_width_are_brought_together_or_have_their_own_weights() -> None:
+    specs = [FeatureSpec(c, (s, s)) for c, s in ((4, 8), (6, 16))]
+    maps = [torch.randn(1, 4, 8, 8), torch.randn(1, 6, 4, 4)]
+    shared = RetinaNet(specs, num_classes=2, channels=8, tower=1)
+    assert shared(maps, images(1, 64)).logits.shape == (1, 9 * 80, 2)
+    own = RetinaNet(specs, num_classes=2, channels=8, tower=1, shared=False)
+    assert len(own.branches) == 2
+    assert own(maps, images(1, 64)).logits.shape == (1, 9 * 80, 2)
+
+
+def test_own_weights_allow_other_priors_a_level() -> None:
+    sizes = part(Anchors, sizes=((8.0,), (16.0, 24.0), (32.0,), (64.0,), (128.0,)), ratios=(1.0,))
+    raw = head(shared=False, priors=sizes)(features(), images())
+    assert raw.logits.shape[1] == 256 + 2 * 64 + 16 + 4 + 1
+    with pytest.raises(ValueError, match="wants the same priors a place on every level"):
+        head(priors=sizes)
+
+
+def test_a_paper_is_a_composition() -> None:
+    """FCOS's head is the generic one with FCOS's arguments, and nothing else."""
+    from torso.geometry.coders.ltrb import LTRB
+
+    written = head(
+        Dense, norm="gn", priors=part(Points, offset=0.5), coder=part(LTRB), quality="cls", level_scale=True
+    )
+    named = head(FCOS)
+    named.load_state_dict(written.state_dict())
+    for a, b in zip(written(features(), images())[:2], named(features(), images())[:2], strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_preset_with_an_unknown_argument_fails_where_it_is_written() -> None:
+    with pytest.raises(PartError, match="a preset names 'towr'"):
+
+        class _Wrong(Dense, towr=3):
+            pass
+
+
+def test_errors_say_the_remedy() -> None:
+    with pytest.raises(ValueError, match=r"RPN needs a level of stride 4; the levels here have strides \[8, 16"):
+        RPN(SPECS)
+    with pytest.raises(ValueError, match="at least one class"):
+        head(num_classes=0)

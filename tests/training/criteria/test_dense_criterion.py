@@ -1,0 +1,178 @@
+"""The dense criterion: terms against the plain formula, normalisers, what is ignored, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from torso.heads.fcos import FCOS as FCOSHead
+from torso.heads.retinanet import RetinaNet
+from torso.parts import PartError, part
+from torso.training.assigners._base import Assigner
+from torso.training.assigners.atss import ATSS
+from torso.training.assigners.fcos import FCOS
+from torso.training.assigners.max_iou import MaxIoU
+from torso.training.criteria._base import Term, loss_of
+from torso.training.criteria.dense import Dense
+from torso.training.losses.cross_entropy import CrossEntropy
+from torso.training.losses.focal import Focal
+from torso.training.losses.giou import GIoU
+from torso.training.losses.l1 import L1
+from torso.training.samplers.random import Random
+from torso.training.targets import Assignment, Targets
+from torso.types import DensePredictions, FeatureSpec, Images, Priors
+
+SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16, 32, 64, 128))
+
+
+def predictions(kind: type = RetinaNet, **more: Any) -> tuple[Any, DensePredictions]:
+    torch.manual_seed(0)
+    head = kind(SPECS, **{"num_classes": 3, "channels": 8, "tower": 1, **more})
+    maps = [torch.randn(2, 8, -(-64 // s.stride), -(-64 // s.stride)) for s in SPECS]
+    raw = head(maps, Images(torch.zeros(2, 3, 64, 64), torch.full((2, 2), 64.0), torch.ones(2, 4)))
+    return head, raw._replace(logits=torch.randn_like(raw.logits), codes=torch.randn_like(raw.codes) * 0.3)
+
+
+def targets() -> Targets:
+    boxes = torch.tensor([[[4.0, 4, 40, 36], [20, 20, 60, 60]], [[8, 10, 30, 50], [0, 0, 1, 1]]])
+    valid = torch.tensor([[True, True], [True, False]])
+    return Targets(boxes, torch.tensor([[0, 2], [1, 0]]), valid, torch.zeros_like(valid))
+
+
+@pytest.mark.parametrize("normaliser", ["positives", "image", "sampled"])
+def test_terms_are_the_sums_of_the_papers(normaliser: Any) -> None:
+    head, raw = predictions()
+    terms = Dense(assigner=part(MaxIoU), cls_loss=part(Focal), box_loss=part(L1), normaliser=normaliser).terms(
+        raw, targets(), head
+    )
+    assigned = MaxIoU()(raw.priors, targets()).target
+    cls, box, positives, used = torch.zeros(2), torch.zeros(2), torch.zeros(2), torch.zeros(2)
+    for i in range(2):
+        for n, j in enumerate(assigned[i].tolist()):
+            if j == -2:
+                continue
+            used[i] += 1
+            label = targets().labels[i, j] if j >= 0 else torch.tensor(-1)
+            cls[i] += Focal()(raw.logits[i, n : n + 1], label[None])[0]
+            if j >= 0:
+                own = Priors(*(field[n : n + 1] for field in raw.priors[:3]), levels=())
+                positives[i] += 1
+                box[i] += L1()(raw.codes[i, n : n + 1], head.coder.encode(targets().boxes[i, j : j + 1], own))[0]
+    assert positives.min() > 0
+    _, shares = loss_of(terms)
+    divided = {
+        "positives": lambda x: x.sum() / positives.sum(),
+        "image": lambda x: (x / positives).mean(),
+        "sampled": lambda x: x.sum() / used.sum(),
+    }[normaliser]
+    torch.testing.assert_close(shares["cls"], divided(cls), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(shares["box"], divided(box), rtol=1e-4, atol=1e-5)
+
+
+def test_boxes_weighed_by_quality_are_divided_by_its_sum() -> None:
+    head, raw = predictions(FCOSHead)
+    criterion = Dense(assigner=part(FCOS), box_loss=part(GIoU), box_weighting="quality", box_weight=2.0)
+    term = criterion.terms(raw, targets(), head)["box"]
+    assigned = FCOS()(raw.priors, targets())
+    assert assigned.quality is not None
+    matched = targets().boxes.gather(1, assigned.target.clamp(min=0)[..., None].expand(-1, -1, 4))
+    loss = GIoU()(head.coder.decode(raw.codes, raw.priors), matched)
+    want = torch.where(assigned.target >= 0, loss * assigned.quality, 0.0).sum()
+    torch.testing.assert_close(term.total, 2 * want)
+    torch.testing.assert_close(term.count, assigned.quality.sum())
+
+
+def test_micro_batches_add_up_to_the_batch() -> None:
+    """Sums and counts apart: the effective batch has one normaliser, whatever it was cut into."""
+    head, raw = predictions()
+    criterion = Dense()
+    whole = criterion.terms(raw, targets(), head)
+    halves = []
+    for i in range(2):
+        own = raw._replace(logits=raw.logits[i : i + 1], codes=raw.codes[i : i + 1])
+        halves.append(criterion.terms(own, Targets(*(x[i : i + 1] for x in targets()[:4])), head))
+    for name, term in whole.items():
+        joined = Term(sum(h[name].total for h in halves), sum(h[name].count for h in halves))  # type: ignore[arg-type]
+        torch.testing.assert_close(joined.total, term.total)
+        assert float(joined.count) == float(term.count)
+
+
+def test_a_count_below_one_divides_by_one() -> None:
+    nothing, half = torch.tensor(0.0), torch.tensor(0.5)
+    total, shares = loss_of({"box": Term(nothing, nothing), "cls": Term(torch.tensor(3.0), half)})
+    assert float(total) == 3.0
+    assert float(shares["box"]) == 0.0
+
+
+def test_the_sampler_chooses_what_counts() -> None:
+    head, raw = predictions()
+    torch.manual_seed(0)
+    criterion = Dense(sampler=part(Random, number=20, positive_share=0.25), normaliser="sampled")
+    assert float(criterion.terms(raw, targets(), head)["cls"].count) == 40
+
+
+def test_ignored_priors_have_no_gradient_and_negatives_none_on_boxes() -> None:
+    head, raw = predictions()
+    raw.logits.requires_grad_()
+    raw.codes.requires_grad_()
+    total, _ = loss_of(Dense(assigner=part(MaxIoU, negative=0.2)).terms(raw, targets(), head))
+    total.backward()
+    assigned = MaxIoU(negative=0.2)(raw.priors, targets()).target
+    assert (assigned == -2).any()
+    assert raw.logits.grad is not None
+    assert raw.codes.grad is not None
+    assert not raw.logits.grad[assigned == -2].any()
+    assert raw.logits.grad[assigned != -2].all()
+    assert not raw.codes.grad[assigned < 0].any()
+
+
+class Asking(Assigner):
+    """An assigner that looks at the predictions."""
+
+    needs_predictions = True
+
+    def __call__(
+        self, priors: Priors, targets: Targets, boxes: torch.Tensor | None = None, scores: torch.Tensor | None = None
+    ) -> Assignment:
+        assert boxes is not None
+        assert scores is not None
+        assert boxes.shape == (*scores.shape[:2], 4)
+        assert not boxes.requires_grad
+        assert not scores.requires_grad
+        return Assignment(torch.full(boxes.shape[:2], -1))
+
+
+def test_an_assigner_that_looks_at_predictions_gets_them_without_gradient() -> None:
+    head, raw = predictions(FCOSHead, quality="none")
+    assert float(Dense(assigner=part(Asking)).terms(raw, targets(), head)["box"].total) == 0
+
+
+def test_softmax_heads_learn_background_in_their_last_column() -> None:
+    head, raw = predictions(scores="softmax")
+    nothing = targets()._replace(valid=torch.zeros(2, 2, dtype=torch.bool))
+    term = Dense(cls_loss=part(CrossEntropy)).terms(raw, nothing, head)["cls"]
+    want = -raw.logits.log_softmax(-1)[..., 3].sum()
+    torch.testing.assert_close(term.total, want)
+
+
+@pytest.mark.parametrize(
+    ("head", "criterion", "message"),
+    [
+        ({}, {"cls_loss": part(CrossEntropy)}, "loss for softmax scores, but the head has sigmoid"),
+        ({"scores": "softmax"}, {}, r"choose --cls-loss cross_entropy, or --head\.scores sigmoid"),
+        ({"quality": "box"}, {}, r"the quality branch of the head learns from: add --head\.quality none, or"),
+        ({}, {"box_weighting": "quality"}, r"weighting of the boxes learns from: add --criterion\.box_weighting none"),
+    ],
+)
+def test_what_cannot_learn_is_refused(head: dict[str, Any], criterion: dict[str, Any], message: str) -> None:
+    built, raw = predictions(**head)
+    with pytest.raises(PartError, match=message):
+        Dense(**criterion).terms(raw, targets(), built)
+
+
+def test_any_assigner_with_quality_teaches_a_quality_branch() -> None:
+    head, raw = predictions(FCOSHead)
+    for assigner in (part(FCOS), part(ATSS)):
+        assert float(Dense(assigner=assigner).terms(raw, targets(), head)["quality"].total.detach()) > 0
