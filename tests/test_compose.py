@@ -173,9 +173,33 @@ def test_what_cannot_learn_is_refused_before_training(swaps: dict[str, Any], mes
         check(compose_recipe("retinanet", **swaps))
 
 
-def test_the_wrong_kind_of_loss_is_refused() -> None:
-    with pytest.raises(PartError, match=r"Dense\.box_loss wants a BoxLoss part"):
-        compose_recipe("retinanet", box_loss="focal")
+@pytest.mark.parametrize(
+    ("name", "swap", "message"),
+    [
+        ("retinanet", {"box_loss": "focal"}, "focal is no box_loss for .*choose ciou or diou or giou or iou or l1 or"),
+        ("retinanet", {"assigner": "gaussian"}, "gaussian is no assigner for .*choose atss or fcos or max_iou"),
+        ("centernet_points", {"cls_loss": "focal"}, "focal is no cls_loss for .*choose gaussian_focal"),
+        ("faster_rcnn", {"assigner": "atss"}, "ATSS assigns places of feature maps, but the second stage"),
+    ],
+)
+def test_the_wrong_kind_is_refused_and_the_right_ones_named(name: str, swap: dict[str, str], message: str) -> None:
+    with pytest.raises(PartError, match=message):
+        check(compose_recipe(name, **swap))
+
+
+def test_a_loss_keeps_its_own_numbers_and_an_assigner_what_is_shared() -> None:
+    assert dict(compose_recipe("rpn", box_loss="iou").get("criterion").get("box_loss").args) == {}
+    smooth = compose_recipe("retinanet", overrides={"cls_loss.smoothing": "0.1"}).get("criterion").get("cls_loss")
+    assert smooth.get("smoothing") == 0.1
+    same = compose_recipe("retinanet", box_loss="smooth-l1").get("criterion").get("box_loss")
+    assert same.get("beta") == 1 / 9
+
+
+def test_the_second_stage_is_what_the_flags_of_a_two_stage_model_swap() -> None:
+    recipe = compose_recipe("faster_rcnn", box_loss="giou", overrides={"criterion.first.box_loss.beta": "0.5"})
+    check(recipe)
+    assert recipe.get("criterion").get("box_loss").name == "losses.giou"
+    assert recipe.get("criterion").get("first").get("box_loss").get("beta") == 0.5
 
 
 @pytest.mark.parametrize("name", names("zoo"))

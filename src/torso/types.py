@@ -103,7 +103,7 @@ class Candidates(NamedTuple):
     boxes: Tensor
     scores: Tensor
     labels: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on candidates
     variance: Tensor | None = None
 
 

@@ -36,14 +36,14 @@ class Timm(Backbone):
         self.name = name
         self.body = _create(name)
         _quicken_stem(self.body)
-        info = self.body.feature_info
+        info: Any = self.body.feature_info
         self._nhwc = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
         deepest = {int(r): i for i, r in enumerate(info.reduction())}  # a later map of the same stride wins
         self._positions = [deepest[stride] for stride in sorted(deepest)]
         channels = info.channels()
         self.out_specs = tuple(FeatureSpec(channels[deepest[s]], (s, s)) for s in sorted(deepest))
         self.multiple = max(32, max(deepest))
-        config = self.body.pretrained_cfg
+        config: Any = self.body.pretrained_cfg
         self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
         if checkpointing:
             _checkpoint(self.body, name)
@@ -125,11 +125,11 @@ def _quicken_stem(body: nn.Module) -> None:
     for path, module in list(body.named_modules()):
         if fits(module):
             parent, _, name = path.rpartition(".")
-            setattr(body.get_submodule(parent), name, StemConv2d.of(module))  # type: ignore[arg-type]
+            setattr(body.get_submodule(parent), name, StemConv2d.of(module))
             return
 
 
-def _checkpoint(body: nn.Module, name: str) -> None:
+def _checkpoint(body: Any, name: str) -> None:
     try:
         body.set_grad_checkpointing(True)
     except (AssertionError, AttributeError, TypeError) as error:

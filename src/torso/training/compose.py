@@ -8,7 +8,7 @@ from typing import Any
 
 from torso.compose import Chain, Choice, asked_of_backbone, built_on_meta, called, named_part, swap_model, trainable
 from torso.models.detector import Detector
-from torso.parts import Part, PartError, arguments, find, names, nearest, produced
+from torso.parts import Part, PartError, arguments, find, names, nearest, part, produced
 from torso.training.criteria._base import Criterion
 from torso.training.recipes.recipe import Recipe
 from torso.yaml_text import from_yaml
@@ -55,7 +55,7 @@ def compose_recipe(
         ("box_loss", "losses", box_loss),
     ):
         if choice is not None:
-            criterion = _swapped_inside(criterion, argument, named_part(choice, kind))
+            criterion = _swapped_inside(criterion, argument, kind, choice)
     recipe = recipe.with_args(model=model, criterion=criterion)
     for path, value in (overrides or {}).items():
         recipe = recipe.override(full_path(recipe, path.replace("-", "_")), value)
@@ -120,10 +120,28 @@ def _criterion_of(head: Part[Any], present: Part[Criterion]) -> Part[Criterion]:
     return made
 
 
-def _swapped_inside(criterion: Part[Any], argument: str, new: Part[Any]) -> Part[Any]:
+def _swapped_inside(criterion: Part[Any], argument: str, kind: str, choice: Choice) -> Part[Any]:
+    """The criterion with another assigner or loss; PartError, naming those that fit, where this one does not."""
     if not criterion.accepts(argument):
         raise PartError(
             f"the criterion {criterion.name} has no {argument} to swap; it has {', '.join(arguments(criterion.target))}"
         )
-    old = criterion.get(argument)
-    return criterion.with_args(**{argument: old.swapped(new) if isinstance(old, Part) else new})
+    old, new = criterion.get(argument), named_part(choice, kind)
+    if kind == "losses" and new.target is not old.target:  # alpha or beta of another loss is another thing
+        old = Part(old.target, {k: v for k, v in old.args if k == "smoothing"})
+    try:
+        return criterion.with_args(**{argument: old.swapped(new)})
+    except PartError:
+        fitting = [n for n in names(kind) if _takes(criterion, argument, part(find(n, kind)))]
+        raise PartError(
+            f"{new.name.partition('.')[2]} is no {argument} for the criterion {criterion.name}; "
+            f"choose {' or '.join(fitting)}"
+        ) from None
+
+
+def _takes(criterion: Part[Any], argument: str, value: Part[Any]) -> bool:
+    try:
+        criterion.with_args(**{argument: value})
+    except PartError:
+        return False
+    return True

@@ -30,7 +30,7 @@ class PriorGenerator(nn.Module):
         return [getattr(self, f"level{i}") for i in range(len(self._shapes_wh))]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PriorGenerator:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for i, level in enumerate(self._shapes_wh):  # model.half() must not round the anchors
             moved = getattr(self, f"level{i}")
             if moved.dtype != torch.float32:
