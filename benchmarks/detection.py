@@ -33,7 +33,7 @@ def cases_of(names: list[str]) -> list[str]:
     out = []
     for name in names:
         mode, model = name.split(":")
-        sides = ["torchvision", "torso"] if mode != "train" else ["torchvision", "torso-eager", "torso"]
+        sides = ["torchvision", "torso"] + (["torso-eager", "torso-graphs"] if mode == "train" else [])
         out += [f"{mode}:{model}:{side}" for side in sides]
     return out
 
@@ -130,7 +130,7 @@ def sgd(model: Any, device: str) -> Any:
 
 
 def torso_case(
-    mode: str, name: str, batch: int, size_hw: tuple[int, int], device: str, compiled: bool
+    mode: str, name: str, batch: int, size_hw: tuple[int, int], device: str, compiled: bool, graphs: bool
 ) -> Callable[[], Any]:
     import torch
 
@@ -139,12 +139,15 @@ def torso_case(
 
     torch.manual_seed(0)
     recipe = find(name, "recipes")(num_classes=80)
-    model = recipe.get("model").build().to(device)
+    model = recipe.get("model")
+    if name == "retinanet":
+        model = model.override("neck.extra", "conv_p5")  # torchvision's P6; the paper's is larger
+    model = model.build().to(device)
     pixels, boxes, labels, count = pictures(batch, size_hw, device)
     size = torch.tensor([list(map(float, size_hw))] * batch, device=device)
     images = Images(pixels, size, torch.tensor([[1.0, 1.0, 0.0, 0.0]] * batch, device=device))
     if mode == "train":
-        return torso_step(model, recipe, images, boxes, labels, count, device, compiled)
+        return torso_step(model, recipe, images, boxes, labels, count, device, compiled, graphs)
     from torso.inference.runtime import Runtime
 
     on_gpu = device == "cuda"
@@ -158,11 +161,11 @@ def torso_case(
 
 
 def torso_step(
-    model: Any, recipe: Any, images: Any, boxes: Any, labels: Any, count: Any, device: str, compiled: bool
+    model: Any, recipe: Any, images: Any, boxes: Any, labels: Any, count: Any, device: str, compiled: bool, graphs: bool
 ) -> Callable[[], Any]:
     import torch
 
-    from torso.layers.compiling import COMPILE_OPTIONS
+    from torso.layers.compiling import compiled as compile_whole
     from torso.training.criteria._base import loss_of
     from torso.training.targets import Targets
 
@@ -187,10 +190,12 @@ def torso_step(
         return loss_of(terms)[0]
 
     if compiled:
-        forward = torch.compile(forward, fullgraph=True, dynamic=False, options=COMPILE_OPTIONS)
+        forward = compile_whole(forward, graphs=graphs)
     optimiser = sgd(model, device)
 
     def step() -> Any:
+        if graphs:
+            torch.compiler.cudagraph_mark_step_begin()
         loss = forward(images, targets)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -222,8 +227,8 @@ def worker(case: str, args: argparse.Namespace) -> None:
         if side == "torchvision":
             call = torchvision_case(mode, name, batch, size_hw, device)
         else:
-            compiled = side == "torso" and (device == "cuda" or mode == "train")
-            call = torso_case(mode, name, batch, size_hw, device, compiled)
+            compiled = side.startswith("torso") and side != "torso-eager" and device == "cuda"
+            call = torso_case(mode, name, batch, size_hw, device, compiled, side == "torso-graphs")
         for _ in range(3 if device == "cuda" else 1):
             call()
         synchronise(device)
@@ -231,7 +236,7 @@ def worker(case: str, args: argparse.Namespace) -> None:
         (files / f"{stem}.ready").touch()
         wait_for(files / f"{stem}.go")
         result |= measure(call, device, args.repeats)
-        if side == "torso" and device == "cuda" and mode == "train":
+        if side != "torchvision" and device == "cuda" and mode == "train":
             result |= synchronisations(call)
         if device == "cuda":
             result |= kernels(call)
@@ -247,7 +252,7 @@ def worker(case: str, args: argparse.Namespace) -> None:
 def measure(call: Callable[[], Any], device: str, repeats: int) -> dict[str, Any]:
     import torch
 
-    block = 4 if device == "cuda" else 1
+    block = 8 if device == "cuda" else 1
 
     if device == "cuda":
         torch.cuda.empty_cache()
@@ -387,7 +392,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", default="benchmarks/results/local")
     p.add_argument("--cases", nargs="+", default=[f"{m}:{n}" for m in ("train", "infer16", "infer1") for n in MODELS])
-    p.add_argument("--sides", nargs="+", default=["torchvision", "torso-eager", "torso"])
+    p.add_argument("--sides", nargs="+", default=["torchvision", "torso-eager", "torso", "torso-graphs"])
     p.add_argument("--device", default="cuda")
     p.add_argument("--size", nargs=2, type=int, default=[800, 1344])
     p.add_argument("--train-batch", type=int, default=16)

@@ -17,6 +17,7 @@ from torso.geometry.priors.anchors import Anchors
 from torso.heads._base import ClassRows, Head, choose_levels, empty_rows_last
 from torso.heads._branches import Branches
 from torso.layers.conv import Activation, Norm
+from torso.layers.join import join_levels
 from torso.parts import Part, part, preset
 from torso.types import Candidates, DensePredictions, FeatureSpec, Images, RawPredictions
 
@@ -124,8 +125,8 @@ class Dense(Head):
         height, width = images.pixels.shape[-2:]
         quality = _joined([o.quality for o in outputs])
         return DensePredictions(
-            torch.cat([o.logits for o in outputs], dim=1),
-            torch.cat([o.codes for o in outputs], dim=1),
+            join_levels([o.logits for o in outputs]),
+            join_levels([o.codes for o in outputs]),
             self.priors(sizes, (height, width)),
             None if quality is None else quality[..., 0],
             _joined([o.log_variance for o in outputs]),
@@ -191,7 +192,7 @@ class Dense(Head):
 
 def _joined(levels: list[Tensor | None]) -> Tensor | None:
     present = [x for x in levels if x is not None]
-    return torch.cat(present, dim=1) if present else None
+    return join_levels(present) if present else None
 
 
 def _best_pairs(scores: Tensor, levels: list[int], top: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from torso.layers.compiling import COMPILE_OPTIONS
+from torso.layers.compiling import compiled
 from torso.models.detector import Detector
 from torso.types import Candidates, Images
 
@@ -45,7 +45,7 @@ class Runtime:
         self._dtype = torch.bfloat16 if lower else None
         self._detect: Callable[[Images], Candidates] = self.model.detect
         if compile:
-            self._detect = torch.compile(self.model.detect, fullgraph=True, dynamic=False, options=COMPILE_OPTIONS)
+            self._detect = compiled(self.model.detect)
         self._graphs: dict[tuple[int, ...], _Recorded] | None = {} if graphs else None
 
     @torch.no_grad()

@@ -99,7 +99,7 @@ class AlignedConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_cuda:
+        if not x.is_cuda or self.out_channels % 8 == 0:
             return super().forward(x)
         return conv2d_aligned(x, self, multiple=8)
 
@@ -107,6 +107,6 @@ class AlignedConv2d(nn.Conv2d):
 def conv2d_aligned(x: Tensor, conv: nn.Conv2d, multiple: int) -> Tensor:
     """conv(x), computed with zero weights up to a multiple of output channels and cut back."""
     missing = -conv.out_channels % multiple
-    weight = F.pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, missing))
+    weight = F.pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, missing)).to(memory_format=torch.channels_last)
     bias = None if conv.bias is None else F.pad(conv.bias, (0, missing))
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)[:, : conv.out_channels]

@@ -17,8 +17,7 @@ class StemConv2d(nn.Conv2d):
     @classmethod
     def of(cls, conv: nn.Conv2d) -> StemConv2d:
         """The same convolution with the same parameters."""
-        (kernel, _), (pad, _) = conv.kernel_size, conv.padding
-        assert isinstance(pad, int)
+        kernel, pad = conv.kernel_size[0], conv.kernel_size[0] // 2
         stem = cls(conv.in_channels, conv.out_channels, kernel, 2, pad, bias=conv.bias is not None)
         stem.weight, stem.bias = conv.weight, conv.bias
         return stem

@@ -19,6 +19,7 @@ from torso.data.dataset import DetectionDataset
 from torso.data.loader import train_loader
 from torso.data.sampler import EpochSampler
 from torso.data.to_input import ToInput
+from torso.layers.compiling import compiled
 from torso.models.detector import Detector
 from torso.parts import Part
 from torso.training.checkpoint import KEY
@@ -116,7 +117,7 @@ class DetectionTask(pl.LightningModule):
             self.step.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.compile == "yes" or (recipe.compile == "auto" and cuda):
             # A method, not the module: a compiled module would register the weights a second time.
-            self._forward = torch.compile(self.step.forward, fullgraph=True, dynamic=False)
+            self._forward = compiled(self.step.forward)
         steps, warmup = self.total_steps, recipe.warmup_steps
         self.trainer.fit_loop.max_epochs = -(-steps // self.windows)
         self.schedule = Schedule(steps, warmup, recipe.schedule, recipe.milestones)
