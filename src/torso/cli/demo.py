@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     splits = open_splits(data)
     result = train(
         recipe,
-        splits,  # type: ignore[arg-type]  # a Splits is a tuple that begins with train and val
+        splits,
         run_dir=Path(args.out) / "run",
         workers=args.workers,
         log_every=10,

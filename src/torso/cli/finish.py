@@ -62,7 +62,7 @@ def _judged(splits: Splits, folder: Path, limit: int | None) -> Annotations | No
     from torso.yaml_text import from_yaml
 
     proposer = from_yaml(folder / "recipe.yaml").get("model").get("head").name == "heads.rpn"
-    chosen = choose_splits(splits, holdout=0, limit=limit, objects_only=proposer)  # type: ignore[arg-type]  # see train
+    chosen = choose_splits(splits, holdout=0, limit=limit, objects_only=proposer)
     return chosen.val
 
 

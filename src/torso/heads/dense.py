@@ -88,6 +88,11 @@ class Dense(Head):
         if shared and len(set(level_channels)) > 1:
             self.bring.extend(nn.Conv2d(c, channels, 1) for c in level_channels)
             level_channels = [channels] * len(specs)
+        if shared and norm == "bn" and tower and len(specs) > 1:
+            raise ValueError(
+                f"{type(self).__name__}: one BatchNorm for {len(specs)} levels sees each level's own statistics in "
+                "training and their mixture afterwards, and detects nothing; choose norm=gn or none, or shared=false"
+            )
         if shared and len(set(self.priors.per_place)) > 1:
             raise ValueError(f"{type(self).__name__}: shared=true wants the same priors a place on every level; "
                              f"{self.priors.per_place} came; set shared=false")

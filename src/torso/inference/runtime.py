@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torso.layers.compiling import compiled
 from torso.models.detector import Detector
@@ -39,7 +39,7 @@ class Runtime:
         lower = precision == "bf16" or (precision == "auto" and device.type == "cuda")
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         if device.type == "cuda":
-            self.model = self.model.to(memory_format=torch.channels_last)
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         if lower:
             cast_weights(self.model, torch.bfloat16)
         self._dtype = torch.bfloat16 if lower else None
@@ -64,7 +64,7 @@ class _Recorded:
 
     def __init__(self, function: Callable[[Images], Candidates], example: Images) -> None:
         self.inputs = Images(*(x.clone() for x in example))
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # warm-up off the recording: compilation, library handles, autotuning
             for _ in range(3):
@@ -78,7 +78,9 @@ class _Recorded:
         for mine, theirs in zip(self.inputs, images, strict=True):
             mine.copy_(theirs)
         self.graph.replay()
-        return Candidates(*(x.clone() if isinstance(x, Tensor) else x for x in self.outputs))
+        boxes, scores, labels, index, variance = self.outputs
+        spread = None if variance is None else variance.clone()
+        return Candidates(boxes.clone(), scores.clone(), labels.clone(), index.clone(), spread)
 
 
 def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from torso.geometry.boxes import OverlapKind, overlap_matrix
+from torso.layers.compiling import is_exporting
 from torso.suppression._batched import Rule, check_count, check_overlap
 from torso.suppression._cpu_keep import keep_cpu
 
@@ -74,10 +75,9 @@ def keep_portable(boxes: Tensor, valid: Tensor, labels: Tensor | None, rule: Rul
     return keep & (keep.long().cumsum(dim=1) <= max_keep)
 
 
-@torch.compiler.assume_constant_result  # torch.compile takes is_exporting() for true in what it traces
 def has_kernel(device: str) -> bool:
     """Whether a device has its own implementation; an exported program must run anywhere, so it has none."""
-    return not torch.compiler.is_exporting() and (device in ("cpu", "meta") or (device == "cuda" and _TRITON))
+    return not is_exporting() and (device in ("cpu", "meta") or (device == "cuda" and _TRITON))
 
 
 @torch.library.custom_op("torso::suppression_keep", mutates_args=(), device_types="cpu")

@@ -11,6 +11,7 @@ import numpy as np
 from torso.data.annotations import Annotations
 from torso.data.doctor import examine
 
+
 class Splits(NamedTuple):
     """origin: the arguments that give the same splits again, None where annotations were handed in; notes: what was
     left out, in a sentence each.

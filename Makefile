@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh machine: `make demo` (the main job) and `make test`.
+# PYTHONDONTWRITEBYTECODE would make every process parse torch anew (10 s and more): it is unset below.
+unexport PYTHONDONTWRITEBYTECODE
+PYTHON ?= python3
+VENV ?= .venv
+PARITY ?= .venv-mmdet
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint docs env slow gpu-test parity bench accuracy clean help
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(STAMP): requirements.txt pyproject.toml
+	@start=$$(date +%s); \
+	$(PYTHON) -c 'import sys; sys.exit("torso needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": run make PYTHON=python3.12") if sys.version_info < (3, 11) else None' && \
+	$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q uv && \
+	$(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode -r requirements.txt && \
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e . && \
+	touch $@ && echo "installed in $$(( $$(date +%s) - start )) s"
+
+env: $(STAMP) ## set up .venv
+
+demo: $(STAMP) ## build a data set, train on it, judge, draw; leaves demo/
+	$(BIN)/torso demo --out demo
+
+test: $(STAMP) lint ## lint and all tests that need no GPU
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu"
+
+lint: $(STAMP)
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+
+docs: $(STAMP) ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+gpu-test: $(STAMP) ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+parity: ## compare with mmdetection, in an environment of its own
+	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/pip install -q -c constraints.txt -r tests/parity/mmdet/requirements.txt
+	$(PARITY)/bin/pip install -q --no-deps -r tests/parity/mmdet/requirements-no-deps.txt -e .
+	$(PARITY)/bin/python -m pytest tests/parity/mmdet -s
+
+bench: $(STAMP) ## speed beside torchvision on a CUDA device
+	$(BIN)/python benchmarks/detection.py --out benchmarks/results/local
+	$(BIN)/python benchmarks/suppression.py --out benchmarks/results/local/suppression.json
+
+accuracy: $(STAMP) ## accuracy beside torchvision on a CUDA device; repeat until all trainings are done
+	$(BIN)/python benchmarks/accuracy.py --out benchmarks/results/local/accuracy
+
+clean: ## remove the environment and what the demo left
+	rm -rf $(VENV) demo site
