@@ -7,7 +7,7 @@ PARITY ?= .venv-mmdet
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs env slow gpu-test parity bench accuracy clean help
+.PHONY: demo test lint docs env gpu-test parity bench accuracy clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
