@@ -95,7 +95,7 @@ def demo_recipe(weights: Path | None = None) -> Part[Recipe]:
         Recipe,
         model=model,
         criterion=criterion,
-        epochs=8,
+        epochs=12,
         batch_size=8,
         optimizer="adamw",
         lr=2e-3,
