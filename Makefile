@@ -7,7 +7,7 @@ PARITY ?= .venv-mmdet
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs env gpu-test parity bench accuracy clean help
+.PHONY: demo test lint docs env gpu-test parity bench bench-cpu accuracy clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -48,8 +48,12 @@ bench: $(STAMP) ## speed beside torchvision on a CUDA device
 	$(BIN)/python benchmarks/detection.py --out benchmarks/results/local
 	$(BIN)/python benchmarks/suppression.py --out benchmarks/results/local/suppression.json
 
-accuracy: $(STAMP) ## accuracy beside torchvision on a CUDA device; repeat until all trainings are done
-	$(BIN)/python benchmarks/accuracy.py --out benchmarks/results/local/accuracy
+bench-cpu: $(STAMP) ## prediction beside torchvision on the CPU
+	$(BIN)/python benchmarks/detection.py --device cpu --serial --repeats 5 --limit 3000 --out benchmarks/results/local-cpu \
+		--cases infer1:retinanet infer1:fcos infer1:faster_rcnn
+
+accuracy: $(STAMP) ## accuracy beside torchvision on a CUDA device, DATA=folder; repeat until all trainings are done
+	$(BIN)/python benchmarks/accuracy.py --data $(DATA) --out benchmarks/results/local/accuracy
 
 clean: ## remove the environment and what the demo left
 	rm -rf $(VENV) demo site

@@ -1,6 +1,9 @@
 """Accuracy beside torchvision: RetinaNet and FCOS of both sides on bccd, one schedule, several seeds.
 
-    python benchmarks/accuracy.py --data ../shared/data --out benchmarks/results/accuracy [--seeds 0 1 2] [--jobs 6]
+    python benchmarks/accuracy.py --data DATA --out DIR [--seeds 0 1 2 3] [--jobs 6]
+
+DATA holds bccd/ (github.com/Shenggan/BCCD_Dataset as COCO: train.json, val.json, images/) and
+weights/tf_efficientnet_lite0_in1k_timm.safetensors (timm's keys; keymaps.efficientnet_lite0.write_weights makes it).
 
 Both sides get the same pretrained EfficientNet-Lite0, the same pictures in the same order with the same augmentation
 (torso's data pipeline), the same optimiser (AdamW) and schedule, frozen BatchNorm, bf16 autocast on CUDA, and the same
@@ -290,7 +293,7 @@ T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", default="../shared/data")
+    p.add_argument("--data", required=True, help="folder with bccd/ and weights/")
     p.add_argument("--out", default="benchmarks/results/accuracy")
     p.add_argument("--models", nargs="+", default=list(PAIRS))
     p.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3])
