@@ -27,10 +27,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--out", metavar="DIR", help="of the run; runs/MODEL, or the first free of runs/MODEL-2, ...")
     parser.add_argument("--resume", metavar="RUN|CKPT", help="go on with a run: its folder or a checkpoint of it")
     parser.add_argument("--init", metavar="CKPT", help="start from a detector; what fits by name and shape is taken")
-    parser.add_argument("--holdout", type=float, default=0.2, metavar="SHARE", help="of train, where there is no val")
+    parser.add_argument("--holdout", type=float, metavar="SHARE", help="of train, where there is no val (0.2)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of each split")
     parser.add_argument("--devices", default="auto", metavar="N", help="how many devices (auto)")
-    parser.add_argument("--accelerator", default="auto", metavar="NAME", help="auto, cpu, gpu")
+    parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"), help="where to train (auto)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that read pictures; one a core, 8 at most")
     parser.add_argument("--eval-every", type=int, default=1, metavar="EPOCHS", help="judge on val so often (1)")
     parser.add_argument("--eval-batch-size", type=int, default=8, metavar="B", help="pictures at once when judging (8)")
@@ -41,6 +41,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, train, report."""
+    _check_numbers(args)
     resume, recipe = _resume(args), None
     if args.model is not None:
         model_flags.check_names(args)
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--init {args.init}: no such file; a checkpoint (.safetensors or .ckpt) of torso was wanted")
     if args.model is not None:
         recipe = model_flags.compose(args)
-    source = _Source(args.data, args.holdout, args.limit) if args.data is not None else _origin(resume)
+    source = _source(args, resume)
     from torso.data.doctor import examine
 
     report = examine(source.folder, holdout=source.holdout)
@@ -104,6 +105,7 @@ def _resume(args: argparse.Namespace) -> Path | None:
             raise UsageError("a model is missing: torso train MODEL --data DIR, or --resume RUN to go on with one")
         return None
     given = model_flags.given(args)
+    given += [flag for flag in ("--holdout", "--limit") if getattr(args, flag[2:]) is not None]
     if args.model is None and given:
         raise UsageError(f"with --resume the recipe is the run's own; leave out {', '.join(given)}, or use --init")
     if args.init is not None or args.out is not None:
@@ -115,15 +117,38 @@ def _resume(args: argparse.Namespace) -> Path | None:
     return path
 
 
-def _origin(checkpoint: Path | None) -> _Source:
-    """The data that a run was started on."""
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Numbers of the run, refused before anything is read or made."""
+    least = {"workers": 0, "limit": 1, "eval_every": 1, "checkpoint_every": 1, "log_every": 1}
+    for name, minimum in least.items():
+        value = getattr(args, name)
+        if value is not None and value < minimum:
+            raise UsageError(f"--{name.replace('_', '-')} {value} came; at least {minimum} was wanted")
+    if args.holdout is not None and not 0 < args.holdout < 1:
+        raise UsageError(f"--holdout {args.holdout} came; a share between 0 and 1 was wanted")
+    if args.devices != "auto" and not (args.devices.isdigit() and int(args.devices) >= 1):
+        raise UsageError(f"--devices {args.devices} came; auto or how many devices was wanted")
+
+
+def _source(args: argparse.Namespace, resume: Path | None) -> _Source:
+    """The data that the flags name; a resumed run keeps its cut of the data wherever the folder now lies."""
+    given = _Source(args.data, 0.2 if args.holdout is None else args.holdout, args.limit)
+    if resume is None:
+        return given
+    origin = _origin(resume)
+    if args.data is not None:
+        return given if origin is None else origin._replace(folder=args.data)
+    if origin is None:
+        raise UsageError(f"{resume} does not say where its data lay; give --data DIR")
+    return origin
+
+
+def _origin(checkpoint: Path) -> _Source | None:
+    """The data that a run was started on, where it was a folder."""
     from torso.training.checkpoint import KEY, load_checkpoint
 
-    assert checkpoint is not None
     origin: dict[str, Any] | None = load_checkpoint(checkpoint)[KEY]["origin"]
-    if origin is None:
-        raise UsageError(f"{checkpoint} does not say where its data lay; give --data DIR")
-    return _Source(**origin)
+    return None if origin is None else _Source(**origin)
 
 
 def _splits(report: Report, source: _Source) -> Splits:

@@ -76,6 +76,11 @@ class Dense(Head):
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"a head needs at least one class; num_classes={num_classes} came")
+        if channels < 1 or tower < 0 or pre_nms_top < 1 or not 0 < prior_probability < 1:
+            raise ValueError(
+                "a dense head wants channels >= 1, tower >= 0, pre_nms_top >= 1 and 0 < prior_probability < 1; "
+                f"{channels}, {tower}, {pre_nms_top} and {prior_probability} came"
+            )
         self.num_classes, self.softmax, self.fusion = num_classes, scores == "softmax", fusion
         self.score_threshold, self.pre_nms_top, self.shared = score_threshold, pre_nms_top, shared
         self._levels = choose_levels(in_specs, finest, coarsest, type(self).__name__)

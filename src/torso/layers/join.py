@@ -9,6 +9,7 @@ from torch import Tensor
 
 from torso.layers.compiling import is_exporting
 
+
 def join_levels(levels: list[Tensor]) -> Tensor:
     """[B, n_i, V] of each level -> [B, sum n_i, V].
 

@@ -40,6 +40,8 @@ class FPN(Neck):
         activation: Activation = "none",
     ) -> None:
         super().__init__()
+        if channels < 1:
+            raise ValueError(f"{type(self).__name__}.channels must be at least 1; {channels} came")
         self._positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
         incoming = [in_specs[i] for i in self._positions]
         self.lateral = nn.ModuleList(

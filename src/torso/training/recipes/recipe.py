@@ -58,11 +58,20 @@ class Recipe:
         compile: Literal["auto", "yes", "no"] = "auto",
         deterministic: bool = False,
     ) -> None:
-        for name, value, least in (("epochs", epochs, 1), ("batch_size", batch_size, 1), ("accumulate", accumulate, 1)):
-            if value < least:
-                raise PartError(f"recipe: {name} must be at least {least}; {value} came")
-        if lr <= 0 or not 0 <= ema < 1:
-            raise PartError(f"recipe: lr must be positive and ema in 0..1; lr={lr}, ema={ema} came")
+        at_least_one = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "accumulate": accumulate}
+        for name, number in {**at_least_one, "lr_batch": lr_batch}.items():
+            if number is not None and number < 1:
+                raise PartError(f"recipe: {name} must be at least 1; {number} came")
+        positive = {"lr": lr, "clip_norm": clip_norm}
+        not_negative = {"weight_decay": weight_decay, "warmup_steps": warmup_steps, "backbone_lr": backbone_lr}
+        for name, value in (positive | not_negative).items():
+            if value is not None and (value < 0 or (name in positive and value == 0)):
+                wanted = "be above 0" if name in positive else "not be below 0"
+                raise PartError(f"recipe: {name} must {wanted}; {value} came")
+        if not 0 <= ema < 1 or not 0 <= momentum < 1:
+            raise PartError(f"recipe: ema and momentum lie in 0..1, below 1; {ema} and {momentum} came")
+        if list(milestones) != sorted(set(milestones)) or any(not 0 < m < 1 for m in milestones):
+            raise PartError(f"recipe: milestones are rising shares of the steps between 0 and 1; {milestones} came")
         self.model, self.criterion, self.augment = model, criterion, augment
         self.epochs, self.steps, self.batch_size, self.accumulate = epochs, steps, batch_size, accumulate
         self.optimizer, self.lr, self.lr_batch, self.backbone_lr = optimizer, lr, lr_batch, backbone_lr
