@@ -58,7 +58,8 @@ def poisoned(what: str):
 def bad_gradient(backward_window):
     def spoiled(step, *args, **settings):
         loss = backward_window(step, *args, **settings)
-        next(p for p in step.parameters() if p.grad is not None).grad.view(-1)[0] = math.inf
+        gradient = next(p for p in step.parameters() if p.grad is not None).grad
+        gradient[(0,) * gradient.dim()] = math.inf
         return loss
 
     return spoiled
