@@ -238,9 +238,11 @@ def test_a_step_never_waits_for_the_device(found, tmp_path, accumulate):
     from torso.training.task import DetectionTask
 
     original = DetectionTask.training_step
+    watched_steps = []
 
     def watched(self, window, batch_idx):
         mode = "error" if self.trainer.global_step >= 2 else "default"  # the first steps compile and allocate
+        watched_steps.append(mode)
         torch.cuda.set_sync_debug_mode(mode)
         try:
             return original(self, window, batch_idx)
@@ -251,5 +253,6 @@ def test_a_step_never_waits_for_the_device(found, tmp_path, accumulate):
         patch.setattr(DetectionTask, "training_step", watched)
         part = recipe(ema=0.9, clip_norm=1.0, accumulate=accumulate, compile="no", epochs=4)
         run(part, (found, None), tmp_path / "run", accelerator="gpu", devices=1)
+    assert "error" in watched_steps  # torch raised in none of the steps in which a wait is an error
 
 

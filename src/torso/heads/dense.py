@@ -74,13 +74,7 @@ class Dense(Head):
         pre_nms_top: int = 1000,
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"a head needs at least one class; num_classes={num_classes} came")
-        if channels < 1 or tower < 0 or pre_nms_top < 1 or not 0 < prior_probability < 1:
-            raise ValueError(
-                "a dense head wants channels >= 1, tower >= 0, pre_nms_top >= 1 and 0 < prior_probability < 1; "
-                f"{channels}, {tower}, {pre_nms_top} and {prior_probability} came"
-            )
+        _check_numbers(num_classes, channels, tower, pre_nms_top, prior_probability)
         self.num_classes, self.softmax, self.fusion = num_classes, scores == "softmax", fusion
         self.score_threshold, self.pre_nms_top, self.shared = score_threshold, pre_nms_top, shared
         self._levels = choose_levels(in_specs, finest, coarsest, type(self).__name__)
@@ -198,6 +192,16 @@ class Dense(Head):
                 assert isinstance(branch, Branches)
                 assert branch.cls_out.bias is not None
                 nn.init.constant_(branch.cls_out.bias, -math.log((1 - prior_probability) / prior_probability))
+
+
+def _check_numbers(num_classes: int, channels: int, tower: int, pre_nms_top: int, prior_probability: float) -> None:
+    if num_classes < 1:
+        raise ValueError(f"a head needs at least one class; num_classes={num_classes} came")
+    if channels < 1 or tower < 0 or pre_nms_top < 1 or not 0 < prior_probability < 1:
+        raise ValueError(
+            "a dense head wants channels >= 1, tower >= 0, pre_nms_top >= 1 and 0 < prior_probability < 1; "
+            f"{channels}, {tower}, {pre_nms_top} and {prior_probability} came"
+        )
 
 
 def _joined(levels: list[Tensor | None]) -> Tensor | None:
