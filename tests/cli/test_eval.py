@@ -10,13 +10,13 @@ from cli.commands import Command
 from data.builders import CLASSES, change, write_coco
 
 from torso.data.layout import open_dataset
-from torso.evaluation.run import evaluate
+from torso.evaluation.run import Settings, evaluate
 from torso.weights import load
 
 
 def test_the_numbers_are_those_of_the_evaluation(torso: Command, data: Path, checkpoint: Path) -> None:
     got = json.loads(torso("eval", checkpoint, "--data", data, "--split", "val", "--voc", "--json").out)
-    wanted = evaluate(load(checkpoint), open_dataset(data, "val"), batch_size=1)
+    wanted = evaluate(load(checkpoint), open_dataset(data, "val"), Settings(batch_size=1))
     assert got["AP"] == wanted.AP
     assert got["AR100"] == wanted.AR100
     assert [c["name"] for c in got["per_class"]] == list(CLASSES)

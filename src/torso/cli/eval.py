@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint.check(args)
     if not Path(args.data).is_dir():
         raise UsageError(f"--data {args.data}: no such folder; the folder of a data set was wanted")
-    from torso.evaluation.run import collect
+    from torso.evaluation.run import Settings, collect
 
     truth, notes = open_split(args.data, args.split, args.holdout)
     model, bundle = checkpoint.open_checkpoint(args)
@@ -43,14 +43,10 @@ def run(args: argparse.Namespace) -> int:
         from torso.training.splits import as_objects
 
         truth = as_objects(truth)
-    found = collect(
-        model,
-        truth,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        precision=args.precision,
-        drop_unknown=args.drop_unknown,
+    settings = Settings(
+        batch_size=args.batch_size, workers=args.workers, precision=args.precision, drop_unknown=args.drop_unknown
     )
+    found = collect(model, truth, settings)
     scores, results = found.compute(), found.results()
     voc = _voc(truth, results) if args.voc else {}
     recall = _recall(truth, results) if proposer else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,59 +27,46 @@ Tick = Callable[[int, int], None]
 """Told (batches done, batches in all) after each batch."""
 
 
-def evaluate(
-    model: Detector,
-    annotations: Annotations,
-    *,
-    batch_size: int = 8,
-    workers: int = 0,
-    device: torch.device | str | None = None,
-    precision: Precision = "auto",
-    drop_unknown: bool = False,
-    tick: Tick | None = None,
-) -> DetectionScores:
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a detector is run over a split.
+
+    batch_size: pictures at once on this rank. workers: processes that read them. device: None is the model's own.
+    precision: "auto" is bf16 on CUDA. drop_unknown: leave out classes that the data set lacks.
+    """
+
+    batch_size: int = 8
+    workers: int = 0
+    device: torch.device | str | None = None
+    precision: Precision = "auto"
+    drop_unknown: bool = False
+    tick: Tick | None = None
+
+
+def evaluate(model: Detector, annotations: Annotations, settings: Settings = Settings()) -> DetectionScores:
     """COCO scores of the model on a split; on several ranks every rank gets the scores of all pictures.
 
-    The model is left as it is: a copy runs. precision: "auto" is bf16 on CUDA. device: None is the model's own.
-    drop_unknown: leave out classes that the data set lacks. ValueError where the classes do not fit.
+    The model is left as it is: a copy runs. ValueError where the classes do not fit.
     """
-    return collect(
-        model,
-        annotations,
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
-        precision=precision,
-        drop_unknown=drop_unknown,
-        tick=tick,
-    ).compute()
+    return collect(model, annotations, settings).compute()
 
 
-def collect(
-    model: Detector,
-    annotations: Annotations,
-    *,
-    batch_size: int = 8,
-    workers: int = 0,
-    device: torch.device | str | None = None,
-    precision: Precision = "auto",
-    drop_unknown: bool = False,
-    tick: Tick | None = None,
-) -> DetectionEvaluator:
+def collect(model: Detector, annotations: Annotations, settings: Settings = Settings()) -> DetectionEvaluator:
     """What the model finds on every picture, of all ranks, ready for compute() and results()."""
     rank, world = _ranks()
-    runtime = Runtime(model if device is None else copy.deepcopy(model).to(device), precision=precision)
+    device = settings.device
+    runtime = Runtime(model if device is None else copy.deepcopy(model).to(device), precision=settings.precision)
     transform = ToInput(model.input, model.multiple)
     dataset = DetectionDataset(annotations, [transform])
     loader = eval_loader(
-        dataset, batch_size, workers=workers, rank=rank, world=world, divisor=model.multiple
+        dataset, settings.batch_size, workers=settings.workers, rank=rank, world=world, divisor=model.multiple
     )
-    evaluator = DetectionEvaluator(annotations, drop_unknown=drop_unknown)
+    evaluator = DetectionEvaluator(annotations, drop_unknown=settings.drop_unknown)
     for done, (batch, found) in enumerate(_detected(runtime, loader), start=1):
         for row, index in enumerate(batch.index.tolist()):
             evaluator.add(index, to_detections(found, batch.images, row, annotations, index, model.names))
-        if tick is not None:
-            tick(done, len(loader))
+        if settings.tick is not None:
+            settings.tick(done, len(loader))
     return _merged(evaluator, world)
 
 

@@ -11,7 +11,7 @@ from pytorch_lightning import Callback
 
 from torso.data.annotations import Annotations
 from torso.evaluation.detection import STATS, DetectionEvaluator, DetectionScores
-from torso.evaluation.run import collect
+from torso.evaluation.run import Settings, collect
 from torso.inference.runtime import Precision
 from torso.training.checkpoint import link_atomic
 from torso.training.progress import Display
@@ -86,15 +86,14 @@ class Judge(Callback):
         task.zero_grad(set_to_none=True)
         precision: Precision = "32" if task.recipe.precision == "32" else "auto"
         self.shown.begin("  judge", -(-len(val) // (self.batch_size * task.trainer.world_size)))
-        found = collect(
-            task.model,
-            val,
+        settings = Settings(
             batch_size=self.batch_size,
             workers=self.workers,
             precision=precision,
             device=task.trainer.strategy.root_device,
             tick=lambda done, total: self.shown.advance(),
         )
+        found = collect(task.model, val, settings)
         self.shown.end()
         return found
 
