@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torso.models.detector import Detector
-from torso.parts import Part, PartError, find, names, nearest, part
+from torso.parts import Part, PartError, find, named, names, nearest, part
 from torso.yaml_text import from_yaml, to_yaml
 
 __all__ = ["compose_model", "create", "from_yaml", "swap_model", "to_yaml"]
@@ -138,7 +138,7 @@ def swap_model(
 
 def named_part(choice: Choice, kind: str) -> Part[Any]:
     """The part of a short name ("giou" or "smooth-l1"), or the part given."""
-    return choice if isinstance(choice, Part) else part(find(choice.replace("-", "_"), kind))
+    return choice if isinstance(choice, Part) else named(choice.replace("-", "_"), kind)
 
 
 def _backbone(choice: Choice) -> Part[Any]:

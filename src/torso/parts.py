@@ -1,8 +1,9 @@
 """Parts: constructor calls that can be compared, stored and changed before anything is built.
 
 `part(FPN, channels=256)` is a call that still misses what its neighbour knows (the feature specs); it is bound and
-type-checked at once, so that a typo fails on its own line. The folders are the registry: the short name of a part is
-the name of its file, and nothing outside those folders can be named by a checkpoint or a YAML file.
+type-checked at once, so that a typo fails on its own line. The folders are the registry: a part file holds one public
+class and gives it the file's name, or it holds a family of functions (`swin_t`, `swin_s` ...), each a name of its own.
+Nothing outside those folders can be named by a checkpoint or a YAML file.
 """
 
 from __future__ import annotations
@@ -146,8 +147,9 @@ class Part(Generic[T]):
         """The inverse of to_dict. Only parts of the house, or of modules named in `allow`, can be named."""
         if "part" not in data:
             raise PartError(f"a part is a mapping with the key 'part'; the keys here are {sorted(data)}")
-        target = find(str(data["part"]), allow=allow)
-        return Part(target, {k: _thaw(v, allow) for k, v in data.items() if k != "part"})
+        return named(str(data["part"]), allow=allow).with_args(
+            **{k: _thaw(v, allow) for k, v in data.items() if k != "part"}
+        )
 
 
 def part(target: Callable[..., T] | str, /, **args: Any) -> Part[T]:
@@ -175,19 +177,48 @@ def preset(init: Callable[..., None], defaults: Mapping[str, Any]) -> Callable[.
 
 
 def names(kind: str) -> list[str]:
-    """Short names of a kind's parts: the file names of its folder."""
-    folder = _folder(kind)
-    return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
+    """Short names of a kind's parts, read without importing anything."""
+    return sorted(index(kind))
 
 
 def describe(kind: str) -> dict[str, str]:
-    """The first docstring line of every part file of a kind, read without importing anything."""
-    folder = _folder(kind)
-    out = {}
-    for name in names(kind):
-        doc = ast.get_docstring(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))) or ""
-        out[name] = doc.split("\n")[0]
-    return out
+    """The one line of every part of a kind: the first of its file's docstring, or of its function's in a family."""
+    return {name: index(kind)[name].line for name in names(kind)}
+
+
+class Entry(typing.NamedTuple):
+    """Where a name of the folders is defined: the file's stem, the class or function, and its one line."""
+
+    module: str
+    symbol: str
+    line: str
+
+
+@functools.cache
+def index(kind: str) -> Mapping[str, Entry]:
+    """{short name: where it is}. PartError for a file that holds neither one public class nor functions."""
+    found: dict[str, Entry] = {}
+    for file in sorted(_folder(kind).glob("[!_]*.py")):
+        found.update(_entries(file.stem, ast.parse(file.read_text(encoding="utf-8"))))
+    return types.MappingProxyType(found)
+
+
+def _entries(stem: str, tree: ast.Module) -> dict[str, Entry]:
+    line = _first_line(tree)
+    public = [n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and not n.name.startswith("_")]
+    functions = [n for n in public if isinstance(n, ast.FunctionDef)]
+    if any(f.name == stem for f in functions):
+        return {stem: Entry(stem, stem, line)}
+    classes = [n for n in public if isinstance(n, ast.ClassDef)]
+    if len(classes) == 1:
+        return {stem: Entry(stem, classes[0].name, line)}
+    if classes or not functions:
+        raise PartError(f"{stem}.py wants one public class, or functions only; it has {[n.name for n in public]}")
+    return {f.name: Entry(stem, f.name, _first_line(f) or line) for f in functions}
+
+
+def _first_line(node: ast.Module | ast.FunctionDef) -> str:
+    return (ast.get_docstring(node) or "").split("\n")[0]
 
 
 def find(name: str, kind: str | None = None, *, allow: Sequence[str] = ()) -> Callable[..., Any]:
@@ -208,8 +239,22 @@ def find(name: str, kind: str | None = None, *, allow: Sequence[str] = ()) -> Ca
         kind = owners[0]
     if name not in names(kind):
         raise PartError(f"no {singular(kind)} is called {name!r}; {nearest(name, names(kind))}")
-    module = importlib.import_module(f"{KINDS[kind]}.{name}")
-    return _public(module)
+    entry = index(kind)[name]
+    target: Callable[..., Any] = getattr(importlib.import_module(f"{KINDS[kind]}.{entry.module}"), entry.symbol)
+    return target
+
+
+def named(name: str, kind: str | None = None, *, allow: Sequence[str] = ()) -> Part[Any]:
+    """The Part of a name with its defaults; a preset (a function without arguments) is called for it.
+
+    Raises PartError for an unknown name, naming the nearest.
+    """
+    target = find(name, kind, allow=allow)
+    if not inspect.isfunction(target) or inspect.signature(target).parameters:
+        return part(target)
+    made = target()
+    assert isinstance(made, Part), f"{target.__module__}.{target.__name__} must return a Part"
+    return made
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -227,11 +272,11 @@ def singular(kind: str) -> str:
 
 
 def qualified_name(target: Callable[..., Any]) -> str:
-    """kind.file for members of the folders, module:name otherwise."""
+    """kind.name for members of the folders, module:name otherwise."""
     module = target.__module__
     for kind, package in KINDS.items():
         if module.startswith(package + ".") and "." not in module[len(package) + 1 :]:
-            return f"{kind}.{module[len(package) + 1 :]}"
+            return f"{kind}.{target.__name__ if inspect.isfunction(target) else module[len(package) + 1 :]}"
     return f"{module}:{target.__name__}"
 
 
@@ -239,21 +284,6 @@ def _folder(kind: str) -> Path:
     if kind not in KINDS:
         raise PartError(f"no kind of part is called {kind!r}; {nearest(kind, KINDS)}")
     return Path(__file__).parent.joinpath(*KINDS[kind].split(".")[1:])
-
-
-def _public(module: types.ModuleType) -> Callable[..., Any]:
-    """The function named like its file (zoo, recipes), or the one public class of a part file."""
-    function = getattr(module, module.__name__.rpartition(".")[2], None)
-    if inspect.isfunction(function) and function.__module__ == module.__name__:
-        return function
-    own = [
-        v
-        for k, v in vars(module).items()
-        if inspect.isclass(v) and v.__module__ == module.__name__ and not k.startswith("_")
-    ]
-    if len(own) != 1:
-        raise PartError(f"{module.__name__} must define exactly one public class; it has {[c.__name__ for c in own]}")
-    return own[0]
 
 
 def _find_foreign(name: str, allow: Sequence[str]) -> Callable[..., Any]:
@@ -399,7 +429,7 @@ def _parse_part(hint: Any, text: str, where: str) -> Any:
     for kind in KINDS:
         if text not in names(kind):
             continue
-        candidate = Part(find(text, kind), {})
+        candidate = named(text, kind)
         for option in _options(hint):
             if _fits(option, candidate):
                 return candidate

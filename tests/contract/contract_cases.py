@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torso.parts import Part, PartError, arguments, find, part
+from torso.parts import Part, PartError, arguments, named
 from torso.training.targets import Targets
 from torso.types import FeatureSpec, Images
 
@@ -49,9 +49,8 @@ def smallest(p: Part[Any]) -> Part[Any]:
 
 def default(kind: str, name: str) -> Part[Any]:
     """The part with its defaults, and what it cannot be made without."""
-    target = find(name, kind)
-    required = {k: v for k, v in REQUIRED.items() if k in arguments(target)}
-    bare = part(target)
+    bare = named(name, kind)
+    required = {k: v for k, v in REQUIRED.items() if k in arguments(bare.target)}
     return bare.with_args(**{k: v for k, v in required.items() if bare.get(k) is None})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torso
-from torso.parts import KINDS, PartError, names, nearest, singular
+from torso.parts import KINDS, PartError, index, names, nearest, singular
 
 _ROOT = Path(torso.__file__).parent
 
@@ -36,12 +36,16 @@ def read_signature(kind: str, name: str) -> Signature:
     """The signature of one part; PartError for a name that is none, with the nearest."""
     if name not in names(kind):
         raise PartError(f"no {singular(kind)} is called {name!r}; {nearest(name, names(kind))}")
-    file = _file(f"{KINDS[kind]}.{name}")
-    tree = _parse(file)
-    node = _public(tree, name)
-    arguments = _of_function(node) if isinstance(node, ast.FunctionDef) else _of_class(node, tree)
-    line = (ast.get_docstring(tree) or "").split("\n")[0]
-    return Signature(f"{kind}.{name}", node.name, line, _doc(node, tree), tuple(arguments))
+    entry = index(kind)[name]
+    tree, node = _definition(kind, name)
+    arguments = _of_function(node, tree) if isinstance(node, ast.FunctionDef) else _of_class(node, tree)
+    return Signature(f"{kind}.{name}", node.name, entry.line, _doc(node, tree), tuple(arguments))
+
+
+def _definition(kind: str, name: str) -> tuple[ast.Module, ast.FunctionDef | ast.ClassDef]:
+    entry = index(kind)[name]
+    tree = _parse(_file(f"{KINDS[kind]}.{entry.module}"))
+    return tree, next(n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == entry.symbol)
 
 
 def _file(module: str) -> Path:
@@ -52,18 +56,16 @@ def _parse(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
-def _public(tree: ast.Module, name: str) -> ast.FunctionDef | ast.ClassDef:
-    """The function named like the file, or its one public class."""
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return node
-    found = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
-    if len(found) != 1:
-        raise PartError(f"{name} defines {len(found)} public classes; a part file has exactly one")
-    return found[0]
+def _of_function(node: ast.FunctionDef, tree: ast.Module) -> list[Argument]:
+    """Its own arguments; a preset has those of the part that it returns, with the values that it sets."""
+    if node.args.kwonlyargs or (made := _made(node, tree)) is None:
+        return _keyword_only(node)
+    call, owner = made
+    given = {k.arg: ast.unparse(k.value) for k in call.keywords}
+    return [Argument(a.name, a.annotation, given.get(a.name, a.default)) for a in _of_class(*owner)]
 
 
-def _of_function(node: ast.FunctionDef) -> list[Argument]:
+def _keyword_only(node: ast.FunctionDef) -> list[Argument]:
     pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
     return [
         Argument(a.arg, ast.unparse(a.annotation) if a.annotation else "", None if d is None else ast.unparse(d))
@@ -71,11 +73,23 @@ def _of_function(node: ast.FunctionDef) -> list[Argument]:
     ]
 
 
+def _made(node: ast.FunctionDef, tree: ast.Module) -> tuple[ast.Call, tuple[ast.ClassDef, ast.Module]] | None:
+    """The call `part(Class, ...)` that a preset returns, and that class."""
+    for item in ast.walk(node):
+        if not isinstance(item, ast.Return) or not isinstance(item.value, ast.Call):
+            continue
+        call = item.value
+        if isinstance(call.func, ast.Name) and call.func.id == "part" and call.args:
+            owner = _class_of(call.args[0], tree)
+            return None if owner is None else (call, owner)
+    return None
+
+
 def _of_class(node: ast.ClassDef, tree: ast.Module) -> list[Argument]:
     """Of its own __init__, else of its base's, with the defaults that the class statement sets (`class A(B, x=1)`)."""
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            return _of_function(item)
+            return _keyword_only(item)
     base = _base(node, tree)
     if base is None:
         return []
@@ -85,18 +99,22 @@ def _of_class(node: ast.ClassDef, tree: ast.Module) -> list[Argument]:
 
 
 def _base(node: ast.ClassDef, tree: ast.Module) -> tuple[ast.ClassDef, ast.Module] | None:
-    """The first base that the house defines: in this file or in the one it is imported from."""
-    for expression in node.bases:
-        if not isinstance(expression, ast.Name):
-            continue
-        for item in tree.body:
-            if isinstance(item, ast.ClassDef) and item.name == expression.id:
-                return item, tree
-            if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("torso."):
-                original = {a.asname or a.name: a.name for a in item.names}.get(expression.id)
-                if original is not None:
-                    other = _parse(_file(item.module or ""))
-                    return _class_called(other, original), other
+    """The first base that the house defines."""
+    return next((found for e in node.bases if (found := _class_of(e, tree)) is not None), None)
+
+
+def _class_of(expression: ast.expr, tree: ast.Module) -> tuple[ast.ClassDef, ast.Module] | None:
+    """A class of the house by the name that a file knows it by: defined in it, or imported."""
+    if not isinstance(expression, ast.Name):
+        return None
+    for item in tree.body:
+        if isinstance(item, ast.ClassDef) and item.name == expression.id:
+            return item, tree
+        if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("torso."):
+            original = {a.asname or a.name: a.name for a in item.names}.get(expression.id)
+            if original is not None:
+                other = _parse(_file(item.module or ""))
+                return _class_called(other, original), other
     return None
 
 
@@ -118,8 +136,7 @@ def _doc(node: ast.FunctionDef | ast.ClassDef, tree: ast.Module) -> str:
 
 def ancestors(kind: str, name: str) -> list[str]:
     """Names of the classes that a part derives from, nearest first, as far as the house defines them."""
-    tree = _parse(_file(f"{KINDS[kind]}.{name}"))
-    node = _public(tree, name)
+    tree, node = _definition(kind, name)
     found: list[str] = []
     base = _base(node, tree) if isinstance(node, ast.ClassDef) else None
     while base is not None:
