@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from torso.layers.conv import Activation, AlignedConv2d, ConvNormAct, Norm
+from torso.layers.conv import Activation, AlignedConv2d, Norm, make_activation, make_norm
+from torso.layers.separable import SeparableConv2d
 
 
 class LevelOutput(NamedTuple):
@@ -20,7 +21,11 @@ class LevelOutput(NamedTuple):
 
 
 class Branches(nn.Module):
-    """[B, C, h, w] -> LevelOutput; `priors` is A, the number of priors at a place."""
+    """[B, C, h, w] -> LevelOutput; `priors` is A, the number of priors at a place.
+
+    norm_levels: norms behind each convolution of a tower, of which forward's `level` picks one; None is one for all.
+    separable: depthwise 3x3 and pointwise 1x1 in place of every 3x3.
+    """
 
     def __init__(
         self,
@@ -38,16 +43,18 @@ class Branches(nn.Module):
         width: int,
         quality: Literal["none", "cls", "box"],
         uncertainty: bool,
+        separable: bool,
+        norm_levels: int | None,
     ) -> None:
         super().__init__()
 
-        def make_tower() -> nn.Sequential:
+        def make_tower() -> nn.ModuleList:
             widths = [in_channels] + [channels] * tower
-            return nn.Sequential(
-                *(
-                    ConvNormAct(a, b, norm=norm, activation=activation, bias=bias)
-                    for a, b in itertools.pairwise(widths)
+            return nn.ModuleList(
+                TowerLayer(
+                    a, b, norm=norm, activation=activation, bias=bias, separable=separable, norm_levels=norm_levels
                 )
+                for a, b in itertools.pairwise(widths)
             )
 
         self.cls_tower = make_tower()
@@ -55,7 +62,9 @@ class Branches(nn.Module):
         out = channels if tower else in_channels
         self.columns, self.width, self.quality_on = columns, width, quality
 
-        def make_output(values: int) -> nn.Conv2d:
+        def make_output(values: int) -> nn.Module:
+            if separable:
+                return SeparableConv2d(out, priors * values, kernel=kernel)
             return AlignedConv2d(out, priors * values, kernel, padding=kernel // 2)
 
         self.cls_out = make_output(columns)
@@ -63,15 +72,62 @@ class Branches(nn.Module):
         self.quality_out = None if quality == "none" else make_output(1)
         self.variance_out = make_output(width) if uncertainty else None
 
-    def forward(self, x: Tensor) -> LevelOutput:
-        cls = self.cls_tower(x)
-        box = cls if self.box_tower is None else self.box_tower(x)
+    @property
+    def cls_bias(self) -> nn.Parameter:
+        """Of the class output: priors x columns."""
+        bias = self.cls_out.pointwise.bias if isinstance(self.cls_out, SeparableConv2d) else self.cls_out.bias
+        assert isinstance(bias, nn.Parameter)
+        return bias
+
+    def forward(self, x: Tensor, level: int = 0) -> LevelOutput:
+        cls = _through(self.cls_tower, x, level)
+        box = cls if self.box_tower is None else _through(self.box_tower, x, level)
         quality = None
         if self.quality_out is not None:
             quality = rows(self.quality_out(box if self.quality_on == "box" else cls), 1)
         variance = None if self.variance_out is None else rows(self.variance_out(box), self.width)
         logits, codes = rows(self.cls_out(cls), self.columns), rows(self.box_out(box), self.width)
         return LevelOutput(logits, codes, quality, variance)
+
+
+class TowerLayer(nn.Module):
+    """3x3 convolution -> norm -> activation, where every level may have a norm of its own."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        norm: Norm,
+        activation: Activation,
+        bias: bool | None,
+        separable: bool,
+        norm_levels: int | None,
+    ) -> None:
+        super().__init__()
+        bias = norm == "none" if bias is None else bias
+        self.conv: nn.Module = (
+            SeparableConv2d(in_channels, out_channels, bias=bias)
+            if separable
+            else nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
+        )
+        self.norm: nn.Module = (
+            make_norm(norm, out_channels)
+            if norm_levels is None
+            else nn.ModuleList(make_norm(norm, out_channels) for _ in range(norm_levels))
+        )
+        self.act = make_activation(activation)
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        norm = self.norm[level] if isinstance(self.norm, nn.ModuleList) else self.norm
+        y: Tensor = self.act(norm(self.conv(x)))
+        return y
+
+
+def _through(tower: nn.ModuleList, x: Tensor, level: int) -> Tensor:
+    for layer in tower:
+        x = layer(x, level)
+    return x
 
 
 def rows(maps: Tensor, values: int) -> Tensor:

@@ -21,6 +21,8 @@ from torso.layers.join import join_levels
 from torso.parts import Part, part, preset
 from torso.types import Candidates, DensePredictions, FeatureSpec, Images, RawPredictions
 
+_CLASS_PARAMETERS = ("cls_out.weight", "cls_out.bias", "cls_out.pointwise.weight", "cls_out.pointwise.bias")
+
 
 class Dense(Head):
     """Classification and box regression at every place of every level.
@@ -32,6 +34,8 @@ class Dense(Head):
         shared: the same weights on all levels; levels of unequal width are first brought to `channels` by a 1x1.
         out_kernel: 3 or 1.
         norm, activation, tower_bias: of the towers; the bias is there without a norm unless said otherwise.
+        level_norms: with shared weights, a norm of its own on every level: what BatchNorm needs (EfficientDet).
+        separable: depthwise 3x3 and pointwise 1x1 in place of every 3x3, outputs too.
         scores: "sigmoid" per class, or "softmax" with a background column last.
         quality: tower that carries a quality branch (centerness, IoU, objectness): "box", "cls" or "none".
         fusion: of class score c and quality q: "product" c*q, or "sqrt" of it.
@@ -62,6 +66,8 @@ class Dense(Head):
         norm: Norm = "none",
         tower_bias: bool | None = None,
         activation: Activation = "relu",
+        level_norms: bool = False,
+        separable: bool = False,
         priors: Part[PriorGenerator] = part(Anchors),
         coder: Part[Coder] = part(Delta),
         scores: Literal["sigmoid", "softmax"] = "sigmoid",
@@ -87,11 +93,7 @@ class Dense(Head):
         if shared and len(set(level_channels)) > 1:
             self.bring.extend(nn.Conv2d(c, channels, 1) for c in level_channels)
             level_channels = [channels] * len(specs)
-        if shared and norm == "bn" and tower and len(specs) > 1:
-            raise ValueError(
-                f"{type(self).__name__}: one BatchNorm for {len(specs)} levels sees each level's own statistics in "
-                "training and their mixture afterwards, and detects nothing; choose norm=gn or none, or shared=false"
-            )
+        self._check_norms(norm, tower, level_norms, len(specs))
         if shared and len(set(self.priors.per_place)) > 1:
             raise ValueError(f"{type(self).__name__}: shared=true wants the same priors a place on every level; "
                              f"{self.priors.per_place} came; set shared=false")
@@ -100,12 +102,12 @@ class Dense(Head):
             Branches(
                 width_in, per_place, channels=channels, tower=tower, joint=joint_tower, kernel=out_kernel, norm=norm,
                 activation=activation, bias=tower_bias, columns=self.columns, width=self.coder.width, quality=quality,
-                uncertainty=uncertainty,
+                uncertainty=uncertainty, separable=separable, norm_levels=len(specs) if level_norms else None,
             )
             for width_in, per_place in copies
         )
         self.scale = nn.Parameter(torch.ones(len(specs))) if level_scale else None
-        self._initialise(prior_probability)
+        self._initialise(prior_probability, separable)
 
     @property
     def has_quality(self) -> bool:
@@ -114,7 +116,7 @@ class Dense(Head):
 
     def class_rows(self, parameter: str) -> ClassRows | None:
         branch, _, name = parameter.removeprefix("branches.").partition(".")
-        if not parameter.startswith("branches.") or name not in ("cls_out.weight", "cls_out.bias"):
+        if not parameter.startswith("branches.") or name not in _CLASS_PARAMETERS:
             return None
         return ClassRows(places=self.priors.per_place[int(branch)], background=self.softmax)
 
@@ -122,7 +124,7 @@ class Dense(Head):
         maps = [features[i] for i in self._levels]
         if len(self.bring):
             maps = [conv(m) for conv, m in zip(self.bring, maps, strict=True)]
-        outputs = [self.branches[0 if self.shared else i](m) for i, m in enumerate(maps)]
+        outputs = [self.branches[0 if self.shared else i](m, i) for i, m in enumerate(maps)]
         if self.scale is not None:
             outputs = [o._replace(codes=o.codes * self.scale[i]) for i, o in enumerate(outputs)]
         sizes = [(int(m.shape[-2]), int(m.shape[-1])) for m in maps]
@@ -181,17 +183,32 @@ class Dense(Head):
             start += size
         return torch.cat(rows, dim=1), levels
 
-    def _initialise(self, prior_probability: float) -> None:
+    def _check_norms(self, norm: Norm, tower: int, level_norms: bool, levels: int) -> None:
+        who = type(self).__name__
+        if level_norms and (norm == "none" or not self.shared):
+            raise ValueError(
+                f"{who}: level_norms=true gives shared convolutions a norm a level; norm={norm}, shared={self.shared} "
+                "came: choose a norm and shared=true, or level_norms=false"
+            )
+        if self.shared and norm in ("bn", "bn_tf") and tower and levels > 1 and not level_norms:
+            raise ValueError(
+                f"{who}: one BatchNorm for {levels} levels sees each level's own statistics in training and their "
+                "mixture afterwards, and detects nothing; set level_norms=true, norm=gn or none, or shared=false"
+            )
+
+    def _initialise(self, prior_probability: float, separable: bool) -> None:
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
-                nn.init.normal_(m.weight, std=0.01)
+                if separable:  # EfficientDet's variance scaling: 0.01 through two factors would leave nothing
+                    nn.init.kaiming_normal_(m.weight, nonlinearity="linear")
+                else:
+                    nn.init.normal_(m.weight, std=0.01)
                 if m.bias is not None:
                     nn.init.zeros_(m.bias)
         if not self.softmax:
             for branch in self.branches:
                 assert isinstance(branch, Branches)
-                assert branch.cls_out.bias is not None
-                nn.init.constant_(branch.cls_out.bias, -math.log((1 - prior_probability) / prior_probability))
+                nn.init.constant_(branch.cls_bias, -math.log((1 - prior_probability) / prior_probability))
 
 
 def _check_numbers(num_classes: int, channels: int, tower: int, pre_nms_top: int, prior_probability: float) -> None:
