@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -77,8 +78,8 @@ def kill_in_evaluation(number: signal.Signals, epoch: int) -> None:
     judge.collect = patched
 
 
-def kill_while_saving(save: int) -> None:
-    """SIGKILL with half a checkpoint on the disk."""
+def kill_while_saving(number: signal.Signals, save: int) -> None:
+    """The signal comes with half a checkpoint on the disk."""
     write = torch.save
     calls = []
 
@@ -88,60 +89,95 @@ def kill_while_saving(save: int) -> None:
             if len(calls) == save:
                 file.write(b"half a checkpoint")
                 file.flush()
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
+                file.seek(0)  # SIGTERM is only noted: the checkpoint is finished
+                file.truncate()
         write(content, file, **settings)
 
     checkpoint.torch.save = patched
 
 
+Kill = Callable[[signal.Signals], None]
+EPOCHS, EVERY = 2, 2
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
-CASES = {
-    "killed in a step": (0, 1, 0.0, False, 2, partial(kill_in_step, KILL, 3)),
-    "terminated in a step": (2, 2, 0.9, True, None, partial(kill_in_step, TERM, 4)),
-    "killed in the first step of an epoch": (2, 1, 0.9, False, 2, partial(kill_in_step, KILL, 5)),
-    "terminated in an epoch's last step": (0, 2, 0.0, True, None, partial(kill_in_step, TERM, 2)),
-    "killed while saving": (0, 1, 0.9, True, 2, partial(kill_while_saving, 2)),
-    "killed in an evaluation": (2, 2, 0.0, False, 2, partial(kill_in_evaluation, KILL, 0)),
-    "terminated in the last evaluation": (0, 1, 0.9, False, None, partial(kill_in_evaluation, TERM, 1)),
-    "killed in the last evaluation": (0, 2, 0.9, True, 1, partial(kill_in_evaluation, KILL, 1)),
-}
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_resumed_run_ends_in_the_same_bits(data, tmp_path, case):
-    workers, accumulate, ema, dropout, every, kill = CASES[case]
-    part = recipe(batch_size=BATCH, accumulate=accumulate, ema=ema)
-    settings = {"workers": workers, "checkpoint_every": every, "log_every": 1}
+def places(windows: int) -> dict[str, Kill]:
+    """Where a run of two epochs of so many windows, with a checkpoint every two steps, is ended."""
+    return {
+        "a step": partial(kill_in_step, step=windows + windows // 2),
+        "the first step of an epoch": partial(kill_in_step, step=windows),
+        "the last step of an epoch": partial(kill_in_step, step=windows - 1),
+        "a save": partial(kill_while_saving, save=2),
+        "an evaluation": partial(kill_in_evaluation, epoch=0),
+        "the last evaluation": partial(kill_in_evaluation, epoch=EPOCHS - 1),
+    }
 
-    def work(name: str, disturb: Callable[[], None] | None, resume: Path | None) -> None:
+
+ENDS = list(itertools.product(places(1), (TERM, KILL)))
+RUNS = itertools.product((0, 2), (1, 2), (0.0, 0.9), (False, True))
+# 5 and 12 have no common divisor: the first twelve rows meet every place with both signals
+CASES = [(*settings, *ENDS[5 * i % len(ENDS)]) for i, settings in enumerate(RUNS)]
+
+
+def case_name(case) -> str:
+    workers, accumulate, ema, dropout, place, number = case
+    marks = [f"workers={workers}", f"accumulate={accumulate}", *["ema"] * bool(ema), *["dropout"] * dropout]
+    return f"{','.join(marks)},{number.name} in {place}"
+
+
+def test_the_cases_meet_every_setting_and_every_end():
+    assert {case[4:] for case in CASES} == set(ENDS)
+    assert len({case[:4] for case in CASES}) == len(CASES) == 16
+
+
+def start(folder: Path, data: Path, workers: int, accumulate: int, ema: float, dropout: bool, **how) -> int:
+    """Train (resume: go on) in a process of its own; its exit status, minus the signal that killed it."""
+
+    def work() -> None:
         if dropout:
             with_dropout()
-        if disturb:
-            disturb()
-        if resume:
-            run(None, None, resume=resume, **settings)
+        if "kill" in how:
+            how["kill"]()
+        settings = {"workers": workers, "checkpoint_every": EVERY, "log_every": 1}
+        if "resume" in how:
+            run(None, None, resume=how["resume"], **settings)
         else:
-            run(part, data, tmp_path / name, **settings)
+            run(recipe(batch_size=BATCH, accumulate=accumulate, ema=ema, epochs=EPOCHS), data, folder, **settings)
 
-    whole = finished(work, tmp_path, "whole", None, None)
-    cut = tmp_path / "cut"
-    status = finished(work, tmp_path, "cut", kill, None)
-    assert status == (-KILL if kill.args[:1] != (TERM,) else 0)
-    last = cut / "checkpoints" / "last.ckpt"
-    steps = load_checkpoint(last)["global_step"]
-    windows = -(-IMAGES // (BATCH * accumulate))
-    assert 0 < steps < 2 * windows or "last evaluation" in case
-    assert finished(work, tmp_path, "cut", None, last) == whole == 0
-    assert_same_run(tmp_path / "whole", cut)
-
-
-def finished(work, tmp_path: Path, name: str, disturb, resume) -> int:
-    """Exit status of the child, minus the signal that killed it."""
-    log = tmp_path / f"{name}.log"
-    child = in_child(lambda: work(name, disturb, resume), log)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    log = folder.with_suffix(".log")
+    code = os.waitstatus_to_exitcode(os.waitpid(in_child(work, log), 0)[1])
     assert code in (0, -KILL), log.read_text()
     return code
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """The run that was left alone, one for all numbers of workers: it is the same with any."""
+    folders: dict[tuple[object, ...], Path] = {}
+
+    def get(*settings) -> Path:
+        if settings not in folders:
+            folder = tmp_path_factory.mktemp("whole") / "run"
+            assert start(folder, data, 0, *settings) == 0
+            folders[settings] = folder
+        return folders[settings]
+
+    return get
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_name)
+def test_resumed_run_ends_in_the_same_bits(data, whole, tmp_path, case):
+    *settings, place, number = case
+    windows = -(-IMAGES // (BATCH * settings[1]))
+    cut = tmp_path / "cut"
+    ended = start(cut, data, *settings, kill=partial(places(windows)[place], number))
+    assert ended == (-KILL if number == KILL else 0)
+    last = cut / "checkpoints" / "last.ckpt"
+    steps = load_checkpoint(last)["global_step"]
+    assert 0 < steps < EPOCHS * windows or place == "the last evaluation"
+    assert start(cut, data, *settings, resume=last) == 0
+    assert_same_run(whole(*settings[1:]), cut)
 
 
 def assert_same_run(whole: Path, cut: Path) -> None:
