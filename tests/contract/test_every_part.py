@@ -46,7 +46,7 @@ def test_record_survives_yaml(kind: str, name: str) -> None:
     made = default(kind, name)
     assert from_yaml(to_yaml(made)) == made
     assert Part.from_dict(made.to_dict()) == made
-    assert made.name == f"{kind}.{name}"
+    assert made.name == f"{kind}.{name}" or inspect.isfunction(find(name, kind))  # a preset is a Part of its class
     if kind in ("zoo", "recipes"):
         composed = made.target(**dict(made.args))
         assert from_yaml(to_yaml(composed)) == composed

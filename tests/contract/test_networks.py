@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from contract_cases import BACKBONE_SPECS, NECK_SPECS, SIZE_HW, check_gradients, default, images, maps, smallest
 from torch import Tensor, nn
 
-from torso.parts import names
+from torso.parts import Part, arguments, find, names
 
 BACKBONES = ["test_resnet", "test_efficientnet", "test_convnext", "test_vit"]  # NHWC and one-map models among them
 
@@ -51,11 +52,17 @@ def _tensors(value: Any) -> list[Tensor]:
     return [t for v in value for t in _tensors(v)] if isinstance(value, list | tuple) else []
 
 
-@pytest.mark.parametrize("model", BACKBONES)
-@pytest.mark.parametrize("name", names("backbones"))
-def test_backbone(name: str, model: str) -> None:
+def backbone_classes() -> list[Part[Any]]:
+    """Every backbone class at its smallest, the timm adapter around several models; presets are these at full size."""
+    classes = [smallest(default("backbones", n)) for n in names("backbones") if inspect.isclass(find(n, "backbones"))]
+    adapters = [p for p in classes if "name" in arguments(p.target)]
+    return [p for p in classes if p not in adapters] + [p.with_args(name=n) for p in adapters for n in BACKBONES]
+
+
+@pytest.mark.parametrize("made", backbone_classes(), ids=str)
+def test_backbone(made: Part[Any]) -> None:
     torch.manual_seed(0)
-    backbone = smallest(default("backbones", name)).with_args(name=model).build()
+    backbone = made.build()
     size = (3 * backbone.multiple, 2 * backbone.multiple)
     pixels = torch.randn(2, 3, *size)
     check_specs(backbone, check_pure(backbone, pixels), size)
