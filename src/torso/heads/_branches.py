@@ -12,12 +12,13 @@ from torso.layers.separable import SeparableConv2d
 
 
 class LevelOutput(NamedTuple):
-    """What one level says, a row a prior: [B, h*w*A, width] each, rows in the order of Priors.levels."""
+    """What one level says, a row a prior: [B, h*w*A, width] each, rows as in Priors.levels; and its map's size."""
 
     logits: Tensor
     codes: Tensor
     quality: Tensor | None
     log_variance: Tensor | None
+    size_hw: tuple[int, int]
 
 
 class Branches(nn.Module):
@@ -87,7 +88,7 @@ class Branches(nn.Module):
             quality = rows(self.quality_out(box if self.quality_on == "box" else cls), 1)
         variance = None if self.variance_out is None else rows(self.variance_out(box), self.width)
         logits, codes = rows(self.cls_out(cls), self.columns), rows(self.box_out(box), self.width)
-        return LevelOutput(logits, codes, quality, variance)
+        return LevelOutput(logits, codes, quality, variance, (int(x.shape[-2]), int(x.shape[-1])))
 
 
 class TowerLayer(nn.Module):

@@ -15,7 +15,7 @@ from torso.geometry.coders.delta import Delta
 from torso.geometry.priors._base import PriorGenerator, gather_priors
 from torso.geometry.priors.anchors import Anchors
 from torso.heads._base import ClassRows, Head, choose_levels, empty_rows_last
-from torso.heads._branches import Branches
+from torso.heads._branches import Branches, LevelOutput
 from torso.layers.conv import Activation, Norm
 from torso.layers.join import join_levels
 from torso.parts import Part, part, preset
@@ -121,21 +121,28 @@ class Dense(Head):
         return ClassRows(places=self.priors.per_place[int(branch)], background=self.softmax)
 
     def forward(self, features: list[Tensor], images: Images) -> DensePredictions:
+        return self.join(self.levels(features), images)
+
+    def levels(self, features: list[Tensor]) -> list[LevelOutput]:
+        """What every level says, before it is joined; a loss that sums over all priors needs no more."""
         maps = [features[i] for i in self._levels]
         if len(self.bring):
             maps = [conv(m) for conv, m in zip(self.bring, maps, strict=True)]
-        outputs = [self.branches[0 if self.shared else i](m, i) for i, m in enumerate(maps)]
+        outputs: list[LevelOutput] = [self.branches[0 if self.shared else i](m, i) for i, m in enumerate(maps)]
         if self.scale is not None:
             outputs = [o._replace(codes=o.codes * self.scale[i]) for i, o in enumerate(outputs)]
-        sizes = [(int(m.shape[-2]), int(m.shape[-1])) for m in maps]
+        return outputs
+
+    def join(self, levels: list[LevelOutput], images: Images) -> DensePredictions:
+        """The levels as one prediction, with its priors."""
         height, width = images.pixels.shape[-2:]
-        quality = _joined([o.quality for o in outputs])
+        quality = _joined([o.quality for o in levels])
         return DensePredictions(
-            join_levels([o.logits for o in outputs]),
-            join_levels([o.codes for o in outputs]),
-            self.priors(sizes, (height, width)),
+            join_levels([o.logits for o in levels]),
+            join_levels([o.codes for o in levels]),
+            self.priors([o.size_hw for o in levels], (height, width)),
             None if quality is None else quality[..., 0],
-            _joined([o.log_variance for o in outputs]),
+            _joined([o.log_variance for o in levels]),
         )
 
     def decode(self, raw: RawPredictions, images: Images) -> Candidates:

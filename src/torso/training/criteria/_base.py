@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,22 @@ class Criterion(nn.Module):
 
     def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
         raise NotImplementedError
+
+    @property
+    def counts_need_predictions(self) -> bool:
+        """Whether a term's count depends on what the network predicts; where it does not, `counts` gives it for less
+        than a pass of the network.
+        """
+        return True
+
+    def counts(
+        self, model: Detector, images: Images, targets: Targets, sizes_hw: Sequence[tuple[int, int]]
+    ) -> dict[str, Tensor]:
+        """The counts of forward's terms, in its order, without running the network.
+
+        sizes_hw: (h, w) of each level's map that the head predicts on. Only where counts_need_predictions is False.
+        """
+        raise NotImplementedError(f"{type(self).__name__} counts what the network predicts")
 
     def check(self, model: Detector) -> None:
         """Raise ValueError, with the reason and the remedy, where this criterion cannot train this model.

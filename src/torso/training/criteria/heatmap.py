@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -55,6 +56,20 @@ class Heatmap(Criterion):
         assert isinstance(raw, HeatmapPredictions)
         return self.terms(raw, targets)
 
+    @property
+    def counts_need_predictions(self) -> bool:
+        return False
+
+    @torch.no_grad()
+    def counts(
+        self, model: Detector, images: Images, targets: Targets, sizes_hw: Sequence[tuple[int, int]]
+    ) -> dict[str, Tensor]:
+        assert isinstance(model.head, CenterNetPoints)
+        height, width = images.pixels.shape[-2:]
+        priors = model.head.priors(sizes_hw, (height, width))
+        count = self._count(self.assigner(priors, targets, model.head.num_classes).heatmap, targets)
+        return {"heat": count, "size": count, "offset": count}
+
     def check(self, model: Detector) -> None:
         if not isinstance(model.head, CenterNetPoints):
             raise PartError(
@@ -70,13 +85,16 @@ class Heatmap(Criterion):
             stride = raw.priors.strides_xy[pairs.prior]
             size = (boxes[..., 2:] - boxes[..., :2]) / stride
             offset = ((boxes[..., :2] + boxes[..., 2:]) / 2 - raw.priors.centers_xy[pairs.prior]) / stride
-            objects = (targets.valid & ~targets.crowd) if self.normaliser == "objects" else heatmap == 1
-            count = objects.sum().to(heatmap)
+            count = self._count(heatmap, targets)
         return {
             "heat": Term(self.cls_loss(raw.logits, heatmap).sum(), count),
             "size": Term(self.size_weight * self._at(pairs.prior, pairs.weight, raw.sizes, size), count),
             "offset": Term(self.offset_weight * self._at(pairs.prior, pairs.weight, raw.offsets, offset), count),
         }
+
+    def _count(self, heatmap: Tensor, targets: Targets) -> Tensor:
+        objects = (targets.valid & ~targets.crowd) if self.normaliser == "objects" else heatmap == 1
+        return objects.sum().to(heatmap)
 
     def _at(self, places: Tensor, weight: Tensor, predicted: Tensor, wanted: Tensor) -> Tensor:
         """The loss of values [B, N, 2] at places [B, P] against [B, P, 2], summed."""
