@@ -28,6 +28,7 @@ KINDS: Mapping[str, str] = types.MappingProxyType(
         "zoo": "torso.zoo",
         "models": "torso.models",
         "backbones": "torso.backbones",
+        "blocks": "torso.blocks",
         "necks": "torso.necks",
         "heads": "torso.heads",
         "priors": "torso.geometry.priors",
@@ -411,6 +412,7 @@ def _parse(hint: Any, text: str, where: str) -> Any:
         except json.JSONDecodeError:
             readings.append(tuple(text.split(",")))
     readings.append(text)
+    readings += [(value,) for value in readings if not isinstance(value, tuple)]  # a list of one needs no comma
     if _mentions_part(hint):
         return _parse_part(hint, text, where)
     for value in readings:

@@ -14,6 +14,7 @@ _ABOUT = {
     "zoo": "models with their paper's defaults: torso train NAME",
     "models": "what chains the parts",
     "backbones": "--backbone (or any timm name: --backbone resnet50)",
+    "blocks": "--neck spp+pan, --neck fpn+cbam, --backbone.block=cbam",
     "necks": "--neck",
     "heads": "--head",
     "priors": "--head.priors",

@@ -15,7 +15,7 @@ Activation = Literal["none", "relu", "leaky_relu", "silu", "mish", "gelu", "hard
 class ConvNormAct(nn.Module):
     """conv -> norm -> activation, "same" padding at odd kernels: [B, C, h, w] -> [B, C', ceil(h/s), ceil(w/s)].
 
-    bias: None means "only without a norm" (a norm has its own).
+    kernel: (height, width), or one number for both. bias: None means "only without a norm" (a norm has its own).
     """
 
     def __init__(
@@ -23,8 +23,9 @@ class ConvNormAct(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        kernel: int = 3,
+        kernel: int | tuple[int, int] = 3,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
         norm: Norm = "none",
         activation: Activation = "none",
@@ -32,7 +33,11 @@ class ConvNormAct(nn.Module):
     ) -> None:
         super().__init__()
         bias = norm == "none" if bias is None else bias
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        padding = (sides[0] // 2 * dilation, sides[1] // 2 * dilation)
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, sides, stride, padding, dilation=dilation, groups=groups, bias=bias
+        )
         self.norm = make_norm(norm, out_channels)
         self.act = make_activation(activation)
 
