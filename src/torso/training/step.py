@@ -17,6 +17,7 @@ from torso.types import Images
 
 MicroBatch = tuple[Images, Targets]
 Forward = Callable[[Images, Targets], Terms]
+CountsOf = Callable[[Images, Targets], Tensor]
 Reduce = Callable[[Tensor], Tensor]
 
 
@@ -35,6 +36,13 @@ class TrainStep(nn.Module):
         with torch.autocast(device, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None):
             terms: Terms = self.criterion(self.model, images, targets)
         return terms
+
+    def counts(self, images: Images, targets: Targets, sizes_hw: Sequence[tuple[int, int]]) -> Tensor:
+        """[T] what forward's terms are divided by, without running the network: see Criterion.counts."""
+        device = images.pixels.device.type
+        with torch.autocast(device, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None):
+            counts = self.criterion.counts(self.model, images, targets, sizes_hw)
+        return torch.stack([_wide(count) for count in counts.values()])
 
 
 class WindowLoss(NamedTuple):
@@ -56,6 +64,7 @@ def backward_window(
     window: Sequence[MicroBatch],
     *,
     extra: Tensor,
+    counts_of: CountsOf | None = None,
     seed: tuple[int, ...] = (0,),
     world: int = 1,
     reduce: Reduce = lambda vector: vector,
@@ -67,7 +76,9 @@ def backward_window(
     Args:
         step: whose buffers a counting pass must leave alone; forward: it, or its compiled form.
         window: the micro-batches of this rank. One: counted and descended in one pass. Several: their counts are
-            needed before the first backward, so a pass without gradients comes first, with the same random numbers.
+            needed before the first backward.
+        counts_of: [T] counts of one micro-batch (see training/counting.py). None: they depend on what is predicted,
+            so a pass of the network without gradients comes first, with the same random numbers.
         extra: [E], reduced along with the counts: several ranks agree on something without another message.
         seed: of the step's randomness, with the rank and the global step in it; micro-batch m adds its own number.
         world: ranks. Their gradients are averaged, so each rank's loss is multiplied by it.
@@ -76,7 +87,7 @@ def backward_window(
     """
     if len(window) == 1:
         return _one_pass(forward, window[0], extra, seed, world, reduce, backward)
-    count = _count(step, forward, window, seed)
+    count = _count(step, forward, window, seed) if counts_of is None else _sum(counts_of, window)
     summed = reduce(torch.cat([count, extra]))
     counts, extra = summed[: len(count)], summed[len(count) :]
     own = torch.zeros_like(counts)
@@ -121,6 +132,10 @@ def _count(step: TrainStep, forward: Forward, window: Sequence[MicroBatch], seed
             _seed(seed, m)
             counts.append(_counts(forward(images, targets)))
     return torch.stack(counts).sum(0)
+
+
+def _sum(counts_of: CountsOf, window: Sequence[MicroBatch]) -> Tensor:
+    return torch.stack([counts_of(images, targets) for images, targets in window]).sum(0)
 
 
 @contextmanager

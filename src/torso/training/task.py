@@ -23,6 +23,7 @@ from torso.layers.compiling import compiled
 from torso.models.detector import Detector
 from torso.parts import Part
 from torso.training.checkpoint import KEY
+from torso.training.counting import Counting
 from torso.training.ema import EMA
 from torso.training.guard import check_finite
 from torso.training.metrics import Means, Report, Reports
@@ -82,6 +83,7 @@ class DetectionTask(pl.LightningModule):
         self.on_report: list[Callable[[Report], None]] = []
         self.requests: Callable[[], tuple[float, ...]] = lambda: ()
         self._forward: Forward = self.step
+        self._counting: Counting | None = None
         self._scale: LossScale | None = None
         self._running: RunningStatistics | None = None
 
@@ -115,9 +117,12 @@ class DetectionTask(pl.LightningModule):
         self._scale = LossScale().to(device) if precision == "16" else None
         if cuda:
             self.step.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if recipe.compile == "yes" or (recipe.compile == "auto" and cuda):
+        compile = recipe.compile == "yes" or (recipe.compile == "auto" and cuda)
+        if compile:
             # A method, not the module: a compiled module would register the weights a second time.
             self._forward = compiled(self.step.forward)
+        if not self.step.criterion.counts_need_predictions:
+            self._counting = Counting(self.step, compile=compile)
         steps, warmup = self.total_steps, recipe.warmup_steps
         self.trainer.fit_loop.max_epochs = -(-steps // self.windows)
         self.schedule = Schedule(steps, warmup, recipe.schedule, recipe.milestones)
@@ -199,6 +204,7 @@ class DetectionTask(pl.LightningModule):
             self._forward,
             window.micro,
             extra=extra,
+            counts_of=self._counting,
             seed=(self.recipe.seed, self.trainer.global_rank, step),
             world=world,
             reduce=lambda vector: strategy.reduce(vector.clone(), reduce_op="sum") if world > 1 else vector,

@@ -6,7 +6,13 @@ from torso.training.targets import Assignment
 
 
 class Sampler:
-    """Draws with torch's generator, so a step's draws follow from the step's seed."""
+    """Draws with torch's generator, so a step's draws follow from the step's seed.
+
+    fixed_count: whether how many positives and how much background it keeps follows from how many there are, whatever
+    it draws.
+    """
+
+    fixed_count: bool = False
 
     def __call__(self, assignment: Assignment) -> Assignment:
         raise NotImplementedError

@@ -15,6 +15,8 @@ class Random(Sampler):
     second stage: 512 at 0.25.
     """
 
+    fixed_count = True
+
     def __init__(self, *, number: int = 256, positive_share: float = 0.5) -> None:
         if number < 1 or not 0 <= positive_share <= 1:
             raise PartError(f"Random wants number >= 1 and positive_share in 0..1; {number}, {positive_share} came")
