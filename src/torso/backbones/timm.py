@@ -9,7 +9,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from torso.backbones._adapt import StageNorms, pad_to, patch_of, replace_activations
 from torso.backbones._base import Backbone, FrozenNorms, parameters_behind
+from torso.layers.conv import Activation
 from torso.layers.stem import StemConv2d, fits
 from torso.parts import nearest
 from torso.types import FeatureSpec
@@ -24,24 +26,40 @@ class Timm(Backbone):
             Faster R-CNN and RetinaNet papers freeze the stem and the first stage, frozen_stride=4.
         frozen_norm: BatchNorm uses its stored statistics and learns nothing (detection with small batches).
         checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+        activation: in the place of every activation of the model; None keeps timm's, which its weights are made for.
+        stage_norms: a LayerNorm on every map, as Swin's authors detect; timm's own bodies end without one.
+        drop_path: chance that a picture skips the deepest block (stochastic depth); shallower ones are skipped less.
 
     Maps of NHWC models come out as NCHW; of several maps of one stride (ViT) the deepest is kept; models of a fixed
-    picture size are opened for any size that is a multiple of their patches.
+    picture size are opened for any size and pad to whole patches. Windows shift in every stage, whatever the size:
+    timm leaves that out where the map of a classifier's small picture is one window.
     """
 
     def __init__(
-        self, *, name: str, frozen_stride: int = 0, frozen_norm: bool = False, checkpointing: bool = False
+        self,
+        *,
+        name: str,
+        frozen_stride: int = 0,
+        frozen_norm: bool = False,
+        checkpointing: bool = False,
+        activation: Activation | None = None,
+        stage_norms: bool = False,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.name = name
-        self.body = _create(name)
+        self.body = _create(name, **({"drop_path_rate": drop_path} if drop_path else {}))
+        if activation is not None:
+            replace_activations(self.body, activation, name)
         _quicken_stem(self.body)
+        self._patch_hw = patch_of(self.body)
         info: Any = self.body.feature_info
         self._nhwc = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
         deepest = {int(r): i for i, r in enumerate(info.reduction())}  # a later map of the same stride wins
         self._positions = [deepest[stride] for stride in sorted(deepest)]
         channels = info.channels()
         self.out_specs = tuple(FeatureSpec(channels[deepest[s]], (s, s)) for s in sorted(deepest))
+        self.stage_norms = StageNorms([s.channels for s in self.out_specs]) if stage_norms else None
         self.multiple = max(32, max(deepest))
         config: Any = self.body.pretrained_cfg
         self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
@@ -51,10 +69,11 @@ class Timm(Backbone):
         self.train(self.training)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        maps = self.body(pixels)
+        maps = self.body(pad_to(pixels, self._patch_hw))
         if self._nhwc:
             maps = [m.permute(0, 3, 1, 2) for m in maps]
-        return [maps[i] for i in self._positions]
+        chosen = [maps[i] for i in self._positions]
+        return chosen if self.stage_norms is None else self.stage_norms(chosen)
 
     def train(self, mode: bool = True) -> Timm:
         super().train(mode)
@@ -108,7 +127,10 @@ def _create(name: str, **kwargs: Any) -> nn.Module:
     if not timm.is_model(name.split(".")[0]):
         raise ValueError(f"timm has no model {name!r}; {nearest(name, timm.list_models())}")
     fixed = bool((timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()).fixed_input_size)
-    attempts: list[dict[str, Any]] = [{"strict_img_size": False}, {"dynamic_img_size": True}, {}] if fixed else [{}]
+    attempts: list[dict[str, Any]] = [{}]
+    if fixed:
+        windows = {"strict_img_size": False, "always_partition": True}
+        attempts = [windows, {"strict_img_size": False}, {"dynamic_img_size": True}, {}]
     for i, extra in enumerate(attempts):
         try:
             body: nn.Module = timm.create_model(name, features_only=True, **{"pretrained": False, **kwargs}, **extra)

@@ -1,0 +1,100 @@
+"""Blocks inside a backbone: behind the stage that makes a map, before the next stage sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from torso.blocks._base import Block, places
+from torso.parts import Part
+from torso.types import FeatureSpec
+
+
+def insert_blocks(
+    body: nn.Module,
+    block: Part[Block],
+    strides: Sequence[int],
+    *,
+    specs: Sequence[FeatureSpec],
+    stages: Sequence[str],
+    nhwc: bool,
+    name: str,
+) -> tuple[nn.ModuleDict, tuple[FeatureSpec, ...]]:
+    """Hook a block of its own behind each chosen stage of a timm body; returns them by stride, and the new specs.
+
+    The blocks are no children of the body: its weights keep their names, and what freezes, normalises or loads it
+    leaves them alone.
+
+    Args:
+        strides: of the maps that get one; none given means the block's own place from stride 8 on.
+        specs, stages: of each map, fine to coarse: what it is, and timm's name of the module that makes it.
+        nhwc: the body's maps are channels-last in shape; the block still sees [B, C, h, w].
+
+    Raises ValueError, with the remedy, for a stride without a map, a body without stages of its own, and a block that
+    changes the width that the next stage was built for.
+    """
+    chosen = places(specs, block, strides, finest=8, who=f"the backbone {name}")
+    blocks, out = nn.ModuleDict(), list(specs)
+    for i in chosen:
+        stage = _stage(body, stages[i], name)
+        made = block.build(specs[i].channels)
+        if made.out_channels != specs[i].channels and i + 1 < len(specs):
+            raise ValueError(
+                f"{type(made).__name__} at stride {specs[i].stride} of {name} makes {made.out_channels} channels of "
+                f"{specs[i].channels}, and the next stage wants {specs[i].channels}: set its channels to none, choose "
+                f"block_strides={specs[-1].stride}, or put it behind the backbone as a neck"
+            )
+        stage.register_forward_hook(_Behind(made, nhwc))
+        blocks[str(specs[i].stride)] = made
+        out[i] = FeatureSpec(made.out_channels, specs[i].stride_yx)
+    _check_reached(body, blocks, name)
+    return blocks, tuple(out)
+
+
+class _Behind:
+    """A forward hook: the stage's map goes through the block. A copy of the model copies it along with its block."""
+
+    def __init__(self, block: Block, nhwc: bool) -> None:
+        self.block, self.nhwc = block, nhwc
+
+    def __call__(self, stage: nn.Module, inputs: tuple[Tensor, ...], x: Tensor) -> Tensor:
+        if not self.nhwc:
+            return self.block(x)  # type: ignore[no-any-return]
+        return self.block(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()  # type: ignore[no-any-return]
+
+
+def _stage(body: nn.Module, path: str, name: str) -> nn.Module:
+    """The module of a feature; timm's list of features flattens the dots of its name."""
+    modules = dict(body.named_modules())
+    for candidate in (path, path.replace(".", "_")):
+        if candidate in modules:
+            return modules[candidate]
+    raise ValueError(f"{name} has no stages that a block can stand behind; {_REMEDY}")
+
+
+def _check_reached(body: nn.Module, blocks: nn.ModuleDict, name: str) -> None:
+    """Run the body once on nothing: each block must be asked, with a map, and its answer be among the body's maps."""
+    answers: list[Tensor] = []
+    handles = [b.register_forward_hook(lambda module, args, y: answers.append(y)) for b in blocks.values()]
+    modes = [(m, m.training) for m in (*body.modules(), *blocks.modules())]
+    body.eval()
+    blocks.eval()
+    weight = next(body.parameters())
+    try:
+        with torch.no_grad():
+            maps = body(torch.zeros(1, 3, 64, 64, device=weight.device, dtype=weight.dtype))
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(f"a block does not fit between the stages of {name} ({error}); {_REMEDY}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes:
+            module.training = mode
+    shapes = {tuple(m.shape) for m in maps}
+    if len(answers) != len(blocks) or any(a.dim() != 4 for a in answers) or not shapes:
+        raise ValueError(f"{name} passes no maps from stage to stage that a block could change; {_REMEDY}")
+
+
+_REMEDY = "put the block behind the backbone as a neck (--neck cbam+fpn), or choose another backbone"
