@@ -35,7 +35,10 @@ class FeatureSpec(NamedTuple):
     def stride(self) -> int:
         """The stride of a level whose two strides are equal; ValueError where they differ."""
         if self.stride_yx[0] != self.stride_yx[1]:
-            raise ValueError(f"this level has unequal strides (y, x) = {self.stride_yx}; a single stride was asked for")
+            raise ValueError(
+                f"this level has unequal strides (y, x) = {self.stride_yx}; what reads it needs equal ones, but "
+                "dense heads (retinanet, fcos, atss) take both: put the matrix neck last, or set its band=0"
+            )
         return self.stride_yx[0]
 
 

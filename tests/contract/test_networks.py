@@ -24,8 +24,9 @@ def module_of(kind: str, name: str, **args: Any) -> nn.Module:
 
 def check_specs(module: Any, out: list[Tensor], size_hw: tuple[int, int]) -> None:
     assert len(out) == len(module.out_specs)
-    strides = [s.stride for s in module.out_specs]
-    assert strides == sorted(set(strides))
+    areas = [s.stride_yx[0] * s.stride_yx[1] for s in module.out_specs]
+    assert areas == sorted(areas)
+    assert len({s.stride_yx for s in module.out_specs}) == len(areas)
     for m, spec in zip(out, module.out_specs, strict=True):
         assert m.shape[1] == spec.channels
         for have, size, stride in zip(m.shape[2:], size_hw, spec.stride_yx, strict=True):

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
+from torso.layers.resample import upsample_nearest
 from torso.necks._base import Neck, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
+from torso.necks._fit import cut, initialise_linear, level_widths
 from torso.necks.fpn import FPN
 from torso.types import FeatureSpec
 
@@ -50,7 +51,11 @@ class PAN(Neck):
         positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
         incoming = [in_specs[i] for i in positions]
         self._positions, last = positions, incoming[-1]
-        widths = _widths(channels, len(incoming), form)
+        widths = level_widths(channels, len(incoming), type(self).__name__)
+        if form == "add" and len(set(widths)) > 1:
+            raise ValueError(
+                f"PAN adds its levels, so they share one width; {tuple(widths)} came: give one number, or form='concat'"
+            )
         if form == "add":
             self.paths: nn.Module = _AddPaths(incoming, widths[0], norm or "none", activation or "none")
         else:
@@ -61,11 +66,7 @@ class PAN(Neck):
         strides = [s.stride for s in incoming] + self.extra.strides
         widths += [widths[-1]] * len(self.extra.strides)
         self.out_specs = tuple(FeatureSpec(c, (s, s)) for c, s in zip(widths, strides, strict=True))
-        for conv in self.modules():
-            if isinstance(conv, nn.Conv2d):
-                nn.init.kaiming_uniform_(conv.weight, a=1)
-                if conv.bias is not None:
-                    nn.init.zeros_(conv.bias)
+        initialise_linear(self)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         c = [features[i] for i in self._positions]
@@ -94,7 +95,7 @@ class _AddPaths(nn.Module):
         p = self.fpn(c)
         merged, n = p[0], [p[0]]
         for p_next, down, output in zip(p[1:], self.down, self.output, strict=True):
-            merged = p_next + _cut(down(merged), p_next)
+            merged = p_next + cut(down(merged), p_next)
             n.append(output(merged))
         return n
 
@@ -126,30 +127,10 @@ class _ConcatPaths(nn.Module):
     def forward(self, c: list[Tensor]) -> list[Tensor]:
         t = [lateral(x) for lateral, x in zip(self.lateral, c, strict=True)]
         for i in range(len(t) - 2, -1, -1):
-            up = F.interpolate(self.reduce[i](t[i + 1]), size=t[i].shape[-2:], mode="nearest")
+            up = upsample_nearest(self.reduce[i](t[i + 1]), t[i].shape[-2:])
             t[i] = self.top_down[i](torch.cat([t[i], up], dim=1))
         n = [t[0]]
         for i, t_next in enumerate(t[1:]):
-            down = _cut(self.down[i](n[i]), t_next)
+            down = cut(self.down[i](n[i]), t_next)
             n.append(self.bottom_up[i](torch.cat([down, t_next], dim=1)))
         return n
-
-
-def _cut(x: Tensor, like: Tensor) -> Tensor:
-    """A stride-2 convolution rounds up where a backbone may have rounded down (VGG): one row or column too many."""
-    return x[..., : like.shape[-2], : like.shape[-1]]
-
-
-def _widths(channels: int | tuple[int, ...], levels: int, form: str) -> list[int]:
-    """The width of each backbone level; ValueError where their number is wrong or they must be equal."""
-    widths = [channels] * levels if isinstance(channels, int) else list(channels)
-    if len(widths) != levels:
-        raise ValueError(
-            f"PAN has {levels} levels of the backbone but {len(widths)} channels {tuple(widths)}: give one number, or "
-            "one for each level, fine to coarse"
-        )
-    if form == "add" and len(set(widths)) > 1:
-        raise ValueError(
-            f"PAN adds its levels, so they share one width; {tuple(widths)} came: give one number, or form='concat'"
-        )
-    return widths

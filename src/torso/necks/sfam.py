@@ -1,0 +1,123 @@
+"""M2Det's neck: thinned U-shapes in a row, their scales joined by SFAM's channel attention (Zhao 2018, 1811.04533)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from torso.layers.conv import Activation, ConvNormAct, Norm
+from torso.layers.resample import upsample_nearest
+from torso.necks._base import Neck, levels_between
+from torso.necks._tum import ThinnedU
+from torso.types import FeatureSpec
+
+
+class SFAM(Neck):
+    """FFMv1 joins two levels of the backbone; U-shapes in a row, each fed by the one before (FFMv2), give all scales.
+
+    Args:
+        channels: width of the output levels: `tums` times the width of one U-shape (8 x 256).
+        finest, coarsest: strides of the first and the last output level, from the backbone's levels of stride
+            `finest` and twice that. M2Det has six scales, 8..256; levels beyond the head's coarsest go unused.
+        tums: U-shapes in a row.
+        base: widths to which FFMv1 brings its two levels before joining them.
+        squeezed: width of what FFMv2 takes from that base for every U-shape.
+        last: how the coarsest scale is made: "stride" like the others, or "valid", the authors' unpadded 3x3 of stride
+            1, which ends 320 pixels in a map of one place and other sizes in maps that are not stride `coarsest`'s.
+        attention: SFAM's squeeze and excitation of the joined scales; the authors' released models go without.
+        reduction: of its inner width.
+        shared: one FFMv2 for all U-shapes and one attention for all scales, as the authors' code has it (by a list
+            multiplied), in place of one each as in the paper.
+        norm, activation: of every convolution. BatchNorm has the authors' momentum 0.01.
+    """
+
+    def __init__(
+        self,
+        in_specs: Sequence[FeatureSpec],
+        *,
+        channels: int = 2048,
+        finest: int = 8,
+        coarsest: int = 128,
+        tums: int = 8,
+        base: tuple[int, int] = (256, 512),
+        squeezed: int = 128,
+        last: Literal["stride", "valid"] = "stride",
+        attention: bool = True,
+        reduction: int = 16,
+        shared: bool = False,
+        norm: Norm = "bn",
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        if tums < 1 or channels < tums or channels % tums:
+            raise ValueError(
+                f"SFAM.channels is the joined width of its {tums} U-shapes; {channels} is no multiple of {tums}: "
+                "change channels or tums"
+            )
+        strides = [finest]
+        while strides[-1] * 2 <= coarsest:
+            strides.append(strides[-1] * 2)
+        self._positions = _two_levels(in_specs, finest)
+        if len(strides) < 3:
+            raise ValueError(f"SFAM has at least three scales; finest={finest} and coarsest={coarsest} leave {strides}")
+
+        def conv(a: int, b: int, kernel: int) -> ConvNormAct:
+            return ConvNormAct(a, b, kernel=kernel, norm=norm, activation=activation)
+
+        fine, coarse = (in_specs[i] for i in self._positions)
+        self.fine, self.coarse = conv(fine.channels, base[0], 3), conv(coarse.channels, base[1], 1)
+        width, copies = channels // tums, 1 if shared else tums
+        self.squeeze = nn.ModuleList(conv(sum(base), squeezed, 1) for _ in range(copies))
+        self.tums = nn.ModuleList(
+            ThinnedU(
+                squeezed + (width if i else 0), width, scales=len(strides), last=last, norm=norm, activation=activation
+            )
+            for i in range(tums)
+        )
+        heads = 0 if not attention else 1 if shared else len(strides)
+        self.attention = nn.ModuleList(_ChannelAttention(channels, max(1, channels // reduction)) for _ in range(heads))
+        for m in self.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.momentum = 0.01
+        self.largest_norm = nn.BatchNorm2d(channels)  # the authors normalise the finest scale alone
+        self.out_specs = tuple(FeatureSpec(channels, (s, s)) for s in strides)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        fine, coarse = (features[i] for i in self._positions)
+        f = self.fine(fine)
+        base = torch.cat([f, upsample_nearest(self.coarse(coarse), f.shape[-2:])], dim=1)
+        scales: list[list[Tensor]] = []
+        for i, tum in enumerate(self.tums):
+            x = self.squeeze[i % len(self.squeeze)](base)
+            scales.append(tum(torch.cat([x, scales[-1][0]], dim=1) if scales else x))
+        joined = [torch.cat(same, dim=1) for same in zip(*scales, strict=True)]
+        if len(self.attention):
+            joined = [self.attention[i % len(self.attention)](m) for i, m in enumerate(joined)]
+        return [self.largest_norm(joined[0]), *joined[1:]]
+
+
+def _two_levels(in_specs: Sequence[FeatureSpec], finest: int) -> list[int]:
+    """Positions of the levels of stride `finest` and twice that; ValueError where either is missing."""
+    positions = levels_between(in_specs, finest, 2 * finest, "SFAM")
+    if len(positions) != 2 or in_specs[positions[1]].stride != 2 * finest:
+        raise ValueError(
+            f"SFAM joins levels of strides {finest} and {2 * finest}, but the incoming levels have strides "
+            f"{[s.stride for s in in_specs]}; set finest so that it and its double are among them"
+        )
+    return positions
+
+
+class _ChannelAttention(nn.Module):
+    """Squeeze and excitation: each channel times a gate of 0..1 that all channels' means decide (arXiv 1709.01507)."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.squeeze, self.excite = nn.Conv2d(channels, inner, 1), nn.Conv2d(inner, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(dim=(-2, -1), keepdim=True)
+        gate: Tensor = self.excite(self.squeeze(mean).relu()).sigmoid()
+        return x * gate
