@@ -6,8 +6,10 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
+from torso.blocks._base import Block
 from torso.models.detector import Detector
-from torso.parts import Part, PartError, find, named, names, nearest, part
+from torso.necks.at_levels import AtLevels
+from torso.parts import Part, PartError, find, named, names, nearest, part, produced
 from torso.yaml_text import from_yaml, to_yaml
 
 __all__ = ["compose_model", "create", "from_yaml", "swap_model", "to_yaml"]
@@ -35,8 +37,9 @@ def compose_model(
 
     Args:
         name: of the zoo. num_classes: None takes the zoo's own (80). rpn finds one class, "object", whatever it is.
-        backbone: a part's short name or any timm model's name. neck: a name, "none", several as "spp+pan" or a
-            sequence. head, suppression, input: short names. A part may stand for each name.
+        backbone: a part's short name or any timm model's name. head, suppression, input: short names.
+        neck: a name, "none", several as "spp+pan" or a sequence; blocks may stand among them. A part may stand for
+            each name.
         overrides: {dotted path: value}, e.g. {"neck.channels": "128"}; text is read by the argument's type.
 
     Arguments that a new part shares by name with the one before it carry over (finest, coarsest, channels,
@@ -167,13 +170,27 @@ def _swapped_backbone(old: Part[Any], new: Part[Any]) -> Part[Any]:
 def _necks(choice: Chain) -> tuple[Part[Any], ...]:
     if isinstance(choice, str):
         choice = () if choice.lower() == "none" else tuple(choice.split("+"))
-    return tuple(named_part(c, "necks") for c in ((choice,) if isinstance(choice, Part) else choice))
+    return tuple(map(_neck, (choice,) if isinstance(choice, Part) else choice))
+
+
+def _neck(choice: Choice) -> Part[Any]:
+    """The neck of that name; a block, by name or as a part, becomes a neck that puts it at the levels it belongs to."""
+    if isinstance(choice, str):
+        name = choice.replace("-", "_")
+        if name not in names("necks") and name not in names("blocks"):
+            hint = nearest(choice, [*names("necks"), *names("blocks")])
+            raise PartError(f"no neck is called {choice!r}; {hint}")
+        choice = named(name, "necks" if name in names("necks") else "blocks")
+    return part(AtLevels, block=choice) if issubclass(produced(choice), Block) else choice
 
 
 def _swapped_necks(old: Part[Any] | tuple[Part[Any], ...] | None, new: tuple[Part[Any], ...]) -> Any:
-    """The new chain; each member takes what it shares with the last of the old ones. One alone stays a single part."""
-    last = old[-1] if isinstance(old, tuple) and old else old
-    chain = tuple(last.swapped(n) for n in new) if isinstance(last, Part) else new
+    """The new chain; each member takes what it shares with the last of the old ones. One alone stays a single part.
+
+    Where blocks go is their own affair: the last old one that is no block's is asked, and gives `finest`.
+    """
+    olds = [n for n in (old if isinstance(old, tuple) else (old,)) if n is not None and n.target is not AtLevels]
+    chain = tuple(olds[-1].swapped(n) for n in new) if olds else new
     return chain[0] if len(chain) == 1 else chain
 
 

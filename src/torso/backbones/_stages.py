@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,19 +39,18 @@ def insert_blocks(
     chosen = places(specs, block, strides, finest=8, who=f"the backbone {name}")
     blocks, out = nn.ModuleDict(), list(specs)
     for i in chosen:
-        stage = _stage(body, stages[i], name)
-        made = block.build(specs[i].channels)
+        made = block.build(specs[i].channels).eval()
         if made.out_channels != specs[i].channels and i + 1 < len(specs):
             raise ValueError(
                 f"{type(made).__name__} at stride {specs[i].stride} of {name} makes {made.out_channels} channels of "
                 f"{specs[i].channels}, and the next stage wants {specs[i].channels}: set its channels to none, choose "
                 f"block_strides={specs[-1].stride}, or put it behind the backbone as a neck"
             )
-        stage.register_forward_hook(_Behind(made, nhwc))
+        _stage(body, stages[i], name).register_forward_hook(_Behind(made, nhwc))
         blocks[str(specs[i].stride)] = made
         out[i] = FeatureSpec(made.out_channels, specs[i].stride_yx)
-    _check_reached(body, blocks, name)
-    return blocks, tuple(out)
+    _check_reached(body, [_stage(body, stages[i], name) for i in chosen], name)
+    return blocks.train(), tuple(out)
 
 
 class _Behind:
@@ -67,33 +67,33 @@ class _Behind:
 
 def _stage(body: nn.Module, path: str, name: str) -> nn.Module:
     """The module of a feature; timm's list of features flattens the dots of its name."""
-    modules = dict(body.named_modules())
+    modules: dict[str, nn.Module] = dict(body.named_modules())
     for candidate in (path, path.replace(".", "_")):
         if candidate in modules:
             return modules[candidate]
     raise ValueError(f"{name} has no stages that a block can stand behind; {_REMEDY}")
 
 
-def _check_reached(body: nn.Module, blocks: nn.ModuleDict, name: str) -> None:
-    """Run the body once on nothing: each block must be asked, with a map, and its answer be among the body's maps."""
+def _check_reached(body: nn.Module, stages: Sequence[nn.Module], name: str) -> None:
+    """Run the body once on nothing: what each stage answers, its block behind it, must be one of the body's maps."""
     answers: list[Tensor] = []
-    handles = [b.register_forward_hook(lambda module, args, y: answers.append(y)) for b in blocks.values()]
-    modes = [(m, m.training) for m in (*body.modules(), *blocks.modules())]
+    handles = [stage.register_forward_hook(lambda module, args, y: answers.append(y)) for stage in stages]
+    modes = [(module, module.training) for module in body.modules()]
     body.eval()
-    blocks.eval()
     weight = next(body.parameters())
+    config: Any = getattr(body, "pretrained_cfg", None) or {}
+    size_hw = tuple(config["input_size"])[1:] if config.get("fixed_input_size") else (64, 64)
     try:
         with torch.no_grad():
-            maps = body(torch.zeros(1, 3, 64, 64, device=weight.device, dtype=weight.dtype))
-    except (RuntimeError, ValueError, IndexError) as error:
+            maps = body(torch.zeros(1, 3, *size_hw, device=weight.device, dtype=weight.dtype))
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"a block does not fit between the stages of {name} ({error}); {_REMEDY}") from error
     finally:
         for handle in handles:
             handle.remove()
         for module, mode in modes:
             module.training = mode
-    shapes = {tuple(m.shape) for m in maps}
-    if len(answers) != len(blocks) or any(a.dim() != 4 for a in answers) or not shapes:
+    if len(answers) != len(stages) or not all(any(answer is m for m in maps) for answer in answers):
         raise ValueError(f"{name} passes no maps from stage to stage that a block could change; {_REMEDY}")
 
 

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from torso.backbones._adapt import StageNorms, pad_to, patch_of, replace_activations
 from torso.backbones._base import Backbone, FrozenNorms, parameters_behind
+from torso.backbones._stages import insert_blocks
+from torso.blocks._base import Block
 from torso.layers.conv import Activation
 from torso.layers.stem import StemConv2d, fits
-from torso.parts import nearest
+from torso.parts import Part, nearest
 from torso.types import FeatureSpec
 
 
@@ -29,6 +31,8 @@ class Timm(Backbone):
         activation: in the place of every activation of the model; None keeps timm's, which its weights are made for.
         stage_norms: a LayerNorm on every map, as Swin's authors detect; timm's own bodies end without one.
         drop_path: chance that a picture skips the deepest block (stochastic depth); shallower ones are skipped less.
+        block: stands behind the stages of some maps, one of its own for each, before the next stage sees the map.
+        block_strides: of those maps; none given means the block's own place, from stride 8 on.
 
     Maps of NHWC models come out as NCHW; of several maps of one stride (ViT) the deepest is kept; models of a fixed
     picture size are opened for any size and pad to whole patches. Windows shift in every stage, whatever the size:
@@ -45,6 +49,8 @@ class Timm(Backbone):
         activation: Activation | None = None,
         stage_norms: bool = False,
         drop_path: float = 0.0,
+        block: Part[Block] | None = None,
+        block_strides: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.name = name
@@ -59,6 +65,11 @@ class Timm(Backbone):
         self._positions = [deepest[stride] for stride in sorted(deepest)]
         channels = info.channels()
         self.out_specs = tuple(FeatureSpec(channels[deepest[s]], (s, s)) for s in sorted(deepest))
+        if block is not None:
+            self.blocks, self.out_specs = insert_blocks(
+                self.body, block, block_strides, specs=self.out_specs, nhwc=self._nhwc, name=name,
+                stages=[info.module_name(i) for i in self._positions],
+            )
         self.stage_norms = StageNorms([s.channels for s in self.out_specs]) if stage_norms else None
         self.multiple = max(32, max(deepest))
         config: Any = self.body.pretrained_cfg
@@ -108,11 +119,11 @@ class Timm(Backbone):
             strides = [s.stride for s in self.out_specs]
             if stride not in strides:
                 raise ValueError(f"frozen_stride={stride}: {self.name} has maps of stride {strides}; choose one, or 0")
-            was = self.body.training
-            self.body.eval()
+            was = self.training
+            self.eval()
             size = 2 * self.multiple
             frozen = set(parameters_behind(self(torch.zeros(1, 3, size, size))[strides.index(stride)], self.body))
-            self.body.train(was)
+            self.train(was)
         kept = [m for m in self.body.modules() if norms or any(p in frozen for p in m.parameters(recurse=False))]
         if norms:
             batch_norms = [m for m in kept if isinstance(m, nn.modules.batchnorm._BatchNorm)]

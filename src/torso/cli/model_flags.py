@@ -27,7 +27,8 @@ SLOTS = {
 }
 _EPILOG = """\
 Any argument of any part is a dotted flag: --neck.channels=128 --head.tower 2 --assigner.positive=0.6
---input.size_hw=512,512. `torso parts necks.fpn` lists the arguments of a part, `torso show MODEL` the values in use."""
+--input.size_hw=512,512. --backbone.block=cbam --backbone.block_strides=16,32 puts a block (torso parts blocks) into the
+backbone's stages. `torso parts necks.fpn` lists the arguments of a part, `torso show MODEL` the values in use."""
 
 
 def add_arguments(parser: Parser, *, optional: bool = False) -> None:
@@ -72,11 +73,13 @@ def check_names(args: argparse.Namespace) -> None:
         chosen: str | None = getattr(args, slot)
         if chosen is None or slot == "backbone" or (slot == "neck" and chosen == "none"):
             continue
+        known = [*names(kind), *(names("blocks") if slot == "neck" else ())]
         for name in chosen.split("+") if slot == "neck" else [chosen]:
-            if name.replace("-", "_") not in names(kind):
-                raise UsageError(
-                    f"{_flag(slot)}: no {singular(kind)} is called {name!r}; {nearest(name, names(kind))}"
-                )
+            if name.replace("-", "_") not in known:
+                raise UsageError(f"{_flag(slot)}: no {singular(kind)} is called {name!r}; {nearest(name, known)}")
+    for path, name in args.dotted.items():
+        if path.rpartition(".")[2] == "block" and name not in ("none", *names("blocks")):
+            raise UsageError(f"--{path}: no block is called {name!r}; {nearest(name, names('blocks'))}")
 
 
 def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Recipe]:
@@ -141,5 +144,6 @@ def _choices(slot: str, kind: str) -> str:
     if slot == "backbone":
         return f"{listed}, or any timm model with features (resnet50, swin_tiny_patch4_window7_224, ...)"
     if slot == "neck":
-        return f"{listed}, several as fpn+pan, or none"
+        blocks = ", ".join(names("blocks"))
+        return f"{listed}, several as fpn+pan, or none; a block at the levels it belongs to, as spp+pan: {blocks}"
     return listed
