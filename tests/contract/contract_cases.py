@@ -16,6 +16,8 @@ REQUIRED: dict[str, Any] = {"name": "test_resnet", "num_classes": 3}
 SMALL: dict[str, Any] = {
     "channels": 16,
     "tower": 1,
+    "layers": 2,
+    "repeats": 1,
     "widths": (16, 16, 16),
     "roi_size": 3,
     "proposals": 20,
