@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,8 +15,12 @@ from torch import Tensor, nn
 
 from torso.geometry.resize import SizeHW
 from torso.inference.detections import Detections
-from torso.inference.images import Source, image_to_tensor, read_image, resize_image, stack_images
+from torso.inference.images import Source, read_image, stack_images
 from torso.inference.runtime import Precision, Runtime
+from torso.inference.views import Look, Picture, answer, each, take_apart, to_original, widened
+from torso.inputs._stack import stacked
+from torso.inputs.pyramid import Pyramid
+from torso.inputs.tiles import Tiles
 from torso.models.detector import Detector
 from torso.types import Candidates, Images
 
@@ -34,6 +39,8 @@ class Predictor:
         device: None is the model's own.
         precision: "auto" is bf16 on CUDA and 32 elsewhere.
         compile, graphs: see Runtime; batches are then filled up to batch_size, so that shapes stay few.
+        tiles, pyramid: laid over the model's own input policy, in the place of tiles and pyramid that it has. A number
+            is the side of a square tile in px of the picture, a tuple the scales of the pyramid.
     """
 
     def __init__(
@@ -46,6 +53,8 @@ class Predictor:
         precision: Precision = "auto",
         compile: bool = False,
         graphs: bool = False,
+        tiles: Tiles | int | None = None,
+        pyramid: Pyramid | tuple[float, ...] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} came; at least 1 was wanted")
@@ -55,12 +64,15 @@ class Predictor:
         if self.device != model.mean.device:
             model = copy.deepcopy(model).to(self.device)
         self.model, self.score_threshold, self.batch_size = model, score_threshold, batch_size
+        self.input = stacked(model.input, tiles=tiles, pyramid=pyramid)
         self._fixed = compile or graphs
         own_weights = precision == "32" or (precision == "auto" and self.device.type != "cuda")
         self._runtime = (
             None
             if own_weights and not self._fixed
-            else Runtime(model, precision=precision, compile=compile, graphs=graphs)
+            else Runtime(
+                model, precision=precision, compile=compile, graphs=graphs, suppress=not self.input.together
+            )
         )
 
     def __call__(self, sources: Iterable[Source]) -> list[Detections]:
@@ -72,97 +84,93 @@ class Predictor:
 
         ValueError names a picture that cannot be read.
         """
+        return self.stream_pictures(self._picture(source) for source in sources)
+
+    def stream_pictures(self, pictures: Iterable[Picture]) -> Iterator[Detections]:
+        """The same for pictures that are taken apart already (inference.views), as a loader's processes do."""
         waiting: deque[_Entry] = deque()
-        for source in sources:
-            waiting.append(self._entry(source))
-            self._run_ready(waiting, waiting[-1].canvas_hw)
+        pending: _Pending = {}
+        for picture in pictures:
+            entry = _Entry(picture.original_hw, picture.path)
+            waiting.append(entry)
+            for view, pixels in picture.shown:
+                entry.looks.append(Look(view, pixels))
+                queue = pending.setdefault(view.canvas_hw, deque())
+                queue.append(entry.looks[-1])
+                if len(queue) >= self.batch_size:
+                    self._run(queue)
             if len(waiting) > _PATIENCE * self.batch_size:
-                self._run(waiting, waiting[0].canvas_hw)
-            yield from _finished(waiting)
+                self._finish(waiting[0], pending)
+            yield from self._finished(waiting)
         while waiting:
-            self._run(waiting, waiting[0].canvas_hw)
-            yield from _finished(waiting)
+            self._finish(waiting[0], pending)
+            yield from self._finished(waiting)
 
-    def _entry(self, source: Source) -> _Entry:
-        picture = read_image(source)
-        original = (picture.height, picture.width)
-        resized = self.model.input.resized(original)
-        return _Entry(
-            pixels=image_to_tensor(resize_image(picture, resized)),
-            original_hw=original,
-            canvas_hw=self.model.input.padded([resized], self.model.multiple),
-            path=source if isinstance(source, str | Path) else None,
-        )
+    def _picture(self, source: Source) -> Picture:
+        path = source if isinstance(source, str | Path) else None
+        return take_apart(read_image(source), self.input, self.model.multiple, path)
 
-    def _run_ready(self, waiting: deque[_Entry], canvas_hw: SizeHW) -> None:
-        if sum(e.found is None and e.canvas_hw == canvas_hw for e in waiting) >= self.batch_size:
-            self._run(waiting, canvas_hw)
+    def _finish(self, entry: _Entry, pending: _Pending) -> None:
+        """Run the batches that this picture's looks wait for."""
+        for look in entry.looks:
+            if look.found is None:
+                self._run(pending[look.view.canvas_hw])
 
-    def _run(self, waiting: deque[_Entry], canvas_hw: SizeHW) -> None:
-        """Detect in the first batch_size waiting pictures of this shape."""
-        batch = [e for e in waiting if e.found is None and e.canvas_hw == canvas_hw][: self.batch_size]
-        tensors = [e.pixels for e in batch]
-        scales = [(e.original_hw[1] / e.width, e.original_hw[0] / e.height, 0.0, 0.0) for e in batch]
+    def _finished(self, waiting: deque[_Entry]) -> Iterator[Detections]:
+        while waiting and all(look.found is not None for look in waiting[0].looks):
+            entry = waiting.popleft()
+            yield self._detections(answer(entry.looks, entry.original_hw, self.input, self._suppress), entry)
+
+    def _run(self, queue: deque[Look]) -> None:
+        """Detect in the first batch_size waiting looks of one shape."""
+        batch = [queue.popleft() for _ in range(min(self.batch_size, len(queue)))]
+        tensors = [look.pixels for look in batch]
+        scales = [to_original(look.view) for look in batch]
         if self._fixed:  # the graph was made for full batches; the last picture stands in for the missing ones
             tensors += tensors[-1:] * (self.batch_size - len(batch))
             scales += scales[-1:] * (self.batch_size - len(batch))
-        images = stack_images(tensors, canvas_hw, scales)
-        found = self.detect(images)
-        for row, entry in enumerate(batch):
-            entry.found = self._detections(found, images, row, entry)
-            entry.pixels = entry.pixels[:, :0]  # a batch of results may wait long; its pixels need not
+        found = self.detect(stack_images(tensors, batch[0].view.canvas_hw, scales))
+        for row, look in enumerate(batch):
+            look.found = each(found, partial(torch.narrow, dim=0, start=row, length=1))
+            look.pixels = look.pixels[:, :0]  # a batch of results may wait long; its pixels need not
 
     def detect(self, images: Images) -> Candidates:
-        """Candidates of one batch on the CPU, in input pixels."""
+        """Candidates of one batch on the CPU, in input pixels; before suppression where views share one."""
         if self._runtime is not None:
-            found = self._runtime(images)
-        else:
-            with torch.inference_mode(), evaluating(self.model):
-                found = self.model.detect(Images(*(x.to(self.device) for x in images)))
-        variance = found.variance.cpu() if found.variance is not None else None
-        boxes, scores, labels, index = (x.cpu() for x in found[:4])
-        return Candidates(boxes, scores, labels, index, variance)
+            return each(self._runtime(images), Tensor.cpu)
+        function = self.model.candidates if self.input.together else self.model.detect
+        with torch.inference_mode(), evaluating(self.model):
+            return each(function(Images(*(x.to(self.device) for x in images))), Tensor.cpu)
 
-    def _detections(self, found: Candidates, images: Images, row: int, entry: _Entry) -> Detections:
-        scores = found.scores[row]
+    def _suppress(self, found: Candidates, times: int) -> Candidates:
+        """Suppression of rows from the CPU, on the model's device; times: how many pictures' limits they have."""
+        suppression = widened(self.model.suppression, times)
+        return each(suppression(each(found, lambda column: column.to(self.device))), Tensor.cpu)
+
+    def _detections(self, found: Candidates, entry: _Entry) -> Detections:
+        scores = found.scores[0]
         kept = (scores > 0) & (scores >= self.score_threshold)
-        height, width = entry.original_hw
-        scale = images.to_original[row]
-        limit = torch.tensor([width, height, width, height], dtype=torch.float32)
-        boxes = found.boxes[row][kept].float() * scale[:2].repeat(2) + scale[2:].repeat(2)
-        variance = found.variance[row][kept].float() * scale[:2].repeat(2) ** 2 if found.variance is not None else None
         return Detections(
-            boxes=torch.minimum(boxes.clamp(min=0), limit).clone(),
+            boxes=found.boxes[0][kept].clone(),
             scores=scores[kept].float().clone(),
-            labels=found.labels[row][kept].clone(),
+            labels=found.labels[0][kept].clone(),
             names=self.model.names,
-            variance=variance,
+            variance=None if found.variance is None else found.variance[0][kept].clone(),
             image_size_hw=entry.original_hw,
             path=entry.path,
         )
 
 
+_Pending = dict[SizeHW, deque[Look]]
+
+
 @dataclass
 class _Entry:
-    """One picture on its way: resized pixels uint8 [3, h, w], its batch's (H, W), and the answer once it is there."""
+    """One picture on its way, with its looks in order."""
 
-    pixels: Tensor
     original_hw: SizeHW
-    canvas_hw: SizeHW
     path: str | Path | None
-    found: Detections | None = None
-    height: int = field(init=False)
-    width: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.height, self.width = int(self.pixels.shape[1]), int(self.pixels.shape[2])
-
-
-def _finished(waiting: deque[_Entry]) -> Iterator[Detections]:
-    while waiting and waiting[0].found is not None:
-        found = waiting.popleft().found
-        assert found is not None
-        yield found
+    looks: list[Look] = field(default_factory=list)
 
 
 def _device(name: torch.device | str) -> torch.device:

@@ -27,10 +27,17 @@ class Runtime:
         compile: one compiled graph a picture size and batch size; worth its minute where many batches follow.
         graphs: on CUDA, replay everything from pixels to candidates as one recorded graph, a graph a shape: a small
             batch is bound by launches otherwise. Results are copied out, so they stay valid.
+        suppress: False ends at the candidates before suppression, where several views are to be suppressed together.
     """
 
     def __init__(
-        self, model: Detector, *, precision: Precision = "auto", compile: bool = False, graphs: bool = False
+        self,
+        model: Detector,
+        *,
+        precision: Precision = "auto",
+        compile: bool = False,
+        graphs: bool = False,
+        suppress: bool = True,
     ) -> None:
         device = next(model.parameters()).device
         self.device = device
@@ -43,9 +50,8 @@ class Runtime:
         if lower:
             cast_weights(self.model, torch.bfloat16)
         self._dtype = torch.bfloat16 if lower else None
-        self._detect: Callable[[Images], Candidates] = self.model.detect
-        if compile:
-            self._detect = compiled(self.model.detect)
+        function = self.model.detect if suppress else self.model.candidates
+        self._detect: Callable[[Images], Candidates] = compiled(function) if compile else function
         self._graphs: dict[tuple[int, ...], _Recorded] | None = {} if graphs else None
 
     @torch.no_grad()

@@ -20,6 +20,8 @@ from torso.types import Candidates, Images, RawPredictions
 
 if TYPE_CHECKING:
     from torso.inference.detections import Detections
+    from torso.inputs.pyramid import Pyramid
+    from torso.inputs.tiles import Tiles
 
 
 class Detector(nn.Module):
@@ -80,19 +82,33 @@ class Detector(nn.Module):
 
     def detect(self, images: Images) -> Candidates:
         """Candidates of a batch, best first, duplicates removed, in input pixels."""
-        return self.suppression(self.head.decode(self(images), images))
+        return self.suppression(self.candidates(images))
+
+    def candidates(self, images: Images) -> Candidates:
+        """What the head decodes, before suppression, in input pixels."""
+        return self.head.decode(self(images), images)
 
     def predict(
-        self, images: Any, *, score_threshold: float = 0.0, batch_size: int = 1
+        self,
+        images: Any,
+        *,
+        score_threshold: float = 0.0,
+        batch_size: int = 1,
+        tiles: Tiles | int | None = None,
+        pyramid: Pyramid | tuple[float, ...] | None = None,
     ) -> Detections | list[Detections]:
         """Detections in original pixels of a path, PIL image, array [H, W, 3], tensor [3, H, W], or a list of them.
 
         One picture gives one Detections, a list gives a list. The model is put in eval mode for the call only.
+        tiles, pyramid: as in Predictor; predict(image, tiles=640) looks at tiles of 640 x 640 px.
         """
         from torso.inference.predictor import Predictor
 
         single = not isinstance(images, list | tuple)
-        found = Predictor(self, score_threshold=score_threshold, batch_size=batch_size)([images] if single else images)
+        predictor = Predictor(
+            self, score_threshold=score_threshold, batch_size=batch_size, tiles=tiles, pyramid=pyramid
+        )
+        found = predictor([images] if single else images)
         return found[0] if single else found
 
     @property

@@ -1,0 +1,158 @@
+"""Views of a picture on their way through the model: cut out, batched by shape, mapped back, and made one answer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from torso.geometry.resize import SizeHW
+from torso.geometry.tiling import Window
+from torso.inference.images import image_to_tensor, resize_image
+from torso.inference.union import merge_union
+from torso.inputs._base import Input, View
+from torso.suppression._base import Suppression
+from torso.types import Candidates
+
+_NEAR = 0.1  # share of its side that a box may end short of its window's border and still count as cut by it
+
+
+class Shown(NamedTuple):
+    """One view as the model takes it: pixels uint8 [3, h, w]."""
+
+    view: View
+    pixels: Tensor
+
+
+class Picture(NamedTuple):
+    """A picture taken apart: (height, width) of the original, the shown views in order, how many there are."""
+
+    original_hw: SizeHW
+    shown: Iterator[Shown] | Sequence[Shown]
+    path: str | Path | None = None
+
+
+def take_apart(image: Image.Image, policy: Input, multiple: int, path: str | Path | None = None) -> Picture:
+    """The views of a picture by this policy, made one by one as they are asked for."""
+    size_hw = (image.height, image.width)
+    views = policy.views(size_hw, multiple)
+    return Picture(size_hw, (Shown(view, _pixels(image, view)) for view in views), path)
+
+
+def _pixels(image: Image.Image, view: View) -> Tensor:
+    whole = view.window == (0, 0, image.width, image.height)
+    resized = resize_image(image if whole else image.crop(view.window), view.size_hw)
+    return image_to_tensor(resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.flipped else resized)
+
+
+def to_original(view: View) -> tuple[float, float, float, float]:
+    """(scale_x, scale_y, offset_x, offset_y) from pixels of the view to those of the picture; mirrored: scale_x < 0."""
+    x1, y1, x2, y2 = view.window
+    scale_x, scale_y = (x2 - x1) / view.size_hw[1], (y2 - y1) / view.size_hw[0]
+    return (-scale_x, scale_y, float(x2), float(y1)) if view.flipped else (scale_x, scale_y, float(x1), float(y1))
+
+
+@dataclass
+class Look:
+    """A view whose turn comes, and what was found in it: rows [1, T] on the CPU, px of the view."""
+
+    view: View
+    pixels: Tensor
+    found: Candidates | None = None
+
+
+def mapped(found: Candidates, view: View, original_hw: SizeHW) -> Candidates:
+    """Rows [1, T] of a view in the picture's pixels, cut at its border; outside the view's range they become empty."""
+    scale, offset = torch.tensor(to_original(view), dtype=torch.float32).view(2, 2)
+    height, width = original_hw
+    limit = torch.tensor([width, height, width, height], dtype=torch.float32)
+    boxes = found.boxes.float() * scale.repeat(2) + offset.repeat(2)
+    variance = None if found.variance is None else found.variance.float() * scale.repeat(2) ** 2
+    if view.flipped:
+        mirrored = [2, 1, 0, 3]
+        boxes, variance = boxes[..., mirrored], None if variance is None else variance[..., mirrored]
+    boxes = torch.minimum(boxes.clamp(min=0), limit)
+    scores = found.scores.float()
+    if view.sides is not None:
+        side = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1).sqrt()
+        scores = scores.where((side >= view.sides[0]) & (side <= view.sides[1]), 0.0)
+    return Candidates(boxes, scores, found.labels, found.index, variance)
+
+
+Suppress = Callable[[Candidates, int], Candidates]
+"""Suppression of rows [1, T] on the CPU that come from so many pictures' worth of windows."""
+
+
+def answer(looks: Sequence[Look], original_hw: SizeHW, policy: Input, suppress: Suppress) -> Candidates:
+    """What all looks at one picture found, as rows [1, n] best first in its pixels, on the CPU.
+
+    Where the policy wants its views suppressed together, the looks hold candidates before suppression: those of one
+    window are joined and suppressed once. Windows come together by the policy's merging. One look alone is what the
+    model finds by itself, bit for bit. Merged boxes carry no variance: several boxes made them.
+    """
+    if len(looks) == 1 and looks[0].view.sides is None:
+        found = _rows(looks[0])
+        return mapped(suppress(found, 1) if policy.together else found, looks[0].view, original_hw)
+    parts = [mapped(_rows(look), look.view, original_hw) for look in looks]
+    if not policy.together:
+        return _united(parts, [look.view.window for look in looks], original_hw)
+    windows = list(dict.fromkeys(look.view.window for look in looks))
+    if len(windows) == 1 or policy.merging == "suppression":
+        return suppress(joined(parts), len(windows))
+    of_window = ([p for p, k in zip(parts, looks, strict=True) if k.view.window == window] for window in windows)
+    return _united([suppress(joined(group), 1) for group in of_window], windows, original_hw)
+
+
+def joined(parts: Sequence[Candidates]) -> Candidates:
+    """Rows [B, T] of several views one after the other: [B, sum of T]."""
+    columns = zip(*parts, strict=True)
+    return candidates_of([None if any(c is None for c in column) else torch.cat(column, dim=1) for column in columns])
+
+
+def each(found: Candidates, change: Callable[[Tensor], Tensor]) -> Candidates:
+    """The candidates with every column changed; variance stays absent where it is."""
+    return candidates_of([None if column is None else change(column) for column in found])
+
+
+def candidates_of(columns: Sequence[Any]) -> Candidates:
+    """Candidates of their five columns."""
+    boxes, scores, labels, index, variance = columns
+    return Candidates(boxes, scores, labels, index, variance)
+
+
+def widened(suppression: Suppression, times: int) -> Suppression:
+    """The same suppression with room for so many pictures' rows: its limits are meant for one view."""
+    made = copy.copy(suppression)
+    for limit in ("max_detections", "pre_nms_top"):
+        if getattr(made, limit, None) is not None:
+            setattr(made, limit, getattr(made, limit) * times)
+    return made
+
+
+def _united(parts: Sequence[Candidates], windows: Sequence[Window], original_hw: SizeHW) -> Candidates:
+    views = torch.cat([torch.full_like(p.labels[0], number) for number, p in enumerate(parts)])
+    cut = torch.cat([_cut(p.boxes[0], window, original_hw) for p, window in zip(parts, windows, strict=True)])
+    found = joined([p._replace(variance=None) for p in parts])
+    real = found.scores[0] > 0
+    one = merge_union(found.boxes[0][real], found.scores[0][real], found.labels[0][real], views[real], cut[real])
+    return Candidates(one.boxes[None], one.scores[None], one.labels[None], torch.full_like(one.labels, -1)[None])
+
+
+def _cut(boxes: Tensor, window: Window, original_hw: SizeHW) -> Tensor:
+    """[n] whether a box [n, 4] ends at a border of its window that is not the picture's."""
+    height, width = original_hw
+    edges = torch.tensor(window, dtype=boxes.dtype)
+    inner = torch.tensor([window[0] > 0, window[1] > 0, window[2] < width, window[3] < height])
+    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    return (inner & ((boxes - edges).abs() <= _NEAR * sides + 1)).any(dim=1)
+
+
+def _rows(look: Look) -> Candidates:
+    assert look.found is not None
+    return look.found

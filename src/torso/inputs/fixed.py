@@ -1,0 +1,26 @@
+"""One fixed size for all pictures, the aspect given up: the warping of SSD (arXiv 1512.02325)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torso.geometry.resize import padded_size
+from torso.inputs._base import Input
+
+
+class Fixed(Input):
+    """Every picture fills the whole of size_hw, (height, width) px, whatever its shape; nothing but the multiple pads.
+
+    Boxes are stretched with the picture and come back in its own pixels.
+    """
+
+    def __init__(self, *, size_hw: tuple[int, int] = (512, 512)) -> None:
+        if min(size_hw) < 1:
+            raise ValueError(f"Fixed.size_hw wants a positive height and width; {size_hw} came")
+        self.size_hw = size_hw
+
+    def resized(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        return self.size_hw
+
+    def padded(self, sizes_hw: Sequence[tuple[int, int]], multiple: int) -> tuple[int, int]:
+        return padded_size([self.size_hw], multiple)
