@@ -30,6 +30,7 @@ from torso.training.recipes.recipe import Recipe
 from torso.training.recorder import Recorder
 from torso.training.run import RunFolder, RunResult, write_json
 from torso.training.splits import Data, Splits, choose_splits
+from torso.training.sync_norm import synchronise
 from torso.training.task import DetectionTask
 from torso.weights import transfer
 from torso.yaml_text import to_yaml
@@ -106,6 +107,8 @@ def train(
     )
     keeper = Keeper(folder.last, every=checkpoint_every)
     trainer = _trainer(task, [recorder, keeper, judge], devices, accelerator)
+    if task.recipe.sync_bn:
+        shown.say(synchronise(task.model, trainer.world_size))
     interrupted = _fit(trainer, task, keeper, judge, shown, resume)
     return _result(folder, task, recorder, judge, time.monotonic() - start, interrupted, main)
 

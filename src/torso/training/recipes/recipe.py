@@ -29,6 +29,7 @@ class Recipe:
         pretrained: backbone weights, "hub" or a file; None starts at random.
         seed: of weights, data and step. precision: of the forward pass; "auto" is bf16 on CUDA, else 32 bits.
         compile: "auto" compiles on CUDA. deterministic: the same bits on CUDA too, slower.
+        sync_bn: BatchNorms that learn take their statistics over all devices (frozen ones have theirs).
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Recipe:
         precision: Literal["auto", "32", "bf16", "16"] = "auto",
         compile: Literal["auto", "yes", "no"] = "auto",
         deterministic: bool = False,
+        sync_bn: bool = False,
     ) -> None:
         at_least_one = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "accumulate": accumulate}
         for name, number in {**at_least_one, "lr_batch": lr_batch}.items():
@@ -79,3 +81,4 @@ class Recipe:
         self.warmup_steps, self.schedule, self.milestones = warmup_steps, schedule, milestones
         self.clip_norm, self.ema, self.pretrained, self.seed = clip_norm, ema, pretrained, seed
         self.precision, self.compile, self.deterministic = precision, compile, deterministic
+        self.sync_bn = sync_bn
