@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from torso.yaml_text import from_yaml as from_yaml
     from torso.yaml_text import to_yaml as to_yaml
 
-    __version__: str
+__version__ = "0.1.0"
+"""Of these sources, installed or not: pyproject.toml reads it here."""
 
 _HOME = {
     "torso.compose": ("compose_model", "create"),
@@ -36,14 +37,10 @@ _MODULE_OF = {name: module for module, listed in _HOME.items() for name in liste
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("torso")
     if name in _MODULE_OF:
         return getattr(importlib.import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'torso' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULE_OF, "__version__"])
+    return sorted([*globals(), *_MODULE_OF])

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torso import __version__
 from torso.data.files import load_json
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from torso.training.run import RunResult
     from torso.training.splits import Splits
 
-_VERSIONS = ("torso", "torch", "torchvision", "timm", "pytorch-lightning", "faster-coco-eval")
+_LIBRARIES = ("torch", "torchvision", "timm", "pytorch-lightning", "faster-coco-eval")
 
 
 def finish(result: RunResult, splits: Splits, *, limit: int | None = None, command: str | None = None) -> Path:
@@ -51,7 +52,7 @@ def write_page(result: RunResult, splits: Splits, *, limit: int | None = None, c
         results=load_json(predictions) if judged is not None and predictions.is_file() else None,
         config=(folder / "recipe.yaml").read_text(encoding="utf-8"),
         command=command,
-        versions={name: version(name) for name in _VERSIONS},
+        versions={"torso": __version__, **{name: version(name) for name in _LIBRARIES}},
         timing=result.seconds,
     )
 

@@ -62,9 +62,9 @@ def _run(args: list[str]) -> int:
         return 0 if args else 2
     verb = args[0]
     if verb in ("-V", "--version"):
-        from importlib.metadata import version
+        from torso import __version__
 
-        print(f"torso {version('torso')}")
+        print(f"torso {__version__}")
         return 0
     if verb not in VERBS:
         raise UsageError(f"no verb is called {verb!r}; {nearest(verb, VERBS)}")
