@@ -26,37 +26,45 @@ class Focal(ClassLoss):
         self.alpha, self.gamma, self.smoothing = alpha, gamma, smoothing
 
     def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
-        x = logits if logits.dtype == torch.float64 else logits.float()
-        is_class = torch.arange(x.shape[-1], device=x.device) == labels[..., None]
-        t = torch.where(is_class, 1 - self.smoothing / 2, self.smoothing / 2).to(x)
-        value: Tensor = _Focal.apply(x, t, self.alpha, self.gamma)  # type: ignore[no-untyped-call]
+        value: Tensor = _Focal.apply(logits, labels, self.alpha, self.gamma, self.smoothing)  # type: ignore[no-untyped-call]
         return value
 
 
 class _Focal(torch.autograd.Function):
-    """The loss of logits x and soft targets t, with its gradient in closed form.
+    """The loss with its gradient in closed form; it keeps the logits as they came and the labels, nothing else.
 
-    Both ways read x and t and take one exponential, one logarithm and one division an element; what autograd derives
-    from the formula takes several of each, and is bound by them: 0.9 of 1.9 ms on 16 x 201,600 x 80 logits (H200).
+    Both ways take one exponential, one logarithm and one division an element; what autograd derives from the formula
+    takes several of each and is bound by them.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, t: Tensor, alpha: float, gamma: float) -> Tensor:
-        ctx.save_for_backward(x, t)
-        ctx.alpha, ctx.gamma = alpha, gamma
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, alpha: float, gamma: float, smoothing: float) -> Tensor:
+        ctx.save_for_backward(logits, labels)
+        ctx.settings = alpha, gamma, smoothing
+        x, t = _wide(logits), _soft_targets(logits, labels, smoothing)
         p, entropy = _probability(x, t)
         return (alpha * t + (1 - alpha) * (1 - t)) * (p + t - 2 * p * t) ** gamma * entropy
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        x, t = ctx.saved_tensors
-        alpha, gamma = ctx.alpha, ctx.gamma
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        logits, labels = ctx.saved_tensors
+        alpha, gamma, smoothing = ctx.settings
+        x, t = _wide(logits), _soft_targets(logits, labels, smoothing)
         p, entropy = _probability(x, t)
         miss = p + t - 2 * p * t  # 1 - p_t
         slope = miss**gamma * (p - t)
         if gamma:
             slope = slope + gamma * miss.clamp(min=1e-30) ** (gamma - 1) * (1 - 2 * t) * p * (1 - p) * entropy
-        return gradient * (alpha * t + (1 - alpha) * (1 - t)) * slope, None, None, None
+        return (gradient * (alpha * t + (1 - alpha) * (1 - t)) * slope).to(logits.dtype), None, None, None, None
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _soft_targets(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    is_class = torch.arange(logits.shape[-1], device=logits.device) == labels[..., None]
+    return torch.where(is_class, 1 - smoothing / 2, smoothing / 2).to(_wide(logits).dtype)
 
 
 def _probability(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
