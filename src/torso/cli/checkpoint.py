@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torso.cli import views
 from torso.cli.flags import Parser, UsageError
 from torso.parts import names, nearest
 
@@ -21,9 +22,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="model.safetensors or a .ckpt of a run, or its folder")
     parser.add_argument("--suppression", metavar="NAME", help=", ".join(names("suppression")))
     parser.add_argument("--input", metavar="NAME", help=f"{', '.join(names('inputs'))}; not given: as in training")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="B", help="pictures that run together (1)")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="B", help="pictures or tiles at once (1)")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (CUDA where there is one), cpu, cuda:1")
     parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto", help="auto is bf16 on CUDA")
+    views.add_arguments(parser)
     parser.dotted = _SLOTS
     parser.epilog = "Dotted flags: --suppression.iou_threshold=0.5 --input.size_hw=512,512 (see `torso parts`)."
 
@@ -34,6 +36,7 @@ def check(args: argparse.Namespace) -> Path:
         chosen: str | None = getattr(args, slot)
         if chosen is not None and chosen.replace("-", "_") not in names(kind):
             raise UsageError(f"--{slot}: no {slot} is called {chosen!r}; {nearest(chosen, names(kind))}")
+    views.check(args)
     if args.batch_size < 1:
         raise UsageError(f"--batch-size {args.batch_size} came; at least 1 was wanted")
     path = Path(args.checkpoint)
@@ -55,6 +58,7 @@ def open_checkpoint(args: argparse.Namespace) -> tuple[Detector, Bundle]:
     model = load(path)
     if args.suppression is not None or args.input is not None or args.dotted:
         _change(model, bundle, args)
+    model.input = views.looked_at(model.input, args)
     return model.to(_device(args.device)), bundle._replace(state={})
 
 

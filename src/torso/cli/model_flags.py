@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torso.cli import views
 from torso.cli.flags import Parser, UsageError
 from torso.cli.signature import Argument, ancestors, read_signature
 from torso.parts import names, nearest, singular
@@ -42,6 +43,7 @@ def add_arguments(parser: Parser, *, optional: bool = False) -> None:
     swap = parser.add_argument_group("swap a part")
     for slot, kind in SLOTS.items():
         swap.add_argument(_flag(slot), metavar="NAME", help=_choices(slot, kind))
+    views.add_tile_arguments(parser)
     recipe = parser.add_argument_group("the recipe (what each means: torso parts recipes.recipe)")
     for argument in read_signature("recipes", "recipe").arguments:
         if argument.name not in _recipe_arguments():
@@ -69,6 +71,8 @@ def check_names(args: argparse.Namespace) -> None:
         raise UsageError(f"no model is called {model!r}; {nearest(model, names('zoo'))}")
     if args.pretrained not in (None, "hub", "none") and not Path(args.pretrained).is_file():
         raise UsageError(f"--pretrained {args.pretrained}: no such file; 'hub' or a weight file was wanted")
+    views.read_tiles(args.tiles)
+    views.read_overlap(args.overlap)
     for slot, kind in SLOTS.items():
         chosen: str | None = getattr(args, slot)
         if chosen is None or slot == "backbone" or (slot == "neck" and chosen == "none"):
@@ -97,6 +101,7 @@ def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Re
             **{slot: getattr(args, slot) for slot in SLOTS},
             overrides={**changed, **args.dotted},
         )
+        recipe = recipe.override("model.input", views.tiled(recipe.get("model").get("input"), args))
         check(recipe)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -105,7 +110,7 @@ def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Re
 
 def given(args: argparse.Namespace) -> list[str]:
     """The flags of the recipe that came, as they are typed."""
-    plain = [name for name in (*SLOTS, *_recipe_arguments()) if getattr(args, name) is not None]
+    plain = [name for name in (*SLOTS, "tiles", "overlap", *_recipe_arguments()) if getattr(args, name) is not None]
     return [*map(_flag, plain), *(f"--{path}" for path in args.dotted)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ from torso.data.annotations import Annotations
 from torso.data.sample import Sample, Transform
 from torso.geometry.resize import SizeHW
 from torso.inference.images import image_to_tensor, read_image
+
+Key = tuple[int, int] | tuple[int, int, float]
+"""(epoch, index) of a sample, and the scale of the batch that it is for, where that is not 1."""
 
 
 class Item(NamedTuple):
@@ -49,13 +53,17 @@ class DetectionDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
+    def __getitem__(self, key: Key) -> Item:
         return to_item(self.sample(*key))
 
-    def sample(self, epoch: int, index: int) -> Sample:
-        """The transformed picture and boxes, before they become tensors: what to look at when replaying a sample."""
+    def sample(self, epoch: int, index: int, scale: float = 1.0) -> Sample:
+        """The transformed picture and boxes, before they become tensors: what to look at when replaying a sample.
+
+        scale: of its batch, see Sample.scale.
+        """
         rng = sample_rng(self.seed, epoch, index)
         sample = self.load(index)
+        sample = sample if scale == 1 else replace(sample, scale=scale)
         for transform in self.transforms:
             sample = transform(sample, rng, self._draw)
         return sample

@@ -24,6 +24,7 @@ class Sample:
     boxes: [n, 4] float32 xyxy px of image; labels [n] int64; crowd [n] bool.
     to_original: (scale_x, scale_y, offset_x, offset_y), original = here * scale + offset; a flip has a negative scale.
     canvas_hw: the size it is to be padded to, at least image's, or None (then the batch's largest decides).
+    scale: factor of the input policy's size at which the sample's whole batch is shown (multi-scale training).
     """
 
     image: Image.Image
@@ -34,6 +35,7 @@ class Sample:
     image_id: int
     to_original: tuple[float, float, float, float] = (1.0, 1.0, 0.0, 0.0)
     canvas_hw: SizeHW | None = None
+    scale: float = 1.0
 
     @property
     def size_hw(self) -> SizeHW:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
 
-Window = list[tuple[int, int]]
+from torso.data.dataset import Key
 
-_ORDER_STREAM = 1 << 63  # keeps the order's generator apart from those of the samples, which stay below
+Window = list[Key]
+
+# These keep the generators of the order and of the scales apart from those of the samples, which stay below.
+_ORDER_STREAM = 1 << 63
+_SCALE_STREAM = 3 << 62
 
 
 class EpochSampler(Sampler[Window]):
@@ -18,6 +22,8 @@ class EpochSampler(Sampler[Window]):
     A window has batch_size * accumulate entries a rank, micro-batch after micro-batch. The last window of an epoch
     is filled from the epoch's beginning, so that shapes are static and every rank takes the same number of steps.
     Every iteration is the next epoch, unless set_epoch or start_from says otherwise. len() is always the whole epoch's.
+    scales: each micro-batch is shown at one of these factors of its size, drawn for all ranks alike; where that is
+    not 1, the entries are (epoch, index, scale).
     """
 
     def __init__(
@@ -30,7 +36,10 @@ class EpochSampler(Sampler[Window]):
         rank: int = 0,
         world: int = 1,
         shuffle: bool = True,
+        scales: Sequence[float] = (1.0,),
     ) -> None:
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"scales {tuple(scales)} came; one or more factors above 0 were wanted")
         if min(size, batch_size, accumulate, world) < 1 or not 0 <= rank < world:
             raise ValueError(
                 f"size {size}, batch_size {batch_size}, accumulate {accumulate}, rank {rank} of {world} came; "
@@ -38,6 +47,7 @@ class EpochSampler(Sampler[Window]):
             )
         self.size, self.batch_size, self.accumulate = size, batch_size, accumulate
         self.seed, self.rank, self.world, self.shuffle = seed, rank, world, shuffle
+        self.scales = tuple(scales)
         self.epoch, self.first_window = 0, 0
 
     def __len__(self) -> int:
@@ -66,8 +76,23 @@ class EpochSampler(Sampler[Window]):
             key = np.array([self.seed, _ORDER_STREAM | epoch], dtype=np.uint64)
             order = np.random.Generator(np.random.Philox(key=key)).permutation(self.size)
         filled = np.resize(order, (len(self), self.accumulate, self.world, self.batch_size))
-        for window in filled[first:, :, self.rank]:
-            yield [(epoch, int(index)) for index in window.reshape(-1)]
+        scales = self._scales(epoch)
+        for number in range(first, len(self)):
+            yield [
+                (epoch, int(index)) if scale == 1 else (epoch, int(index), scale)
+                for micro, scale in zip(filled[number, :, self.rank], scales[number], strict=True)
+                for index in micro
+            ]
+
+    def _scales(self, epoch: int) -> list[list[float]]:
+        """Of every micro-batch of every window of an epoch."""
+        shape = len(self), self.accumulate
+        if len(self.scales) == 1:
+            return np.full(shape, self.scales[0]).tolist()
+        key = np.array([self.seed, _SCALE_STREAM | epoch], dtype=np.uint64)
+        drawn = np.random.Generator(np.random.Philox(key=key)).integers(len(self.scales), size=shape)
+        scales: list[list[float]] = np.array(self.scales)[drawn].tolist()
+        return scales
 
 
 class EvalSampler(Sampler[Window]):

@@ -18,8 +18,11 @@ from torso.data.dataset import DetectionDataset
 from torso.data.loader import eval_loader
 from torso.data.to_input import ToInput
 from torso.evaluation.detection import DetectionEvaluator, DetectionScores
+from torso.evaluation.views import detect_views
 from torso.inference.detections import Detections
 from torso.inference.runtime import Precision, Runtime
+from torso.inputs.pyramid import Pyramid
+from torso.inputs.tiles import Tiles
 from torso.models.detector import Detector
 from torso.types import Candidates, Images
 
@@ -54,6 +57,8 @@ def evaluate(model: Detector, annotations: Annotations, settings: Settings = Set
 def collect(model: Detector, annotations: Annotations, settings: Settings = Settings()) -> DetectionEvaluator:
     """What the model finds on every picture, of all ranks, ready for compute() and results()."""
     rank, world = _ranks()
+    if isinstance(model.input, Tiles | Pyramid):
+        return _merged(_collect_views(model, annotations, settings, range(rank, len(annotations), world)), world)
     device = settings.device
     runtime = Runtime(model if device is None else copy.deepcopy(model).to(device), precision=settings.precision)
     transform = ToInput(model.input, model.multiple)
@@ -68,6 +73,25 @@ def collect(model: Detector, annotations: Annotations, settings: Settings = Sett
         if settings.tick is not None:
             settings.tick(done, len(loader))
     return _merged(evaluator, world)
+
+
+def _collect_views(
+    model: Detector, annotations: Annotations, settings: Settings, indices: range
+) -> DetectionEvaluator:
+    evaluator = DetectionEvaluator(annotations, drop_unknown=settings.drop_unknown)
+    found = detect_views(
+        model,
+        annotations,
+        indices,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+        device=settings.device,
+        precision=settings.precision,
+        tick=settings.tick,
+    )
+    for index, detections in found:
+        evaluator.add(index, detections)
+    return evaluator
 
 
 def to_detections(

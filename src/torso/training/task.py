@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 from torso.data.annotations import Annotations
 from torso.data.collate import Batch
-from torso.data.dataset import DetectionDataset
 from torso.data.loader import train_loader
 from torso.data.sampler import EpochSampler
 from torso.data.to_input import ToInput
+from torso.data.windows import make_dataset, window_counts
 from torso.layers.compiling import compiled
 from torso.models.detector import Detector
 from torso.parts import Part
@@ -75,6 +75,7 @@ class DetectionTask(pl.LightningModule):
         self.automatic_optimization = False
         self.part, self.recipe, self.train_set = recipe, recipe.build(), train
         self.workers, self.origin = workers, origin
+        self.samples = sum(window_counts(train, model.input))
         self.step = TrainStep(model, self.recipe.criterion.build())
         freeze_unreached(self.step)
         self.ema = EMA(model, self.recipe.ema) if self.recipe.ema else None
@@ -148,7 +149,7 @@ class DetectionTask(pl.LightningModule):
         last = ToInput(self.model.input, self.model.multiple, few=few)
         sampler = self._sampler()
         sampler.start_from(*self.position)
-        dataset = DetectionDataset(self.train_set, [*transforms, last], seed=self.recipe.seed)
+        dataset = make_dataset(self.train_set, [*transforms, last], self.model.input, seed=self.recipe.seed)
         return train_loader(dataset, sampler, workers=self.workers, divisor=self.model.multiple)
 
     def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> Window:
@@ -254,7 +255,8 @@ class DetectionTask(pl.LightningModule):
     def _sampler(self) -> EpochSampler:
         r = self.recipe
         return EpochSampler(
-            size=len(self.train_set),
+            size=self.samples,
+            scales=r.scales,
             batch_size=r.batch_size,
             accumulate=r.accumulate,
             seed=r.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from torso.data.sample import Transform
@@ -17,6 +18,8 @@ class Recipe:
     Args:
         model, criterion: what is trained, and towards what.
         augment: applied to each training picture in order; the model's input policy comes last by itself.
+        scales: multi-scale training: each batch is shown at one of these factors of the input policy's size, drawn
+            anew for each; on CUDA every one is compiled once. Prediction keeps the policy's own size.
         epochs: passes over the training set; steps, where given, is the number of optimiser steps in its place.
         batch_size: pictures a device and forward pass; accumulate: such batches an optimiser step.
         optimizer, lr, momentum, weight_decay: lr is for `lr_batch` pictures a step and scales linearly with the
@@ -38,6 +41,7 @@ class Recipe:
         model: Part[Detector],
         criterion: Part[Criterion] = part(Dense),
         augment: tuple[Part[Transform], ...] = (),
+        scales: tuple[float, ...] = (1.0,),
         epochs: int = 12,
         steps: int | None = None,
         batch_size: int = 16,
@@ -74,7 +78,9 @@ class Recipe:
             raise PartError(f"recipe: ema and momentum lie in 0..1, below 1; {ema} and {momentum} came")
         if list(milestones) != sorted(set(milestones)) or any(not 0 < m < 1 for m in milestones):
             raise PartError(f"recipe: milestones are rising shares of the steps between 0 and 1; {milestones} came")
-        self.model, self.criterion, self.augment = model, criterion, augment
+        if not scales or any(not 0 < scale < math.inf for scale in scales):
+            raise PartError(f"recipe: scales are one or more factors above 0, such as 0.75,1,1.25; {scales} came")
+        self.model, self.criterion, self.augment, self.scales = model, criterion, augment, scales
         self.epochs, self.steps, self.batch_size, self.accumulate = epochs, steps, batch_size, accumulate
         self.optimizer, self.lr, self.lr_batch, self.backbone_lr = optimizer, lr, lr_batch, backbone_lr
         self.momentum, self.weight_decay = momentum, weight_decay
