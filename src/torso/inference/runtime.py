@@ -13,7 +13,7 @@ from torso.layers.compiling import compiled
 from torso.models.detector import Detector
 from torso.types import Candidates, Images
 
-Precision = Literal["auto", "32", "bf16"]
+Precision = Literal["auto", "32", "bf16", "16"]
 
 
 class Runtime:
@@ -21,9 +21,9 @@ class Runtime:
 
     Args:
         model: is copied; the original is not changed and later changes of it are not seen.
-        precision: "bf16" casts the weights of convolutions and linear layers once (autocast would cast them at every
-            call, which costs more than it saves on small batches); norms, decoding and suppression stay float32.
-            "auto" is bf16 on CUDA, 32 elsewhere.
+        precision: "bf16" and "16" (float16) cast the weights of convolutions and linear layers once (autocast would
+            cast them at every call, which costs more than it saves on small batches); norms, decoding and suppression
+            stay float32. "auto" is bf16 on CUDA, 32 elsewhere.
         compile: one compiled graph a picture size and batch size; worth its minute where many batches follow.
         graphs: on CUDA, replay everything from pixels to candidates as one recorded graph, a graph a shape: a small
             batch is bound by launches otherwise. Results are copied out, so they stay valid.
@@ -43,13 +43,13 @@ class Runtime:
         self.device = device
         if graphs and device.type != "cuda":
             raise ValueError(f"graphs=True replays CUDA graphs, but the model is on {device}; move it to CUDA first")
-        lower = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+        lower = "bf16" if precision == "auto" and device.type == "cuda" else precision
+        dtype = {"bf16": torch.bfloat16, "16": torch.float16}.get(lower)
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         if device.type == "cuda":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-        if lower:
-            cast_weights(self.model, torch.bfloat16)
-        self._dtype = torch.bfloat16 if lower else None
+        if dtype is not None:
+            cast_weights(self.model, dtype)
         function = self.model.detect if suppress else self.model.candidates
         self._detect: Callable[[Images], Candidates] = compiled(function) if compile else function
         self._graphs: dict[tuple[int, ...], _Recorded] | None = {} if graphs else None

@@ -84,7 +84,7 @@ class Judge(Callback):
 
     def _collect(self, task: DetectionTask, val: Annotations) -> DetectionEvaluator:
         task.zero_grad(set_to_none=True)
-        precision: Precision = "32" if task.recipe.precision == "32" else "auto"
+        precision: Precision = task.recipe.precision
         self.shown.begin("  judge", -(-len(val) // (self.batch_size * task.trainer.world_size)))
         settings = Settings(
             batch_size=self.batch_size,

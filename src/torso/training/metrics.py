@@ -86,23 +86,24 @@ def _filled(report: Report, values: list[float]) -> Report:
 
 
 class Means:
-    """Means of the loss and its terms over the steps since the last take()."""
+    """Means of the loss and its terms over the steps since the last take(); of the norm over those that happened."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
-        self._steps = 0
+        self._steps: dict[str, int] = {}
 
     def add(self, report: Report) -> None:
         """Count one step in."""
         shares = [t / max(c, 1.0) for t, c in zip(report.totals, report.counts, strict=True)]
-        for name, value in (("loss", sum(shares)), *zip(report.names, shares, strict=True), ("norm", report.norm)):
+        norm = () if report.skipped else (("norm", report.norm),)  # 16-bit overflow: the norm is no number
+        for name, value in (("loss", sum(shares)), *zip(report.names, shares, strict=True), *norm):
             self._sums[name] = self._sums.get(name, 0.0) + value
-        self._steps += 1
+            self._steps[name] = self._steps.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
         """{"loss", each term, "norm" (of the gradient, before clipping)}, empty if there was no step; starts anew."""
-        means = {name: value / self._steps for name, value in self._sums.items()}
-        self._sums, self._steps = {}, 0
+        means = {name: value / self._steps[name] for name, value in self._sums.items()}
+        self._sums, self._steps = {}, {}
         return means
 
 

@@ -33,8 +33,8 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self._over_ranks(x) if self.training else super().forward(x)
-        y = self.act(self.drop(y))
-        return y
+        normed: Tensor = self.act(self.drop(y))
+        return normed
 
     def _over_ranks(self, x: Tensor) -> Tensor:
         assert self.running_mean is not None
@@ -49,7 +49,8 @@ class SyncBatchNorm(nn.BatchNorm2d):
         var = (sums[c : 2 * c] / total - mean.square()).clamp(min=0)
         self._remember(mean.detach(), var.detach(), total.detach())
         y = (about - mean[:, None, None]) * (self.weight * torch.rsqrt(var + self.eps))[:, None, None]
-        return (y + self.bias[:, None, None]).to(x.dtype)
+        normed: Tensor = (y + self.bias[:, None, None]).to(x.dtype)
+        return normed
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, var: Tensor, total: Tensor) -> None:
