@@ -16,6 +16,7 @@ REQUIRED: dict[str, Any] = {"name": "test_resnet", "num_classes": 3}
 SMALL: dict[str, Any] = {
     "channels": 16,
     "tower": 1,
+    "tums": 2,
     "layers": 2,
     "repeats": 1,
     "widths": (16, 16, 16),
