@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from neck_cases import SMALL, count, maps
 
 from torso.necks.fpn import FPN
 from torso.necks.pan import PAN
@@ -12,23 +12,7 @@ from torso.parts import part
 from torso.types import FeatureSpec
 
 R50 = [FeatureSpec(c, (s, s)) for c, s in ((256, 4), (512, 8), (1024, 16), (2048, 32))]
-SMALL = [FeatureSpec(c, (s, s)) for c, s in ((8, 4), (12, 8), (16, 16), (20, 32))]
 FORMS = ("add", "concat")
-
-
-def count(module: torch.nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def maps(size_hw: tuple[int, int], specs: list[FeatureSpec] = SMALL, floor: bool = False) -> list[Tensor]:
-    g = torch.Generator().manual_seed(0)
-
-    def side(length: int, stride: int) -> int:
-        return length // stride if floor else -(-length // stride)
-
-    return [
-        torch.randn(2, s.channels, side(size_hw[0], s.stride), side(size_hw[1], s.stride), generator=g) for s in specs
-    ]
 
 
 def test_published_parameter_counts() -> None:
