@@ -46,3 +46,10 @@ def test_names_choose_layers() -> None:
     block = ConvNormAct(3, 8, stride=2, norm="bn", activation="silu")
     assert block.conv.bias is None
     assert block(torch.zeros(1, 3, 9, 7)).shape == (1, 8, 5, 4)
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (3, 4), ((1, 3), 2), ((5, 1), 3), (1, 2)])
+def test_same_padding_follows_kernel_and_dilation(kernel: int | tuple[int, int], dilation: int) -> None:
+    block = ConvNormAct(2, 3, kernel=kernel, dilation=dilation)
+    assert block(torch.zeros(1, 2, 9, 7)).shape == (1, 3, 9, 7)
+    assert block.conv.dilation == (dilation, dilation)
