@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from torso.backbones.spinenet import SpineNet
-from torso.compose import built_on_meta
+from torso.compose import built_on_meta, compose_model
+from torso.inference.summary import summarise
 from torso.parts import named, part
 
 IMAGENET_CLASSES = 1001  # the authors' classifier has a background class
@@ -145,3 +146,27 @@ def test_norms_and_stochastic_depth() -> None:
 def test_impossible_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match=r"SpineNet wants .*0, 0.5, 1, 256"):
         SpineNet(filter_scale=0)
+
+
+DETECTORS = {  # published: size, parameters M, multiply-adds G; multiply-adds of the convolutions alone, counted
+    "spinenet_49": (640, 28.5, 85.4, 85.3),
+    "spinenet_96": (1024, 43.0, 265.4, 265.0),
+    "spinenet_143": (1280, 67.0, 524.0, 523.3),
+    "spinenet_190": (1280, 163.6, 1885.0, 1881.7),
+}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_summary_of_its_detectors_has_the_published_counts(name: str) -> None:
+    """91 outputs, as the authors count COCO's labels. Their multiply-adds hold norms too, ours convolutions: 0.2 %."""
+    size, parameters, published, counted = DETECTORS[name]
+    summary = summarise(compose_model(name, num_classes=91))
+    assert summary.input_hw == (size, size)
+    assert round(summary.parameters / 1e6, 1) == parameters
+    assert round(summary.flops / 2e9, 1) == counted
+    assert summary.flops / 2e9 == pytest.approx(published, rel=2e-3)
+
+
+def test_49s_has_what_its_published_widths_give() -> None:
+    summary = summarise(compose_model("spinenet_49s", num_classes=91))
+    assert (round(summary.parameters / 1e6, 2), round(summary.flops / 2e9, 1)) == (11.26, 30.8)

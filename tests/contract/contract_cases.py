@@ -19,6 +19,7 @@ SMALL: dict[str, Any] = {
     "tums": 2,
     "layers": 2,
     "repeats": 1,
+    "filter_scale": 0.125,
     "widths": (16, 16, 16),
     "roi_size": 3,
     "proposals": 20,
