@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from torso.data.annotations import Annotations
 from torso.evaluation.proposals import evaluate_proposals
 from torso.evaluation.run import collect
-from torso.parts import Part
+from torso.parts import Part, names
 from torso.training.compose import compose_recipe
 from torso.training.engine import train
 from torso.training.recipes.recipe import Recipe
@@ -52,6 +53,7 @@ SETTINGS: dict[str, tuple[int, dict[str, object]]] = {
         },
     ),
 }
+FULL_STEPS = 400
 RPN: tuple[int, dict[str, object]] = (80, {**NARROW, **HALF_ANCHORS, "suppression.max_detections": 300})
 
 
@@ -82,13 +84,16 @@ def balanced_pictures(folder: Path, count: int = 8) -> Annotations:
     return found.keep_images(np.isin(np.arange(len(found)), np.argsort(-boxes, kind="stable")[:count]))
 
 
-def overfit(recipe: Part[Recipe], annotations: Annotations, steps: int, run_dir: Path) -> RunResult:
+def overfit(
+    recipe: Part[Recipe], annotations: Annotations, steps: int, run_dir: Path, accelerator: str = "cpu"
+) -> RunResult:
     """What a run leaves that is judged on the very pictures that it trained on, after so many optimiser steps."""
     return train(
         recipe.with_args(steps=steps),
         (annotations, annotations),
         run_dir=run_dir,
-        accelerator="cpu",
+        accelerator=accelerator,
+        devices=1,
         workers=0,
         progress=False,
         eval_every=steps,
@@ -100,6 +105,12 @@ def proposal_recall(weights: Path, annotations: Annotations, *, k: int) -> float
     objects = as_objects(annotations)
     results = collect(load(weights), objects).results()
     return evaluate_proposals(objects, results, limits=(k,)).recall_at(0.5, k)
+
+
+def full_recipe(model: str, weights: Path) -> Part[Recipe]:
+    """A zoo model as it is, widths and anchors too, but for its backbone, at the pictures' full size, for a GPU."""
+    changes = {"input.size_hw": (640, 640), "batch_size": 4, "lr": 1e-3, "warmup_steps": 20, "compile": "no"}
+    return small_recipe(model, weights, **changes)
 
 
 @pytest.fixture
@@ -129,3 +140,18 @@ def test_rpn_proposes_every_object_of_eight_pictures(shared_data, backbone_weigh
     result = overfit(small_recipe("rpn", backbone_weights, **changes), pictures, steps, tmp_path)
     recall = proposal_recall(result.weights, pictures, k=100)
     assert recall > 0.95, f"recall {recall:.3f} at IoU 0.5 with 100 proposals"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("model", names("zoo"))
+def test_learns_eight_pictures_by_heart_at_full_size(shared_data, backbone_weights, tmp_path, model):
+    """Every zoo model with its own widths, anchors, losses and thresholds on EfficientNet-Lite0, in bf16."""
+    pictures = balanced_pictures(shared_data / "bccd")
+    result = overfit(full_recipe(model, backbone_weights), pictures, FULL_STEPS, tmp_path, "gpu")
+    if model == "rpn":
+        recall = proposal_recall(result.weights, pictures, k=100)
+        assert recall > 0.95, f"recall {recall:.3f} at IoU 0.5 with 100 proposals"
+    else:
+        assert result.scores is not None
+        assert result.scores.AP50 > 0.9, str(result.scores)
