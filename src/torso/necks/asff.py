@@ -136,5 +136,5 @@ class _Fusion(nn.Module):
         weights = self.weights(maps)
         fused = maps[0] * weights[:, :1]
         for i, m in enumerate(maps[1:], start=1):
-            fused = fused + m * weights[:, i : i + 1]
+            fused = torch.addcmul(fused, m, weights[:, i : i + 1])
         return fused
