@@ -24,7 +24,7 @@ class CSPDarknet(Backbone):
         width: factor of all channels, rounded to multiples of eight; no stage is wider than `widest` before that.
         depth: factor of `repeats`, the bottlenecks of the stages (at least one).
         stem: "focus" 3x3 on blocks of 2x2 pixels (YOLOX), "conv6" the same reach as one 6x6 of stride 2, "conv3".
-        block: "c3", or "c2f", which joins every bottleneck's output, as ELAN does (arXiv 2207.02696).
+        layer: "c3", or "c2f", which joins every bottleneck's output, as ELAN does (arXiv 2207.02696).
         pooling: "sppf" after the last stage; "spp" in YOLOX's way, before its partial layer, whose bottlenecks then
             have no shortcut; "none".
         activation: of every convolution.
@@ -40,7 +40,7 @@ class CSPDarknet(Backbone):
         repeats: tuple[int, int, int, int] = (3, 6, 9, 3),
         widest: int = 1024,
         stem: Literal["focus", "conv6", "conv3"] = "conv6",
-        block: Literal["c3", "c2f"] = "c3",
+        layer: Literal["c3", "c2f"] = "c3",
         pooling: Literal["sppf", "spp", "none"] = "sppf",
         activation: Activation = "silu",
     ) -> None:
@@ -52,7 +52,7 @@ class CSPDarknet(Backbone):
             )
         channels = [max(8, round(min(c, widest) * width / 8) * 8) for c in _WIDTHS]
         self.stem = _stem(stem, channels[0], activation)
-        partial = C3 if block == "c3" else C2f
+        partial = C3 if layer == "c3" else C2f
         self.stages = nn.ModuleList()
         for i, (a, b) in enumerate(itertools.pairwise(channels)):
             early, late = (pooling == name and i == len(repeats) - 1 for name in ("spp", "sppf"))

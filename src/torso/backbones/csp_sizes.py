@@ -36,30 +36,24 @@ def csp_x() -> Part[CSPDarknet]:
 
 def c2f_n() -> Part[CSPDarknet]:
     """CSPDarknet with ELAN-like C2f layers, nano: width 1/4, depth 1/3, strides 4 to 32 (arXiv 2207.02696)."""
-    return _c2f(width=0.25, depth=0.33, widest=1024)
+    return part(CSPDarknet, width=0.25, depth=0.33, widest=1024, repeats=(3, 6, 6, 3), stem="conv3", layer="c2f")
 
 
 def c2f_s() -> Part[CSPDarknet]:
     """CSPDarknet with ELAN-like C2f layers, small: width 1/2, depth 1/3, strides 4 to 32 (arXiv 2207.02696)."""
-    return _c2f(width=0.5, depth=0.33, widest=1024)
+    return part(CSPDarknet, width=0.5, depth=0.33, widest=1024, repeats=(3, 6, 6, 3), stem="conv3", layer="c2f")
 
 
 def c2f_m() -> Part[CSPDarknet]:
     """CSPDarknet with ELAN-like C2f layers, medium: width 3/4, depth 2/3, at most 576 channels (arXiv 2207.02696)."""
-    return _c2f(width=0.75, depth=0.67, widest=768)
+    return part(CSPDarknet, width=0.75, depth=0.67, widest=768, repeats=(3, 6, 6, 3), stem="conv3", layer="c2f")
 
 
 def c2f_l() -> Part[CSPDarknet]:
     """CSPDarknet with ELAN-like C2f layers, large: width 1, depth 1, at most 512 channels (arXiv 2207.02696)."""
-    return _c2f(width=1.0, depth=1.0, widest=512)
+    return part(CSPDarknet, width=1.0, depth=1.0, widest=512, repeats=(3, 6, 6, 3), stem="conv3", layer="c2f")
 
 
 def c2f_x() -> Part[CSPDarknet]:
     """CSPDarknet with ELAN-like C2f layers, extra large: width 5/4, at most 640 channels (arXiv 2207.02696)."""
-    return _c2f(width=1.25, depth=1.0, widest=512)
-
-
-def _c2f(*, width: float, depth: float, widest: int) -> Part[CSPDarknet]:
-    return part(
-        CSPDarknet, width=width, depth=depth, widest=widest, repeats=(3, 6, 6, 3), stem="conv3", block="c2f"
-    )
+    return part(CSPDarknet, width=1.25, depth=1.0, widest=512, repeats=(3, 6, 6, 3), stem="conv3", layer="c2f")
