@@ -11,10 +11,10 @@ import yaml
 from training.small import data_set, recipe, run
 
 import torso
+from torso.data.files import load_json
 from torso.evaluation.run import evaluate
 from torso.training.checkpoint import KEY, load_checkpoint
 from torso.training.metrics import read_metrics
-from torso.training.run import read_json
 from torso.training.splits import open_splits
 from torso.yaml_text import from_yaml
 
@@ -40,7 +40,7 @@ def test_the_folder_holds_what_it_says(done):
     assert done.steps == 12
     assert not done.interrupted
     assert done.seconds["train"] + done.seconds["evaluate"] <= done.seconds["total"]
-    assert read_json(done.run_dir / "timing.json")["images_per_second"] == done.images_per_second > 0
+    assert load_json(done.run_dir / "timing.json")["images_per_second"] == done.images_per_second > 0
 
 
 def test_the_recipe_in_the_folder_is_the_one_in_the_checkpoint(done):
@@ -61,7 +61,7 @@ def test_metrics_have_a_row_an_interval_and_an_evaluation(done):
     assert float(trained[0]["train/loss"]) == pytest.approx(parts, rel=1e-4)
     assert all(math.isfinite(float(r["train/gradient_norm"])) for r in trained)
     assert float(trained[0]["lr"]) < float(trained[1]["lr"])
-    assert [row["epoch"] for row in read_json(done.run_dir / "history.json")] == [1, 2]
+    assert [row["epoch"] for row in load_json(done.run_dir / "history.json")] == [1, 2]
 
 
 def test_the_published_weights_are_the_average_and_give_the_scores_that_were_reported(done, data):
@@ -159,11 +159,15 @@ def test_plain_lines_say_what_happens_without_lightnings_noise(data, tmp_path, c
         ({"log_every": 0}, "log_every=0"),
         ({"checkpoint_every": 0}, "checkpoint_every=0"),
         ({"limit": 0}, "limit=0"),
+        ({"devices": 99, "accelerator": "gpu"}, "(?i)gpu|cuda|device"),
+        ({"eval_batch_size": 0}, "eval_batch_size=0"),
+        ({"init": "nothing.safetensors"}, "nothing.safetensors"),
     ],
 )
 def test_settings_out_of_range_are_refused(data, tmp_path, settings, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(Exception, match=sentence):
         run(recipe(), data, tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_to_train_with_is_refused(data, tmp_path):

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from training.small import data_set, in_child, recipe, run
 
+from torso.data.files import load_json
 from torso.training import checkpoint, engine, judge
 from torso.training.checkpoint import KEY, load_checkpoint
-from torso.training.run import read_json
 from torso.training.task import DetectionTask
 from torso.weights import read
 
@@ -184,7 +184,7 @@ def assert_same_run(whole: Path, cut: Path) -> None:
     ours, theirs = (load_checkpoint(d / "checkpoints" / "last.ckpt") for d in (cut, whole))
     for key in ("state_dict", "optimizer_states", KEY, "global_step"):
         assert_equal(ours[key], theirs[key], key)
-    assert read_json(cut / "history.json") == read_json(whole / "history.json")
+    assert load_json(cut / "history.json") == load_json(whole / "history.json")
     assert (cut / "predictions.json").read_bytes() == (whole / "predictions.json").read_bytes()
     assert_equal(read(cut / "model.safetensors").state, read(whole / "model.safetensors").state, "weights")
     rows = [without_speed(d / "metrics.csv") for d in (cut, whole)]

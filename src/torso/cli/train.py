@@ -13,7 +13,6 @@ from torso.cli import model_flags
 from torso.cli.flags import Parser, UsageError
 
 if TYPE_CHECKING:
-    from torso.data.doctor_report import Report
     from torso.parts import Part
     from torso.training.recipes.recipe import Recipe
     from torso.training.splits import Splits
@@ -58,7 +57,13 @@ def run(args: argparse.Namespace) -> int:
 
     report = examine(source.folder, holdout=source.holdout)
     _say("\n".join(report.lines()))
-    return _train(args, recipe, _splits(report, source), source.limit, resume) if report.may_train else 1
+    if not report.may_train:
+        return 1
+    from torso.training.splits import splits_of
+
+    # the notes were said by the report; the engine's own reading would look at every picture again
+    splits = splits_of(report, holdout=source.holdout)._replace(notes=())
+    return _train(args, recipe, splits, source.limit, resume)
 
 
 class _Source(NamedTuple):
@@ -119,7 +124,7 @@ def _resume(args: argparse.Namespace) -> Path | None:
 
 def _check_numbers(args: argparse.Namespace) -> None:
     """Numbers of the run, refused before anything is read or made."""
-    least = {"workers": 0, "limit": 1, "eval_every": 1, "checkpoint_every": 1, "log_every": 1}
+    least = {"workers": 0, "limit": 1, "eval_every": 1, "eval_batch_size": 1, "checkpoint_every": 1, "log_every": 1}
     for name, minimum in least.items():
         value = getattr(args, name)
         if value is not None and value < minimum:
@@ -149,18 +154,6 @@ def _origin(checkpoint: Path) -> _Source | None:
 
     origin: dict[str, Any] | None = load_checkpoint(checkpoint)[KEY]["origin"]
     return None if origin is None else _Source(**origin)
-
-
-def _splits(report: Report, source: _Source) -> Splits:
-    """What the report found, as the engine takes it; the engine's own reading would look at every picture again."""
-    from torso.training.splits import Splits
-
-    if "train" not in report.splits:
-        there = ", ".join(report.splits)
-        raise ValueError(f"{source.folder}: no train split; there is {there}: name one of the files train")
-    val = report.splits["val"].annotations if "val" in report.splits else None
-    origin = {**source._asdict(), "folder": str(Path(source.folder).resolve())}
-    return Splits(report.splits["train"].annotations, val, origin)
 
 
 def _is_main() -> bool:

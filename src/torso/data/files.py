@@ -81,15 +81,15 @@ class FolderListing:
         return found
 
 
-def load_json(path: Path) -> Any:
-    """The content of a JSON file; ValueError says where it stops being JSON."""
+def load_json(path: Path, wanted: str = "a COCO file") -> Any:
+    """The content of a JSON file; ValueError says where it stops being JSON, and what was wanted."""
     try:
         with path.open(encoding="utf-8") as file:
             return json.load(file)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); a COCO file was wanted: export it again") from None
+        raise ValueError(f"{path}: not valid JSON ({error}); {wanted} was wanted: export it again") from None
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); a COCO file was wanted: check the path") from None
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); {wanted} was wanted: check the path") from None
 
 
 def split_of(stem: str) -> str | None:

@@ -14,12 +14,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from torso.data.annotations import Annotations
 from torso.models.detector import Detector
 from torso.parts import Part
 from torso.training.checkpoint import KEY, AtomicIO, load_checkpoint
@@ -28,7 +29,7 @@ from torso.training.keeper import Interrupted, Keeper
 from torso.training.progress import Display, Silent, display
 from torso.training.recipes.recipe import Recipe
 from torso.training.recorder import Recorder
-from torso.training.run import RunFolder, RunResult, write_json
+from torso.training.run import RunFolder, RunResult, Watch, write_json
 from torso.training.splits import Data, Splits, choose_splits
 from torso.training.sync_norm import synchronise
 from torso.training.task import DetectionTask
@@ -77,6 +78,9 @@ def train(
     (NonFinite) a loss that is not finite.
     """
     start = time.monotonic()
+    watch = Watch(
+        eval_every=eval_every, eval_batch_size=eval_batch_size, log_every=log_every, checkpoint_every=checkpoint_every
+    )
     main = getattr(rank_zero_only, "rank", 0) == 0
     shown = display(progress) if main else Silent()
     record = None if resume is None else _record(Path(resume))
@@ -86,31 +90,16 @@ def train(
     model = build_model(recipe, splits.train.class_names, load=resume is None)
     if init is not None and resume is None:
         shown.say(str(transfer(model, init)))
-    folder = _folder(recipe, run_dir, resume, main)
-    judged = f"{len(splits.val)} to judge on" if splits.val is not None else "none to judge on"
-    for line in (*splits.notes, f"{len(splits.train)} pictures to learn from, {judged}; results in {folder.path}"):
-        shown.say(line)
     workers = min(os.cpu_count() or 1, 8) if workers is None else workers
     task = DetectionTask(recipe, model, splits.train, workers=workers, origin=splits.origin)
-    done = None if record is None else int(record["global_step"])
-    own = folder if main else None
-    recorder = Recorder(own, shown, every=log_every, resumed_at=done)
-    judge = Judge(
-        splits.val,
-        own,
-        recorder,
-        shown,
-        every=eval_every,
-        batch_size=eval_batch_size,
-        workers=workers,
-        history=[row for row in folder.read_history() if done is not None and row["step"] <= done],
-    )
-    keeper = Keeper(folder.last, every=checkpoint_every)
-    trainer = _trainer(task, [recorder, keeper, judge], devices, accelerator)
+    trainer = _trainer(task.recipe, devices, accelerator)
     if task.recipe.sync_bn:
-        shown.say(synchronise(task.model, trainer.world_size))
-    interrupted = _fit(trainer, task, keeper, judge, shown, resume)
-    return _result(folder, task, recorder, judge, time.monotonic() - start, interrupted, main)
+        shown.say(synchronise(model, trainer.world_size))
+    folder = _folder(recipe, run_dir, resume, main)  # only now: a run that is refused leaves nothing behind
+    _announce(shown, splits, folder)
+    crew = _crew(splits.val, folder, shown, watch, workers, None if record is None else record["global_step"], main)
+    interrupted = _fit(trainer, task, crew, shown, resume)
+    return _result(folder, task, crew, time.monotonic() - start, interrupted, main)
 
 
 def build_model(recipe: Part[Recipe], names: tuple[str, ...], *, load: bool = True) -> Detector:
@@ -183,16 +172,51 @@ def _folder(recipe: Part[Recipe], run_dir: Path | str | None, resume: Path | str
     return folder
 
 
-def _trainer(
-    task: DetectionTask, callbacks: list[pl.Callback], devices: int | str, accelerator: str
-) -> pl.Trainer:
-    recipe = task.recipe
+def _announce(shown: Display, splits: Splits, folder: RunFolder) -> None:
+    judged = f"{len(splits.val)} to judge on" if splits.val is not None else "none to judge on"
+    for line in (*splits.notes, f"{len(splits.train)} pictures to learn from, {judged}; results in {folder.path}"):
+        shown.say(line)
+
+
+class _Crew(NamedTuple):
+    """Who looks after a run, in the order in which they are called: the judge's best is what the keeper has saved."""
+
+    recorder: Recorder
+    keeper: Keeper
+    judge: Judge
+
+
+def _crew(
+    val: Annotations | None,
+    folder: RunFolder,
+    shown: Display,
+    watch: Watch,
+    workers: int,
+    done: int | None,
+    main: bool,
+) -> _Crew:
+    """done: the step that a resumed run goes on from."""
+    own = folder if main else None
+    recorder = Recorder(own, shown, every=watch.log_every, resumed_at=done)
+    judge = Judge(
+        val,
+        own,
+        recorder,
+        shown,
+        every=watch.eval_every,
+        batch_size=watch.eval_batch_size,
+        workers=workers,
+        history=[row for row in folder.read_history() if done is not None and row["step"] <= done],
+    )
+    return _Crew(recorder, Keeper(folder.last, every=watch.checkpoint_every), judge)
+
+
+def _trainer(recipe: Recipe, devices: int | str, accelerator: str) -> pl.Trainer:
     with _quiet():
-        trainer = pl.Trainer(
+        return pl.Trainer(
             accelerator=accelerator,
             devices=devices,
             plugins=[AtomicIO()],
-            callbacks=callbacks,
             max_epochs=-1,
             logger=False,
             enable_checkpointing=False,
@@ -202,22 +226,17 @@ def _trainer(
             deterministic=recipe.deterministic or None,
             benchmark=not recipe.deterministic,
         )
-    return trainer
 
 
 def _fit(
-    trainer: pl.Trainer,
-    task: DetectionTask,
-    keeper: Keeper,
-    judge: Judge,
-    shown: Display,
-    resume: Path | str | None,
+    trainer: pl.Trainer, task: DetectionTask, crew: _Crew, shown: Display, resume: Path | str | None
 ) -> bool:
     """Train; True if a signal ended it."""
+    trainer.callbacks += crew  # type: ignore[attr-defined]  # made before them, so that bad devices are refused first
     try:
-        with _quiet(), keeper.signals(), torch._dynamo.config.patch(recompile_limit=_GRAPHS):
+        with _quiet(), crew.keeper.signals(), torch._dynamo.config.patch(recompile_limit=_GRAPHS):
             trainer.fit(task, ckpt_path=None if resume is None else str(resume), weights_only=True)
-            judge.finish(trainer, task)
+            crew.judge.finish(trainer, task)
     except Interrupted as stop:
         shown.end()
         shown.say(f"{stop}; go on with: torso train --resume {stop.path}")
@@ -226,15 +245,9 @@ def _fit(
 
 
 def _result(
-    folder: RunFolder,
-    task: DetectionTask,
-    recorder: Recorder,
-    judge: Judge,
-    total: float,
-    interrupted: bool,
-    main: bool,
+    folder: RunFolder, task: DetectionTask, crew: _Crew, total: float, interrupted: bool, main: bool
 ) -> RunResult:
-    best = judge.best
+    recorder, judge, best = crew.recorder, crew.judge, crew.judge.best
     seconds = {"train": recorder.train_seconds, "evaluate": judge.seconds, "total": total}
     speed = recorder.pictures / recorder.train_seconds if recorder.train_seconds else 0.0
     if main:

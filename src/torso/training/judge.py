@@ -40,8 +40,6 @@ class Judge(Callback):
         workers: int = 0,
         history: list[dict[str, Any]] | None = None,
     ) -> None:
-        if every < 1:
-            raise ValueError(f"eval_every={every} came; a number of epochs of at least 1 was wanted")
         self.val, self.folder, self.recorder, self.shown = val, folder, recorder, shown
         self.every, self.batch_size, self.workers = every, batch_size, workers
         self.history = list(history or [])

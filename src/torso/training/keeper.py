@@ -36,8 +36,6 @@ class Keeper(Callback):
     """
 
     def __init__(self, path: Path, *, every: int | None = None) -> None:
-        if every is not None and every < 1:
-            raise ValueError(f"checkpoint_every={every} came; a number of steps of at least 1 was wanted")
         self.path, self.every = path, every
         self.stopping = False
         self._agreed_stop = self._agreed_save = False

@@ -24,8 +24,6 @@ class Recorder(Callback):
     def __init__(
         self, folder: RunFolder | None, shown: Display, *, every: int = 20, resumed_at: int | None = None
     ) -> None:
-        if every < 1:
-            raise ValueError(f"log_every={every} came; a number of steps of at least 1 was wanted")
         self.shown, self.every = shown, every
         self.pictures, self.train_seconds = 0, 0.0
         self._file = MetricsFile(folder.metrics, keep_until_step=resumed_at) if folder else None

@@ -7,8 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torso.data.files import load_json
 from torso.evaluation.detection import DetectionScores
 from torso.weights import write_atomic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """How closely a run is looked after; none of it decides the weights. Arguments of engine.train."""
+
+    eval_every: int = 1
+    eval_batch_size: int = 8
+    log_every: int = 20
+    checkpoint_every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} came; at least 1 was wanted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +99,8 @@ class RunFolder:
 
     def read_history(self) -> list[dict[str, Any]]:
         """[{"epoch", "step", "scores": DetectionScores.to_dict()}, ...], empty before the first judged epoch."""
-        rows: list[dict[str, Any]] = read_json(self.history) if self.history.is_file() else []
+        rows: list[dict[str, Any]] = load_json(self.history, "a history of scores") if self.history.is_file() else []
         return rows
-
-
-def read_json(path: Path) -> Any:
-    """What write_json wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, content: object) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from torso.data.annotations import Annotations
 from torso.data.doctor import examine
+from torso.data.doctor_report import Report
 
 
 class Splits(NamedTuple):
@@ -50,7 +51,12 @@ def open_splits(data: Path | str, *, holdout: float = 0.2) -> Splits:
 
     ValueError, naming the first reason, where the doctor says that training may not start.
     """
-    report = examine(data, holdout=holdout)
+    return splits_of(examine(data, holdout=holdout), holdout=holdout)
+
+
+def splits_of(report: Report, *, holdout: float) -> Splits:
+    """The same from a report that is there already; holdout: as it was examined with."""
+    data = report.root
     if not report.may_train:
         more = f" (and {len(report.errors) - 1} more: see torso doctor {data})" if len(report.errors) > 1 else ""
         raise ValueError(report.errors[0] + more)
@@ -62,7 +68,7 @@ def open_splits(data: Path | str, *, holdout: float = 0.2) -> Splits:
         if pictures or boxes:
             notes.append(f"{name}: {pictures} pictures and {boxes} boxes dropped (torso doctor {data} says which)")
     val = report.splits["val"].annotations if "val" in report.splits else None
-    origin = {"folder": str(Path(data).resolve()), "holdout": holdout, "limit": None}
+    origin = {"folder": str(data.resolve()), "holdout": holdout, "limit": None}
     return Splits(report.splits["train"].annotations, val, origin, tuple(notes))
 
 
