@@ -38,11 +38,11 @@ docs: $(STAMP) ## build the documentation into site/
 gpu-test: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
-parity: ## compare with mmdetection, in an environment of its own
+parity: ## compare with mmdetection and effdet, in an environment of its own
 	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
-	$(PARITY)/bin/pip install -q -c constraints.txt -r tests/parity/mmdet/requirements.txt
+	$(PARITY)/bin/pip install -q -c constraints.txt -r tests/parity/mmdet/requirements.txt -r tests/parity/effdet/requirements.txt
 	$(PARITY)/bin/pip install -q --no-deps -r tests/parity/mmdet/requirements-no-deps.txt -e .
-	$(PARITY)/bin/python -m pytest tests/parity/mmdet -s
+	$(PARITY)/bin/python -m pytest tests/parity/mmdet tests/parity/effdet -s
 
 bench: $(STAMP) ## speed beside torchvision on a CUDA device
 	$(BIN)/python benchmarks/detection.py --out benchmarks/results/local

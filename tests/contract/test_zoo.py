@@ -16,12 +16,24 @@ from torso.training.targets import Targets
 from torso.types import Images
 
 SIZE = (64, 96)
-MODELS = names("zoo")
 
 
 def recipe_of(name: str) -> Part[Any]:
     make = find(name, "recipes")
     return smallest(make() if name == "rpn" else make(num_classes=3))
+
+
+def classes_of(value: Any) -> tuple[str, ...]:
+    """Names of all the parts inside a part, in order."""
+    if isinstance(value, tuple):
+        return tuple(n for v in value for n in classes_of(v))
+    return (value.name, *classes_of(tuple(v for _, v in value.args))) if isinstance(value, Part) else ()
+
+
+# of a family's members that are made of the same classes, and differ in numbers alone, the first stands for all
+MODELS = sorted(
+    {(find(n, "zoo").__module__, classes_of(recipe_of(n))): n for n in reversed(names("zoo"))}.values()
+)
 
 
 def model_of(name: str) -> Detector:

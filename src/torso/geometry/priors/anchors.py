@@ -18,6 +18,7 @@ class Anchors(PriorGenerator):
         base_scale: side of the smallest anchor in strides of its level (RetinaNet 4, RPN 8).
         octave_scales: how many sides an octave, 2^(i / octave_scales) each.
         ratios: height / width.
+        aspects: (width, height) in sides, in place of ratios where these are not exact (EfficientDet's 1.4 by 0.7).
         sizes: sides in pixels, one tuple a level, in place of base_scale and octave_scales.
         offset: of the centres, in strides (0 by the anchor convention of the reference implementations).
         rounded: corners rounded to whole pixels about the centre (torchvision).
@@ -32,6 +33,7 @@ class Anchors(PriorGenerator):
         base_scale: float = 4.0,
         octave_scales: int = 3,
         ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
+        aspects: tuple[tuple[float, float], ...] | None = None,
         sizes: tuple[tuple[float, ...], ...] | None = None,
         offset: float = 0.0,
         rounded: bool = False,
@@ -44,7 +46,10 @@ class Anchors(PriorGenerator):
         for i, (sy, sx) in enumerate(strides):
             octaves = [base_scale * 2 ** (k / octave_scales) for k in range(octave_scales)]
             pairs = [(side, side) for side in sizes[i]] if sizes is not None else [(o * sx, o * sy) for o in octaves]
-            wh = [(w / r**0.5, h * r**0.5) for r in ratios for w, h in pairs]
+            if aspects is None:
+                wh = [(w / r**0.5, h * r**0.5) for r in ratios for w, h in pairs]
+            else:
+                wh = [(w * x, h * y) for x, y in aspects for w, h in pairs]
             shapes.append([(2.0 * round(w / 2), 2.0 * round(h / 2)) for w, h in wh] if rounded else wh)
         super().__init__(shapes)
         self.strides_yx = strides
