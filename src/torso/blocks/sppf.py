@@ -1,4 +1,4 @@
-"""SPP made fast: three chained 5x5 max-pools are the pools of 5, 9 and 13 (YOLOv5, https://doi.org/10.5281/zenodo.4679653)."""
+"""SPP made fast: three chained 5x5 max-pools are the pools of 5, 9 and 13 (YOLOv5, https://doi.org/10.5281/zenodo.3908559)."""
 
 from __future__ import annotations
 
