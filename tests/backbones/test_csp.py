@@ -8,6 +8,7 @@ from torch import nn
 
 from torso.backbones.csp import CSPDarknet
 from torso.compose import built_on_meta
+from torso.layers.conv import ConvNormAct
 from torso.layers.csp import C2f, PyramidPooling
 from torso.necks.csp_pan import CSPPAN
 from torso.parts import named
@@ -30,6 +31,34 @@ def test_with_its_neck_and_outputs_it_has_the_published_parameters(name: str) ->
         neck = CSPPAN(body.out_specs, channels=None, depth=round(3 * made.get("depth")), finest=8, coarsest=32)
         outputs = nn.ModuleList(nn.Conv2d(s.channels, OUTPUTS, 1) for s in neck.out_specs)
     assert round(folded(body, neck, outputs) / 1e6, 1) == YOLOV5[name]
+
+
+YOLOV8 = {"c2f_n": 3.16, "c2f_s": 11.2, "c2f_m": 25.9, "c2f_l": 43.7, "c2f_x": 68.2}  # published, norms and all
+
+
+@pytest.mark.parametrize("name", YOLOV8)
+def test_c2f_with_the_neck_and_head_of_its_family_has_the_published_parameters(name: str) -> None:
+    """The neck joins without reducing; a level of the head has two 3x3 for 4 x 16 distances and two for 80 classes."""
+    made = named(name, "backbones")
+    depth = round(3 * made.get("depth"))
+
+    def conv(a: int, b: int, stride: int = 1) -> ConvNormAct:
+        return ConvNormAct(a, b, stride=stride, norm="bn", activation="silu")
+
+    def c2f(a: int, b: int) -> C2f:
+        return C2f(a, b, depth=depth, shortcut=False, norm="bn", activation="silu")
+
+    with torch.device("meta"):
+        body = made.build()
+        c3, c4, c5 = (s.channels for s in body.out_specs[1:])
+        parts = [body, c2f(c5 + c4, c4), c2f(c4 + c3, c3), conv(c3, c3, 2), c2f(c3 + c4, c4), conv(c4, c4, 2)]
+        parts.append(c2f(c4 + c5, c5))
+        box, cls = max(16, c3 // 4, 64), max(c3, 80)
+        for c in (c3, c4, c5):
+            parts += [conv(c, box), conv(box, box), nn.Conv2d(box, 64, 1)]
+            parts += [conv(c, cls), conv(cls, cls), nn.Conv2d(cls, 80, 1)]
+    total = sum(p.numel() for m in parts for p in m.parameters())
+    assert round(total / 1e6, 2 if name == "c2f_n" else 1) == YOLOV8[name]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Darknet-53 and the cross-stage-partial networks from timm (arXiv 1804.02767, 1911.11929, 2004.10934).
 
 The activation is the detectors'. timm's ImageNet weights were trained with LeakyReLU of slope 0.01: set
-activation=none to start from them as they are.
+activation=none (None in Python) to start from them as they are.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -13,7 +13,6 @@ from torso.backbones._adapt import StageNorms, pad_to, patch_of, replace_activat
 from torso.backbones._base import Backbone, FrozenNorms, parameters_behind
 from torso.backbones._stages import insert_blocks
 from torso.blocks._base import Block
-from torso.layers.conv import Activation
 from torso.layers.stem import StemConv2d, fits
 from torso.parts import Part, nearest
 from torso.types import FeatureSpec
@@ -46,7 +45,7 @@ class Timm(Backbone):
         frozen_stride: int = 0,
         frozen_norm: bool = False,
         checkpointing: bool = False,
-        activation: Activation | None = None,
+        activation: Literal["relu", "leaky_relu", "silu", "mish", "gelu", "hardswish"] | None = None,
         stage_norms: bool = False,
         drop_path: float = 0.0,
         block: Part[Block] | None = None,
