@@ -54,7 +54,7 @@ def joined(group: list[Row]) -> Row:
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("count", [1, 7, 60, 180])
 def test_the_same_as_a_plain_loop(seed: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torso.inference.union._CHUNK", 50)
+    monkeypatch.setattr("torso.inference.union._CHUNK", 20)
     generator = torch.Generator().manual_seed(seed)
     corner = torch.randint(0, 60, (count, 2), generator=generator)
     sides = torch.randint(1, 40, (count, 2), generator=generator)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torso.geometry.boxes import MIN_AREA, aligned_overlap, area
 
-_CHUNK = 1024  # rows compared at a time, so that memory grows with the rows and not with their square
+_CHUNK = 128  # rows compared at a time with those that can touch them
 
 
 class Merged(NamedTuple):
@@ -109,29 +109,44 @@ def _owner(keep: Tensor, pairs: _Pairs) -> Tensor:
 
 def _pairs(found: Merged, threshold: float) -> _Pairs:
     """All pairs of one class and disjoint views that overlap by at least the threshold of the smaller box."""
-    areas = area(found.boxes)
-    parts = []
-    for start in range(0, len(areas), _CHUNK):
+    one, other = _neighbours(found)
+    a, b = found.boxes[one], found.boxes[other]
+    shared = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).relu().prod(dim=1)
+    areas = area(a), area(b)
+    hit = (shared >= threshold * torch.minimum(*areas)) & (shared > 0)
+    hit &= ~(found.members[one] & found.members[other]).any(dim=1)
+    iou = shared / (areas[0] + areas[1] - shared).clamp(min=MIN_AREA)
+    return _Pairs(torch.minimum(one, other)[hit], torch.maximum(one, other)[hit], iou[hit])
+
+
+def _neighbours(found: Merged) -> tuple[Tensor, Tensor]:
+    """Row numbers of all pairs of one class whose boxes have a point in common, each pair once.
+
+    Rows sorted by class and left side: what can touch a chunk of them is the chunk and the run of rows after it.
+    """
+    order, keys, ends = _along_x(found)
+    x1, y1, x2, y2 = found.boxes[order].unbind(1)
+    labels = found.labels[order]
+    ones, others = [order[:0]], [order[:0]]
+    for start in range(0, len(order), _CHUNK):
         here = slice(start, start + _CHUNK)
-        shared = _intersections(found.boxes[here], found.boxes)
-        smaller = torch.minimum(areas[here, None], areas)
-        hit = (shared >= threshold * smaller) & (shared > 0) & (found.labels[here, None] == found.labels)
-        better, worse = hit.triu(diagonal=start + 1).nonzero().unbind(1)
-        shared = shared[better, worse]
-        better = better + start
-        apart = ~(found.members[better] & found.members[worse]).any(dim=1)
-        union = areas[better] + areas[worse] - shared
-        parts.append(_Pairs(better[apart], worse[apart], (shared / union.clamp(min=MIN_AREA))[apart]))
-    if not parts:
-        none = torch.zeros(0, dtype=torch.int64, device=areas.device)
-        return _Pairs(none, none, none.float())
-    return _Pairs(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        run = slice(start, int(torch.searchsorted(keys, ends[here].max(), right=True)))
+        touch = (x1[run] < x2[here, None]) & (x1[here, None] < x2[run])
+        touch &= (y1[run] < y2[here, None]) & (y1[here, None] < y2[run]) & (labels[run] == labels[here, None])
+        one, other = touch.triu(diagonal=1).nonzero().unbind(1)
+        ones.append(order[one + start])
+        others.append(order[other + start])
+    return torch.cat(ones), torch.cat(others)
 
 
-def _intersections(a: Tensor, b: Tensor) -> Tensor:
-    """[n, m] px^2."""
-    low, high = torch.maximum(a[:, None, :2], b[:, :2]), torch.minimum(a[:, None, 2:], b[:, 2:])
-    return (high - low).relu().prod(dim=2)
+def _along_x(found: Merged) -> tuple[Tensor, Tensor, Tensor]:
+    """The order by class and left side, and in it each row's place on one axis: where it begins, where it ends."""
+    x1, x2 = found.boxes[:, 0].double(), found.boxes[:, 2].double()
+    if not len(x1):
+        return found.labels, x1, x2
+    apart = found.labels * (x2.max() - x1.min() + 1)
+    keys, order = (apart + x1).sort()
+    return order, keys, (apart + x2)[order]
 
 
 def _ranked(found: Merged) -> Merged:
