@@ -56,3 +56,10 @@ def test_a_folder_without_a_data_set(torso: Command, tmp_path: Path) -> None:
     done = torso("doctor", tmp_path)
     assert done.code == 1
     assert "no data set was found" in done.out
+
+
+@pytest.mark.parametrize("share", ["1", "-0.1", "nan"])
+def test_a_share_that_leaves_nothing_is_refused(torso: Command, data: Path, share: str) -> None:
+    done = torso("doctor", data, f"--holdout={share}")
+    assert done.code == 2
+    assert "a share between 0 and 1 was wanted" in done.sentence

@@ -48,6 +48,14 @@ def test_without_a_val_split_the_held_out_part_of_train_is_judged(
     root = write_coco(tmp_path / "only_train", n_images=8)
     shown = json.loads(torso("eval", checkpoint, "--data", root, "--json").out)
     assert 1 <= shown["images"] < 8
+    assert shown["notes"] == []
+
+
+def test_what_is_left_out_is_said_in_json_too(torso: Command, tmp_path: Path, checkpoint: Path) -> None:
+    root = write_coco(tmp_path / "flat", n_images=3, split="val")
+    change(root / "val.json", lambda c: c["annotations"][0].update(bbox=[3, 3, 0, 5]))
+    shown = json.loads(torso("eval", checkpoint, "--data", root, "--json").out)
+    assert "1 pictures or boxes dropped" in shown["notes"][0]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +67,7 @@ def test_without_a_val_split_the_held_out_part_of_train_is_judged(
         (["--suppression.iou_threshold=high"], 2, "wants a number; 'high' came"),
         (["--neck.channels=3"], 2, "a dotted flag begins with one of suppression, input"),
         (["--batch-size=0"], 2, "at least 1 was wanted"),
+        (["--holdout=1.5"], 2, "a share between 0 and 1 was wanted"),
         (["--device=gpu"], 2, "'auto', 'cpu', 'cuda'"),
         (["--data", "/nowhere"], 2, "no such folder"),
     ],

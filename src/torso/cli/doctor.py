@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from torso.cli.flags import Parser, UsageError
+from torso.cli.flags import Parser, UsageError, check_holdout
 
 
 def add_arguments(parser: Parser) -> None:
@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the report."""
     if not Path(args.data).is_dir():
         raise UsageError(f"{args.data}: no such folder; the folder of a data set was wanted: check the path")
+    check_holdout(args.holdout or None)  # 0: nothing is held out
     from torso.data.doctor import examine
 
     report = examine(args.data, args.split, files=args.files, holdout=args.holdout)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torso.cli import checkpoint
-from torso.cli.flags import Parser, UsageError
+from torso.cli.flags import Parser, UsageError, check_holdout
 
 if TYPE_CHECKING:
     from torso.data.annotations import Annotations
@@ -32,6 +32,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Judge and print."""
     checkpoint.check(args)
+    check_holdout(args.holdout)
     if not Path(args.data).is_dir():
         raise UsageError(f"--data {args.data}: no such folder; the folder of a data set was wanted")
     from torso.evaluation.run import Settings, collect
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     recall = _recall(truth, results) if proposer else None
     if args.json:
         extra = {"voc": {name: _finite(one.to_dict()) for name, one in voc.items()}} if voc else {}
-        print(json.dumps({**scores.to_dict(), **extra, **(_recall_json(recall) if recall else {})}, indent=1))
+        extra |= _recall_json(recall) if recall else {}
+        print(json.dumps({"notes": notes, **scores.to_dict(), **extra}, indent=1))
         return 0
     print("\n".join([*notes, f"{args.checkpoint} on {args.split} of {args.data}, in percent:", str(scores)]))
     for name, one in voc.items():

@@ -93,3 +93,9 @@ class Parser(argparse.ArgumentParser):
                 if hint.startswith("there are"):
                     hint = f"see {self.prog} --help"
                 raise UsageError(f"unknown flag {flag}; {hint}")
+
+
+def check_holdout(share: float | None) -> None:
+    """UsageError where so large a share of train, held out as val, leaves nothing on one side."""
+    if share is not None and not 0 < share < 1:
+        raise UsageError(f"--holdout {share} came; a share between 0 and 1 was wanted")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,18 +60,60 @@ def _parse(file: Path) -> ast.Module:
 def _of_function(node: ast.FunctionDef, tree: ast.Module) -> list[Argument]:
     """Its own arguments; a preset has those of the part that it returns, with the values that it sets."""
     if node.args.kwonlyargs or (made := _made(node, tree)) is None:
-        return _keyword_only(node)
+        return _keyword_only(node, tree)
     call, owner = made
     given = {k.arg: ast.unparse(k.value) for k in call.keywords}
     return [Argument(a.name, a.annotation, given.get(a.name, a.default)) for a in _of_class(*owner)]
 
 
-def _keyword_only(node: ast.FunctionDef) -> list[Argument]:
+def _keyword_only(node: ast.FunctionDef, tree: ast.Module) -> list[Argument]:
     pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
     return [
-        Argument(a.arg, ast.unparse(a.annotation) if a.annotation else "", None if d is None else ast.unparse(d))
-        for a, d in pairs
+        Argument(a.arg, _written(a.annotation, tree), None if d is None else ast.unparse(d)) for a, d in pairs
     ]
+
+
+def _written(annotation: ast.expr | None, tree: ast.Module) -> str:
+    """An annotation with what its aliases stand for: a reader of `torso parts` cannot look up `Norm`."""
+    if annotation is None:
+        return ""
+    return ast.unparse(_Aliases(tree).visit(copy.deepcopy(annotation)))
+
+
+class _Aliases(ast.NodeTransformer):
+    """Puts the value of `Name = Literal[...]` in the place of Name."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.tree = tree
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        found = _alias(node.id, self.tree)
+        if found is None:
+            return node
+        value, home = found
+        replaced: ast.expr = _Aliases(home).visit(copy.deepcopy(value))
+        return replaced
+
+
+def _alias(name: str, tree: ast.Module) -> tuple[ast.expr, ast.Module] | None:
+    """What a type alias of the house stands for, and the file that says so."""
+    for item in tree.body:
+        if not isinstance(item, ast.Assign) or not isinstance(item.value, ast.Subscript | ast.BinOp):
+            continue
+        if [t.id for t in item.targets if isinstance(t, ast.Name)] == [name]:
+            return item.value, tree
+    home = _imported(name, tree)
+    return None if home is None else _alias(*home)
+
+
+def _imported(name: str, tree: ast.Module) -> tuple[str, ast.Module] | None:
+    """The own name, and the file of the house, of what a file imports as `name`."""
+    for item in tree.body:
+        if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("torso."):
+            original = {a.asname or a.name: a.name for a in item.names}.get(name)
+            if original is not None:
+                return original, _parse(_file(item.module or ""))
+    return None
 
 
 def _made(node: ast.FunctionDef, tree: ast.Module) -> tuple[ast.Call, tuple[ast.ClassDef, ast.Module]] | None:
@@ -89,7 +132,7 @@ def _of_class(node: ast.ClassDef, tree: ast.Module) -> list[Argument]:
     """Of its own __init__, else of its base's, with the defaults that the class statement sets (`class A(B, x=1)`)."""
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            return _keyword_only(item)
+            return _keyword_only(item, tree)
     base = _base(node, tree)
     if base is None:
         return []
@@ -110,12 +153,8 @@ def _class_of(expression: ast.expr, tree: ast.Module) -> tuple[ast.ClassDef, ast
     for item in tree.body:
         if isinstance(item, ast.ClassDef) and item.name == expression.id:
             return item, tree
-        if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("torso."):
-            original = {a.asname or a.name: a.name for a in item.names}.get(expression.id)
-            if original is not None:
-                other = _parse(_file(item.module or ""))
-                return _class_called(other, original), other
-    return None
+    home = _imported(expression.id, tree)
+    return None if home is None else (_class_called(home[1], home[0]), home[1])
 
 
 def _class_called(tree: ast.Module, name: str) -> ast.ClassDef:

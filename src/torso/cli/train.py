@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torso.cli import model_flags
-from torso.cli.flags import Parser, UsageError
+from torso.cli.flags import Parser, UsageError, check_holdout
 
 if TYPE_CHECKING:
     from torso.parts import Part
@@ -129,8 +129,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < minimum:
             raise UsageError(f"--{name.replace('_', '-')} {value} came; at least {minimum} was wanted")
-    if args.holdout is not None and not 0 < args.holdout < 1:
-        raise UsageError(f"--holdout {args.holdout} came; a share between 0 and 1 was wanted")
+    check_holdout(args.holdout)
     if args.devices != "auto" and not (args.devices.isdigit() and int(args.devices) >= 1):
         raise UsageError(f"--devices {args.devices} came; auto or how many devices was wanted")
 
