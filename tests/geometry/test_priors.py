@@ -8,6 +8,7 @@ import torch
 from torso.geometry.priors._base import PriorGenerator, gather_priors, level_of_rows
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
+from torso.geometry.priors.shapes import Shapes
 from torso.parts import find, names
 
 
@@ -84,3 +85,19 @@ def test_gather_takes_rows_of_shared_and_of_own_priors() -> None:
 def test_sizes_must_match_the_levels() -> None:
     with pytest.raises(ValueError, match="sizes for 1 levels came, but there are 2"):
         Anchors([(8, 8), (16, 16)], sizes=((32.0,),))
+
+
+def test_shapes_are_those_given_and_may_differ_in_number() -> None:
+    made = Shapes([(8, 8), (16, 16)], sizes=(((10.0, 13.0), (16.0, 30.0)), ((30.0, 61.0),)))
+    p = made([(1, 2), (1, 1)], (8, 16))
+    assert p.levels == ((1, 2, 2), (1, 1, 1))
+    assert p.sizes_wh.tolist() == [[10, 13], [16, 30], [10, 13], [16, 30], [30, 61]]
+    assert p.centers_xy.tolist() == [[4, 4], [4, 4], [12, 4], [12, 4], [8, 8]]
+    rounded_up = Shapes([(8, 8)], sizes=(((8.0, 8.0),),), offset=0.0, stride_from="image")([(2, 3)], (20, 30))
+    assert rounded_up.centers_xy[-1].tolist() == [20, 10]
+
+
+@pytest.mark.parametrize("sizes", [(), (((1.0, 2.0),),), ((), ((1.0, 2.0),)), (((0.0, 2.0),), ((1.0, 2.0),))])
+def test_shapes_that_fit_no_level_are_refused(sizes: tuple[tuple[tuple[float, float], ...], ...]) -> None:
+    with pytest.raises(ValueError, match=r"Shapes\.sizes"):
+        Shapes([(8, 8), (16, 16)], sizes=sizes)

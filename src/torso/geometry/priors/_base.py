@@ -60,6 +60,23 @@ def grid_priors(
     return centers, sizes, strides
 
 
+def place_anchors(
+    shapes_wh: Sequence[Tensor],
+    sizes_hw: Sequence[tuple[int, int]],
+    image_hw: tuple[int, int],
+    strides_yx: Sequence[tuple[int, int]] | None,
+    offset: float,
+) -> Priors:
+    """Every shape of a level at each of its places; strides_yx None takes the image size // map size of each level."""
+    levels = []
+    for i, (wh, size_hw) in enumerate(zip(shapes_wh, sizes_hw, strict=True)):
+        image_stride = (image_hw[0] // size_hw[0], image_hw[1] // size_hw[1])
+        levels.append(grid_priors(wh, size_hw, image_stride if strides_yx is None else strides_yx[i], offset))
+    centers, sizes, strides = (torch.cat(x) for x in zip(*levels, strict=True))
+    places = tuple((h, w, wh.shape[0]) for (h, w), wh in zip(sizes_hw, shapes_wh, strict=True))
+    return Priors(centers, sizes, strides, places)
+
+
 def gather_priors(priors: Priors, rows: Tensor) -> Priors:
     """The priors of rows [B, R]: fields become [B, R, 2]; levels no longer apply and are empty."""
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
-
-from torso.geometry.priors._base import PriorGenerator, grid_priors
+from torso.geometry.priors._base import PriorGenerator, place_anchors
 from torso.types import Priors
 
 
@@ -56,12 +54,5 @@ class Anchors(PriorGenerator):
         self.offset, self.stride_from = offset, stride_from
 
     def forward(self, sizes_hw: Sequence[tuple[int, int]], image_hw: tuple[int, int]) -> Priors:
-        levels = []
-        for wh, size_hw, nominal in zip(self.shapes(), sizes_hw, self.strides_yx, strict=True):
-            stride: tuple[float, float] = (nominal[0], nominal[1])
-            if self.stride_from == "image":
-                stride = (image_hw[0] // size_hw[0], image_hw[1] // size_hw[1])
-            levels.append(grid_priors(wh, size_hw, stride, self.offset))
-        centers, sizes, strides = (torch.cat(x) for x in zip(*levels, strict=True))
-        shape = tuple((h, w, a) for (h, w), a in zip(sizes_hw, self.per_place, strict=True))
-        return Priors(centers, sizes, strides, shape)
+        strides = self.strides_yx if self.stride_from == "feature" else None
+        return place_anchors(self.shapes(), sizes_hw, image_hw, strides, self.offset)
