@@ -10,6 +10,7 @@ from torchvision_cases import (
     CROWDS,
     SIDE,
     assert_same_detections,
+    assert_same_losses,
     batch_of,
     exact_normalisation,
     objects,
@@ -18,11 +19,11 @@ from torchvision_cases import (
     randomised,
     relative_error,
     spread_scores,
+    their_maps,
 )
 
 from torso.keymaps.fcos import torchvision_model, torchvision_to_torso
 from torso.models.detector import Detector
-from torso.training.criteria._base import loss_of
 from torso.training.torchvision import fcos as recipe
 
 CLASSES = 7
@@ -33,7 +34,7 @@ def both() -> tuple[nn.Module, Detector]:
     theirs = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES, min_size=SIDE, max_size=1000)
     randomised(theirs, seed=0)
     theirs.eval()
-    maps = list(theirs.backbone(theirs.transform(pictures(1))[0].tensors).values())
+    _, maps = their_maps(theirs, pictures(1))
     head, regression = theirs.head.classification_head, theirs.head.regression_head
     spread_scores(head.cls_logits, lambda: head(maps))
     spread_scores(regression.bbox_ctrness, lambda: regression(maps)[1])
@@ -47,9 +48,8 @@ def both() -> tuple[nn.Module, Detector]:
 def test_raw_outputs(both: tuple[nn.Module, Detector]) -> None:
     theirs, ours = both
     images = pictures(1)
+    batch, maps = their_maps(theirs, images)
     with torch.no_grad():
-        batch = theirs.transform(images)[0]
-        maps = list(theirs.backbone(batch.tensors).values())
         want, raw = theirs.head(maps), ours(batch_of(images))
         anchors = theirs.anchor_generator(batch, maps)[0]
     assert relative_error(raw.logits, want["cls_logits"]) < 1e-9
@@ -64,25 +64,17 @@ def test_losses_and_their_gradients(both: tuple[nn.Module, Detector], counts: tu
     # float64 throughout: torchvision picks the smallest area by 1e8 - area, which float32 rounds to 8 px^2
     theirs, ours = both
     images, targets = pictures(2), objects(counts, CLASSES, seed)
+    batch, maps = their_maps(theirs, images)
     with torch.no_grad():
-        batch = theirs.transform(images)[0]
-        maps = list(theirs.backbone(batch.tensors).values())
         raw = ours(batch_of(images))
     anchors = theirs.anchor_generator(batch, maps)
     logits, codes, quality = (x.requires_grad_() for x in (raw.logits, raw.codes, raw.quality))
     outputs = {"cls_logits": logits, "bbox_regression": codes.relu(), "bbox_ctrness": quality[..., None]}
     want = theirs.compute_loss(targets, outputs, anchors, [m.shape[-2] * m.shape[-1] for m in maps])
     criterion = recipe(num_classes=CLASSES).build().criterion.build()
-    total, shares = loss_of(criterion.terms(raw, padded(targets), ours.head))
     names = {"cls": "classification", "box": "bbox_regression", "quality": "bbox_ctrness"}
-    for name, their_name in names.items():
-        torch.testing.assert_close(shares[name], want[their_name], rtol=1e-6, atol=1e-12)
-        assert float(want[their_name].detach()) > 0 or not sum(counts)
-    leaves = (logits, codes, quality)
-    ours_d = torch.autograd.grad(total, leaves)
-    theirs_d = torch.autograd.grad(sum(want.values()), leaves, allow_unused=True, materialize_grads=True)
-    for mine, other in zip(ours_d, theirs_d, strict=True):
-        assert float((mine - other).abs().max()) <= 1e-5 * float(other.abs().max())
+    terms = criterion.terms(raw, padded(targets), ours.head)
+    assert_same_losses(terms, want, names, (logits, codes, quality), objects=sum(counts))
 
 
 @pytest.mark.parametrize("seed", [1, 2])

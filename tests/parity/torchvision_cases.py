@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
 
 from torso.models.detector import Detector
+from torso.training.criteria._base import Terms, loss_of
 from torso.training.targets import Targets
 from torso.types import Candidates, Images
 
@@ -106,6 +108,27 @@ def assert_same_detections(ours: Candidates, theirs: Sequence[dict[str, Tensor]]
             partners = same[row].nonzero()
             assert len(partners), f"picture {i}: nothing in torchvision's detections is {boxes[row]}, {labels[row]}"
             same[:, partners[0]] = False
+
+
+def their_maps(theirs: nn.Module, images: Sequence[Tensor]) -> tuple[ImageList, list[Tensor]]:
+    """torchvision's padded batch and the pyramid that it makes of it."""
+    with torch.no_grad():
+        batch = theirs.transform(images)[0]
+        return batch, list(theirs.backbone(batch.tensors).values())
+
+
+def assert_same_losses(
+    terms: Terms, want: dict[str, Tensor], names: dict[str, str], leaves: Sequence[Tensor], *, objects: int
+) -> None:
+    """Every term (names: ours to theirs) and the gradients of their sum at the raw outputs that both were made of."""
+    total, shares = loss_of(terms)
+    for name, their_name in names.items():
+        torch.testing.assert_close(shares[name], want[their_name], rtol=1e-6, atol=1e-12)
+        assert float(want[their_name].detach()) > 0 or not objects
+    ours_d = torch.autograd.grad(total, leaves)
+    theirs_d = torch.autograd.grad(sum(want.values()), leaves, allow_unused=True, materialize_grads=True)
+    for mine, other in zip(ours_d, theirs_d, strict=True):
+        assert float((mine - other).abs().max()) <= 1e-5 * float(other.abs().max())
 
 
 def spread_scores(layer: nn.Conv2d, features: Callable[[], Tensor]) -> None:
