@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from torso.parts import PartError
@@ -26,49 +25,11 @@ class Focal(ClassLoss):
         self.alpha, self.gamma, self.smoothing = alpha, gamma, smoothing
 
     def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
-        value: Tensor = _Focal.apply(logits, labels, self.alpha, self.gamma, self.smoothing)  # type: ignore[no-untyped-call]
-        return value
-
-
-class _Focal(torch.autograd.Function):
-    """The loss with its gradient in closed form; it keeps the logits as they came and the labels, nothing else.
-
-    Both ways take one exponential, one logarithm and one division an element; what autograd derives from the formula
-    takes several of each and is bound by them.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, alpha: float, gamma: float, smoothing: float) -> Tensor:
-        ctx.save_for_backward(logits, labels)
-        ctx.settings = alpha, gamma, smoothing
-        x, t = _wide(logits), _soft_targets(logits, labels, smoothing)
-        p, entropy = _probability(x, t)
-        return (alpha * t + (1 - alpha) * (1 - t)) * (p + t - 2 * p * t) ** gamma * entropy
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        logits, labels = ctx.saved_tensors
-        alpha, gamma, smoothing = ctx.settings
-        x, t = _wide(logits), _soft_targets(logits, labels, smoothing)
-        p, entropy = _probability(x, t)
-        miss = p + t - 2 * p * t  # 1 - p_t
-        slope = miss**gamma * (p - t)
-        if gamma:
-            slope = slope + gamma * miss.clamp(min=1e-30) ** (gamma - 1) * (1 - 2 * t) * p * (1 - p) * entropy
-        return (gradient * (alpha * t + (1 - alpha) * (1 - t)) * slope).to(logits.dtype), None, None, None, None
-
-
-def _wide(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def _soft_targets(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    is_class = torch.arange(logits.shape[-1], device=logits.device) == labels[..., None]
-    return torch.where(is_class, 1 - smoothing / 2, smoothing / 2).to(_wide(logits).dtype)
-
-
-def _probability(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """sigmoid(x), and the binary cross entropy of x against t, stable at both ends."""
-    e = (-x.abs()).exp()
-    share = 1 / (1 + e)
-    return torch.where(x >= 0, share, e * share), e.log1p() + x.clamp(min=0) - x * t
+        x = logits if logits.dtype == torch.float64 else logits.float()
+        is_class = torch.arange(x.shape[-1], device=x.device) == labels[..., None]
+        t = torch.where(is_class, 1 - self.smoothing / 2, self.smoothing / 2).to(x)
+        p = x.sigmoid()
+        p_t = p * t + (1 - p) * (1 - t)
+        alpha_t = self.alpha * t + (1 - self.alpha) * (1 - t)
+        entropy = F.softplus(-x) + (1 - t) * x  # binary cross entropy with logits, stable at both ends
+        return alpha_t * (1 - p_t) ** self.gamma * entropy
