@@ -17,7 +17,13 @@ from torso.suppression._triton_pick import pick_triton
 
 from .cases import cases
 
-RULES = (Rule("iou", 0.5, False), Rule("iou", 0.5, True), Rule("diou", 0.3, False), Rule("giou", -0.1, False))
+RULES = (
+    Rule("iou", 0.5, False),
+    Rule("iou", 0.5, True),
+    Rule("diou", 0.3, False),
+    Rule("diou", 0.3, False, 0.6),
+    Rule("giou", -0.1, False),
+)
 DECAYS = (Decay("linear", 0.5, 1e-3), Decay("gaussian", 0.5, 1e-3))
 
 

@@ -44,8 +44,10 @@ def _assert_is(found: Candidates, candidates: Candidates, kept: list[list[int]])
 @pytest.mark.parametrize("threshold", [0.3, 0.5])
 @pytest.mark.parametrize("name", cases())
 def test_equals_the_greedy_reference(name: str, threshold: float, inclusive: bool, per_class: bool) -> None:
-    candidates, arguments = cases()[name], {"inclusive": inclusive, "per_class": per_class}
-    found = NMS(iou_threshold=threshold, max_detections=60, **arguments)(candidates)
+    candidates = cases()[name]
+    arguments = {"inclusive": inclusive, "per_class": per_class}
+    nms = NMS(iou_threshold=threshold, max_detections=60, inclusive=inclusive, class_agnostic=not per_class)
+    found = nms(candidates)
     kept = [_expected(candidates, i, threshold=threshold, **arguments) for i in range(len(candidates.scores))]
     _assert_is(found, candidates, kept)
 
@@ -183,7 +185,7 @@ def test_compiles_without_a_break_and_exports_without_an_operator_of_ours() -> N
 
 def test_operator_passes_the_checks_of_torch() -> None:
     ranked = rank(random_candidates(0, 2, 30, 2))
-    arguments = (ranked.boxes, ranked.scores > 0, ranked.labels, "iou", 0.5, False, 10)
+    arguments = (ranked.boxes, ranked.scores > 0, ranked.labels, "iou", 0.5, False, 1.0, 10)
     torch.library.opcheck(torch.ops.torso.suppression_keep.default, arguments)
 
 

@@ -22,7 +22,7 @@ from .reference import random_candidates
 @pytest.mark.parametrize("name", cases())
 def test_equals_the_greedy_reference(name: str, method: DecayMethod, per_class: bool) -> None:
     candidates = cases()[name]
-    found = SoftNMS(method=method, per_class=per_class, max_detections=150)(candidates)
+    found = SoftNMS(method=method, class_agnostic=not per_class, max_detections=150)(candidates)
     for image in range(len(candidates.scores)):
         boxes, scores, labels = (field[image].numpy() for field in candidates[:3])
         picked = reference.soft_nms(boxes, scores, labels, method=method, per_class=per_class, most=150)
@@ -123,7 +123,7 @@ def test_compiles_without_a_break_and_exports_without_an_operator_of_ours() -> N
 
 def test_operator_passes_the_checks_of_torch() -> None:
     boxes, scores, labels = random_candidates(0, 2, 30, 2)[:3]
-    arguments = (boxes, scores, labels, "iou", 0.3, True, "gaussian", 0.5, 1e-3, 10)
+    arguments = (boxes, scores, labels, "iou", 0.3, True, 1.0, "gaussian", 0.5, 1e-3, 10)
     torch.library.opcheck(torch.ops.torso.suppression_pick.default, arguments)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from torso.suppression._batched import Rule, rank, scored
 from torso.suppression._keep import batched_keep, keep_portable
+from torso.suppression._overlap import BoxOverlap
 from torso.suppression._pick import Decay, pick_portable, pick_rows
 from torso.suppression.nms import NMS
 from torso.suppression.soft_nms import SoftNMS
@@ -22,7 +23,13 @@ from .reference import chain, random_candidates
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
 LINEAR, GAUSSIAN = Decay("linear", 0.5, 1e-3), Decay("gaussian", 0.5, 1e-3)
-RULES = (Rule("iou", 0.5, False), Rule("iou", 0.5, True), Rule("diou", 0.3, False), Rule("giou", -0.1, False))
+RULES = (
+    Rule("iou", 0.5, False),
+    Rule("iou", 0.5, True),
+    Rule("diou", 0.3, False),
+    Rule("diou", 0.3, False, 0.6),
+    Rule("giou", -0.1, False),
+)
 
 
 def test_kernels_in_the_interpreter(tmp_path: Path) -> None:
@@ -49,12 +56,12 @@ INT, FLOAT, INTS, FLOATS, BYTES = "i32", "fp32", "*i64", "*fp32", "*u8"
 KERNELS = {
     "_pairs_to_bits": (
         [FLOATS, INTS, INTS, INT, INT, FLOAT],
-        {"HAS_LABELS": True, "INCLUSIVE": False, "KIND": "diou", "WORD": 64},
+        {"HAS_LABELS": True, "INCLUSIVE": False, "KIND": "diou", "BETA": 1.0, "WORD": 64},
     ),
     "_walk_rows": ([INTS, BYTES, BYTES, INT, INT, INT], {"WORD": 64, "WIDTH": 16, "ROWS": 64}),
     "_pick_image": (
         [FLOATS, FLOATS, INTS, INTS, FLOATS, INT, INT, FLOAT, FLOAT, FLOAT],
-        {"HAS_LABELS": True, "INCLUSIVE": True, "GAUSSIAN": True, "KIND": "iou", "SIZE": 256},
+        {"HAS_LABELS": True, "INCLUSIVE": True, "GAUSSIAN": True, "KIND": "iou", "BETA": 1.0, "SIZE": 256},
     ),
 }
 
@@ -97,7 +104,8 @@ def _assert_same(gpu: Candidates, cpu: Candidates, **tolerance: float) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("name", cases())
 def test_gpu_keeps_what_the_cpu_keeps(name: str, rule: Rule, per_class: bool) -> None:
-    nms = NMS(overlap=rule.overlap, iou_threshold=rule.threshold, inclusive=rule.inclusive, per_class=per_class)
+    overlap, how = BoxOverlap(kind=rule.overlap, beta=rule.beta), {"inclusive": rule.inclusive}
+    nms = NMS(overlap=overlap, iou_threshold=rule.threshold, class_agnostic=not per_class, **how)
     _assert_same(nms(_to_gpu(cases()[name])), nms(cases()[name]))
 
 

@@ -52,16 +52,17 @@ def iou_matrix(a: Tensor, b: Tensor) -> Tensor:
     return overlap_matrix(a, b, "iou")
 
 
-def overlap_matrix(a: Tensor, b: Tensor, kind: OverlapKind) -> Tensor:
+def overlap_matrix(a: Tensor, b: Tensor, kind: OverlapKind, *, beta: float = 1.0) -> Tensor:
     """Overlap of every pair: [..., N, 4] and [..., M, 4] to [..., N, M]; see aligned_overlap."""
-    return aligned_overlap(a.unsqueeze(-2), b.unsqueeze(-3), kind)
+    return aligned_overlap(a.unsqueeze(-2), b.unsqueeze(-3), kind, beta=beta)
 
 
-def aligned_overlap(a: Tensor, b: Tensor, kind: OverlapKind) -> Tensor:
+def aligned_overlap(a: Tensor, b: Tensor, kind: OverlapKind, *, beta: float = 1.0) -> Tensor:
     """Overlap of a[i] with b[i]: [..., 4] and [..., 4], broadcast, to [...].
 
     1 for equal boxes that have an extent, in every kind. The weight of CIoU's aspect term carries no gradient, as the
-    paper has it. Raises ValueError for an unknown kind.
+    paper has it. beta: exponent of the distance term of diou and ciou (YOLOv4's suppression has 0.6); below 1 its
+    gradient has no bound where centres meet. Raises ValueError for an unknown kind.
     """
     if kind not in get_args(OverlapKind):
         raise ValueError(f"overlap kind {kind!r} is unknown; choose one of {', '.join(get_args(OverlapKind))}")
@@ -75,7 +76,8 @@ def aligned_overlap(a: Tensor, b: Tensor, kind: OverlapKind) -> Tensor:
     if kind == "giou":
         hull = width * height
         return iou - (hull - union) / hull.clamp(min=MIN_AREA)
-    diou = iou - _center_distance(one, other) / (width**2 + height**2).clamp(min=MIN_AREA)
+    distance = _center_distance(one, other) / (width**2 + height**2).clamp(min=MIN_AREA)
+    diou = iou - (distance if beta == 1 else distance**beta)
     return diou if kind == "diou" else diou - _aspect_penalty(one, other, iou)
 
 

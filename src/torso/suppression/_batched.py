@@ -23,23 +23,42 @@ class Rule(NamedTuple):
     """When a box falls: its overlap with a better one is above the threshold (inclusive: equal to it or above).
 
     Overlaps are float32 and so is the threshold when the two meet: an overlap of 3/10 equals a threshold of 0.3.
+    beta: the exponent of diou's distance term.
     """
 
     overlap: OverlapKind
     threshold: float
     inclusive: bool
+    beta: float = 1.0
 
 
-def rank(candidates: Candidates, *, score_threshold: float = 0.0, top: int | None = None) -> Candidates:
-    """Rows best first, equal scores in their old order, at most `top` of them; boxes and scores in float32.
+def rank(
+    candidates: Candidates, *, score_threshold: float = 0.0, top: int | None = None, top_per_label: int | None = None
+) -> Candidates:
+    """Rows best first, equal scores in their old order, at most `top` of them and `top_per_label` of one label.
 
-    A row counts when its score is above score_threshold and its box is finite; the others, NaN scores among them,
-    become empty rows and come last.
+    Boxes and scores in float32. A row counts when its score is above score_threshold and its box is finite; the others,
+    NaN scores among them, become empty rows and come last.
     """
     candidates = scored(candidates, score_threshold)
     scores, order = candidates.scores.sort(dim=1, descending=True, stable=True)
-    order = order.where(scores > 0, scores.shape[1])
+    counts = scores > 0
+    if top_per_label is not None:
+        counts = counts & (label_rank(candidates.labels.gather(1, order), counts) < top_per_label)
+        place = first_rows(counts, scores.shape[1])
+        empty = order.new_full((len(order), 1), scores.shape[1])
+        order = torch.cat([order, empty], dim=1).gather(1, place)
+    else:
+        order = order.where(counts, scores.shape[1])
     return take(candidates, order if top is None else order[:, :top])
+
+
+def label_rank(labels: Tensor, counts: Tensor) -> Tensor:
+    """How many counting rows of its label stand before each row: [B, T] int64 and bool to [B, T] int64."""
+    rows = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
+    kinds, order = labels.where(counts, -1).sort(dim=1, stable=True)
+    place = rows - torch.searchsorted(kinds, kinds)
+    return torch.empty_like(place).scatter(1, order, place)
 
 
 def scored(candidates: Candidates, score_threshold: float) -> Candidates:

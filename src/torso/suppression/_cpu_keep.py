@@ -126,7 +126,8 @@ def _suppresses(a: _Rows, b: _Rows, rule: Rule, scratch: Floats) -> Bools:
     if rule.overlap == "iou":
         overlaps = iou_in_place(a.sides, a.areas, b.sides, b.areas, scratch)
     else:
-        overlaps = overlap_matrix(torch.from_numpy(a.sides.T), torch.from_numpy(b.sides.T), rule.overlap).numpy()
+        ours, others = torch.from_numpy(a.sides.T), torch.from_numpy(b.sides.T)
+        overlaps = overlap_matrix(ours, others, rule.overlap, beta=rule.beta).numpy()
     threshold = np.float32(rule.threshold)
     hit: Bools = overlaps >= threshold if rule.inclusive else overlaps > threshold
     if a.labels is None or b.labels is None:

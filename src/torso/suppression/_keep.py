@@ -16,6 +16,8 @@ from torso.geometry.boxes import OverlapKind, overlap_matrix
 from torso.layers.compiling import is_exporting
 from torso.suppression._batched import Rule, check_count, check_overlap
 from torso.suppression._cpu_keep import keep_cpu
+from torso.suppression._overlap import Comparison
+from torso.types import Candidates
 
 _TRITON = find_spec("triton") is not None
 
@@ -39,22 +41,39 @@ def batched_keep(
     """
     check_overlap(overlap, iou_threshold)
     check_count("max_keep", max_keep)
-    rule, limit = Rule(overlap, iou_threshold, inclusive), boxes.shape[1] if max_keep is None else max_keep
+    limit = boxes.shape[1] if max_keep is None else max_keep
+    return _keep_boxes(boxes, valid, labels, Rule(overlap, iou_threshold, inclusive), limit)
+
+
+def keep_rows(ranked: Candidates, labels: Tensor | None, test: Comparison, max_keep: int | None) -> Tensor:
+    """batched_keep of candidates that are best first, by any overlap; rows of score 0 are empty. [B, T] bool."""
+    limit = ranked.scores.shape[1] if max_keep is None else max_keep
+    if test.rule is not None:
+        return _keep_boxes(ranked.boxes, ranked.scores > 0, labels, test.rule, limit)
+    return settle(test.holds(test.overlap(ranked, ranked)), ranked.scores > 0, labels, limit)
+
+
+def _keep_boxes(boxes: Tensor, valid: Tensor, labels: Tensor | None, rule: Rule, max_keep: int) -> Tensor:
     boxes = boxes.detach().float()
     if has_kernel(boxes.device.type):
-        keep: Tensor = _keep(boxes, valid, labels, *rule, limit)
+        keep: Tensor = _keep(boxes, valid, labels, *rule, max_keep)
         return keep
-    return keep_portable(boxes, valid, labels, rule, limit)
+    return keep_portable(boxes, valid, labels, rule, max_keep)
 
 
 def keep_portable(boxes: Tensor, valid: Tensor, labels: Tensor | None, rule: Rule, max_keep: int) -> Tensor:
-    """batched_keep for every device and for export, over a [B, T, T] matrix: keep T to a few thousand.
+    """batched_keep for every device and for export, over a [B, T, T] matrix: keep T to a few thousand."""
+    overlaps = overlap_matrix(boxes, boxes, rule.overlap, beta=rule.beta)
+    return settle(overlaps >= rule.threshold if rule.inclusive else overlaps > rule.threshold, valid, labels, max_keep)
+
+
+def settle(suppresses: Tensor, valid: Tensor, labels: Tensor | None, max_keep: int) -> Tensor:
+    """The greedy answer from who fells whom, [B, T, T] bool (what fells a row before it is left out).
 
     Iterates keep = valid and not suppressed by a kept row. Each round settles at least the next link of every chain
     of overlapping boxes, so it ends after as many rounds as the longest chain, and its end is the greedy answer.
     """
-    overlaps = overlap_matrix(boxes, boxes, rule.overlap)
-    suppresses = (overlaps >= rule.threshold if rule.inclusive else overlaps > rule.threshold).triu(diagonal=1)
+    suppresses = suppresses.triu(diagonal=1)
     if labels is not None:
         suppresses = suppresses & (labels.unsqueeze(2) == labels.unsqueeze(1))
 
@@ -88,9 +107,10 @@ def _keep(
     overlap: str,
     threshold: float,
     inclusive: bool,
+    beta: float,
     max_keep: int,
 ) -> Tensor:
-    return keep_cpu(boxes, valid, labels, Rule(cast(OverlapKind, overlap), threshold, inclusive), max_keep)
+    return keep_cpu(boxes, valid, labels, Rule(cast(OverlapKind, overlap), threshold, inclusive, beta), max_keep)
 
 
 @_keep.register_fake
@@ -101,6 +121,7 @@ def _keep_shape(
     overlap: str,
     threshold: float,
     inclusive: bool,
+    beta: float,
     max_keep: int,
 ) -> Tensor:
     return torch.empty_like(valid)
@@ -114,8 +135,9 @@ def _keep_cuda(
     overlap: str,
     threshold: float,
     inclusive: bool,
+    beta: float,
     max_keep: int,
 ) -> Tensor:
     from torso.suppression._triton_keep import keep_triton  # Triton is neither needed nor always there without CUDA
 
-    return keep_triton(boxes, valid, labels, Rule(cast(OverlapKind, overlap), threshold, inclusive), max_keep)
+    return keep_triton(boxes, valid, labels, Rule(cast(OverlapKind, overlap), threshold, inclusive, beta), max_keep)

@@ -6,14 +6,17 @@ image, no synchronisation. Anything else, and torch.export: plain torch, all ima
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from torso.geometry.boxes import OverlapKind, aligned_overlap
-from torso.suppression._batched import Rule
+from torso.suppression._batched import Rule, take
 from torso.suppression._keep import has_kernel
+from torso.suppression._overlap import Comparison
+from torso.types import Candidates
 
 DecayMethod = Literal["linear", "gaussian"]
 
@@ -42,6 +45,19 @@ def pick_rows(
     return pick_portable(boxes, scores, labels, rule, decay, max_picks)
 
 
+def pick_candidates(
+    rows: Candidates, labels: Tensor | None, test: Comparison, decay: Decay, max_picks: int
+) -> tuple[Tensor, Tensor]:
+    """pick_rows by any overlap."""
+    if test.rule is not None:
+        return pick_rows(rows.boxes, rows.scores, labels, rule=test.rule, decay=decay, max_picks=max_picks)
+
+    def measure(row: Tensor) -> Tensor:
+        return test.overlap(take(rows, row), rows)[:, 0]
+
+    return _pick_by(measure, rows.scores, labels, test.holds, decay, max_picks)
+
+
 def pick_portable(
     boxes: Tensor,
     scores: Tensor,
@@ -53,11 +69,34 @@ def pick_portable(
     may_end_early: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """pick_rows for every device and for export; to end early the host must look at the scores."""
+    padded = torch.cat([boxes, boxes.new_zeros(len(boxes), 1, 4)], 1)
+
+    def measure(row: Tensor) -> Tensor:
+        chosen = padded.gather(1, row.unsqueeze(-1).expand(-1, -1, 4))
+        return aligned_overlap(chosen, boxes, rule.overlap, beta=rule.beta)
+
+    def holds(overlap: Tensor) -> Tensor:
+        return overlap >= rule.threshold if rule.inclusive else overlap > rule.threshold
+
+    return _pick_by(measure, scores, labels, holds, decay, max_picks, may_end_early=may_end_early)
+
+
+def _pick_by(
+    measure: Callable[[Tensor], Tensor],
+    scores: Tensor,
+    labels: Tensor | None,
+    holds: Callable[[Tensor], Tensor],
+    decay: Decay,
+    max_picks: int,
+    *,
+    may_end_early: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """measure: the overlap of one row an image, its number [B, 1], with all, [B, T]."""
     empty, rows = scores.shape[1], torch.arange(scores.shape[1] + 1, device=scores.device)
-    boxes, scores = torch.cat([boxes, boxes.new_zeros(len(boxes), 1, 4)], 1), torch.nn.functional.pad(scores, (0, 1))
+    scores = torch.nn.functional.pad(scores, (0, 1))
     labels = None if labels is None else torch.nn.functional.pad(labels, (0, 1), value=-1)
-    order = torch.full((len(boxes), max_picks), empty, device=boxes.device)
-    picked = scores.new_zeros(len(boxes), max_picks)
+    order = torch.full((len(scores), max_picks), empty, device=scores.device)
+    picked = scores.new_zeros(len(scores), max_picks)
     for step in range(min(max_picks, empty)):
         best, row = scores.max(dim=1, keepdim=True)
         standing = (best >= decay.min_score) & (best > 0)
@@ -65,20 +104,19 @@ def pick_portable(
             break
         order[:, step : step + 1] = row.where(standing, empty)
         picked[:, step : step + 1] = best.where(standing, 0.0)
-        chosen = boxes.gather(1, row.unsqueeze(-1).expand(-1, -1, 4))
-        lowered = scores * _weight(aligned_overlap(chosen, boxes, rule.overlap), rule, decay)
+        overlap = torch.nn.functional.pad(measure(row), (0, 1))
+        lowered = scores * _weight(overlap, holds, decay)
         if labels is not None:
             lowered = lowered.where(labels == labels.gather(1, row), scores)
         scores = lowered.where(rows != row, 0.0)
     return order, picked
 
 
-def _weight(overlap: Tensor, rule: Rule, decay: Decay) -> Tensor:
+def _weight(overlap: Tensor, holds: Callable[[Tensor], Tensor], decay: Decay) -> Tensor:
     overlap = overlap.relu()  # giou and diou fall below 0 where boxes lie apart: nothing to lower there
     if decay.method == "gaussian":
         return (-(overlap**2) / decay.sigma).exp()
-    hit = overlap >= rule.threshold if rule.inclusive else overlap > rule.threshold
-    return (1 - overlap).where(hit, 1.0)
+    return (1 - overlap).where(holds(overlap), 1.0)
 
 
 @torch.library.custom_op("torso::suppression_pick", mutates_args=(), device_types="cpu")
@@ -89,12 +127,13 @@ def _pick(
     overlap: str,
     threshold: float,
     inclusive: bool,
+    beta: float,
     method: str,
     sigma: float,
     min_score: float,
     max_picks: int,
 ) -> tuple[Tensor, Tensor]:
-    rule = Rule(cast(OverlapKind, overlap), threshold, inclusive)
+    rule = Rule(cast(OverlapKind, overlap), threshold, inclusive, beta)
     decay = Decay(cast(DecayMethod, method), sigma, min_score)
     return pick_portable(boxes, scores, labels, rule, decay, max_picks, may_end_early=True)
 
@@ -107,6 +146,7 @@ def _pick_shape(
     overlap: str,
     threshold: float,
     inclusive: bool,
+    beta: float,
     method: str,
     sigma: float,
     min_score: float,
@@ -124,6 +164,7 @@ def _pick_cuda(
     overlap: str,
     threshold: float,
     inclusive: bool,
+    beta: float,
     method: str,
     sigma: float,
     min_score: float,
@@ -131,7 +172,7 @@ def _pick_cuda(
 ) -> tuple[Tensor, Tensor]:
     from torso.suppression._triton_pick import MAX_ROWS, pick_triton
 
-    rule = Rule(cast(OverlapKind, overlap), threshold, inclusive)
+    rule = Rule(cast(OverlapKind, overlap), threshold, inclusive, beta)
     decay = Decay(cast(DecayMethod, method), sigma, min_score)
     pick = pick_triton if 0 < scores.shape[1] <= MAX_ROWS else pick_portable
     picked: tuple[Tensor, Tensor] = pick(boxes, scores, labels, rule, decay, max_picks)

@@ -50,6 +50,7 @@ def _keep_images(boxes: Tensor, valid: Tensor, labels: Tensor | None, keep: Tens
         HAS_LABELS=labels is not None,
         INCLUSIVE=rule.inclusive,
         KIND=rule.overlap,
+        BETA=rule.beta,
         WORD=_WORD,
         num_warps=4,
         enable_fp_fusion=False,
@@ -85,6 +86,7 @@ def _pairs_to_bits(  # type: ignore[no-untyped-def]
     HAS_LABELS: tl.constexpr,
     INCLUSIVE: tl.constexpr,
     KIND: tl.constexpr,
+    BETA: tl.constexpr,
     WORD: tl.constexpr,
 ):
     """Word w of row i: bit j says that row i, if kept, fells row 64 w + j. Left of the diagonal nothing is written."""
@@ -105,6 +107,7 @@ def _pairs_to_bits(  # type: ignore[no-untyped-def]
             tl.load(b + 2, mask=b_in, other=0.0),
             tl.load(b + 3, mask=b_in, other=0.0),
             KIND,
+            BETA,
         )
         hit = measure >= threshold if INCLUSIVE else measure > threshold
         hit = hit & (columns[None, :] > rows[:, None])

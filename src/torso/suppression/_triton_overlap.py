@@ -24,8 +24,11 @@ def on_device(tensor: Tensor) -> AbstractContextManager[object]:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def overlap(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2, KIND: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Overlap of boxes a (the suppressing one) and b, sides broadcast against each other; KIND iou, giou or diou."""
+def overlap(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2, KIND: tl.constexpr, BETA: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Overlap of boxes a (the suppressing one) and b, sides broadcast against each other; KIND iou, giou or diou.
+
+    BETA: exponent of diou's distance; anything but 1 is a power, and equal to geometry.boxes' to rounding only.
+    """
     width = tl.maximum(tl.minimum(ax2, bx2) - tl.maximum(ax1, bx1), 0.0)
     height = tl.maximum(tl.minimum(ay2, by2) - tl.maximum(ay1, by1), 0.0)
     intersection = width * height
@@ -42,5 +45,8 @@ def overlap(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2, KIND: tl.constexpr):  # type
         else:
             dx = (ax1 + ax2 - bx1 - bx2) * 0.5
             dy = (ay1 + ay2 - by1 - by2) * 0.5
-            measure = measure - tl.div_rn(dx * dx + dy * dy, tl.maximum(hull_w * hull_w + hull_h * hull_h, _MIN_AREA))
+            away = tl.div_rn(dx * dx + dy * dy, tl.maximum(hull_w * hull_w + hull_h * hull_h, _MIN_AREA))
+            if BETA != 1.0:
+                away = tl.exp2(BETA * tl.log2(away))
+            measure = measure - away
     return measure

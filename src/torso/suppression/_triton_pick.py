@@ -38,6 +38,7 @@ def pick_triton(
             INCLUSIVE=rule.inclusive,
             GAUSSIAN=decay.method == "gaussian",
             KIND=rule.overlap,
+            BETA=rule.beta,
             SIZE=size,
             num_warps=max(2, min(16, size // 256)),
             enable_fp_fusion=False,
@@ -61,6 +62,7 @@ def _pick_image(  # type: ignore[no-untyped-def]
     INCLUSIVE: tl.constexpr,
     GAUSSIAN: tl.constexpr,
     KIND: tl.constexpr,
+    BETA: tl.constexpr,
     SIZE: tl.constexpr,
 ):
     image = tl.program_id(0).to(tl.int64)
@@ -79,9 +81,8 @@ def _pick_image(  # type: ignore[no-untyped-def]
         tl.store(order_ptr + image * max_picks + step, row.to(tl.int64))
         tl.store(picked_ptr + image * max_picks + step, best)
         chosen = boxes_ptr + (image * total + row) * 4
-        measure = overlap(
-            tl.load(chosen), tl.load(chosen + 1), tl.load(chosen + 2), tl.load(chosen + 3), x1, y1, x2, y2, KIND
-        )
+        a1, b1, a2, b2 = tl.load(chosen), tl.load(chosen + 1), tl.load(chosen + 2), tl.load(chosen + 3)
+        measure = overlap(a1, b1, a2, b2, x1, y1, x2, y2, KIND, BETA)
         measure = tl.maximum(measure, 0.0)
         if GAUSSIAN:
             lowered = scores * tl.exp(tl.div_rn(-(measure * measure), sigma + tl.zeros_like(measure)))

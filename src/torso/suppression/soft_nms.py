@@ -6,8 +6,9 @@ from typing import get_args
 
 from torso.geometry.boxes import OverlapKind
 from torso.suppression._base import Suppression
-from torso.suppression._batched import Rule, check_count, check_overlap, check_score, rank, scored, take
-from torso.suppression._pick import Decay, DecayMethod, pick_rows
+from torso.suppression._batched import check_score, scored, take
+from torso.suppression._overlap import Overlap, comparison
+from torso.suppression._pick import Decay, DecayMethod, pick_candidates
 from torso.types import Candidates
 
 
@@ -17,9 +18,8 @@ class SoftNMS(Suppression):
     method: "linear" multiplies by 1 - overlap where the overlap is iou_threshold or more (inclusive=False: more),
     "gaussian" by exp(-overlap^2 / sigma) wherever boxes overlap; it has no use for iou_threshold. min_score: a row
     whose score has fallen below it is dropped; score_threshold: only rows above it take part at first. Keep both low:
-    a later threshold takes most of the gain away. per_class: a box lowers only boxes of its label. pre_nms_top: only
-    the best so many rows take part. Rows with a NaN score or a box that is not finite never take part; of equal
-    scores the first row is picked first.
+    a later threshold takes most of the gain away. overlap: "iou", "giou", "diou", or an Overlap. Of equal scores the
+    first row is picked first. With max_per_class all rows are picked before it is counted, which takes longer.
     """
 
     def __init__(
@@ -29,42 +29,39 @@ class SoftNMS(Suppression):
         iou_threshold: float = 0.3,
         sigma: float = 0.5,
         min_score: float = 1e-3,
-        per_class: bool = True,
-        max_detections: int = 100,
-        pre_nms_top: int | None = None,
-        score_threshold: float = 0.0,
-        overlap: OverlapKind = "iou",
         inclusive: bool = True,
+        overlap: OverlapKind | Overlap = "iou",
+        class_agnostic: bool = False,
+        max_detections: int = 100,
+        max_per_class: int | None = None,
+        pre_nms_top: int | None = None,
+        pre_nms_top_per_class: int | None = None,
+        score_threshold: float = 0.0,
     ) -> None:
+        super().__init__(
+            max_detections=max_detections,
+            max_per_class=max_per_class,
+            pre_nms_top=pre_nms_top,
+            pre_nms_top_per_class=pre_nms_top_per_class,
+            score_threshold=score_threshold,
+            class_agnostic=class_agnostic,
+        )
         if method not in get_args(DecayMethod):
             raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(get_args(DecayMethod))}")
         if not sigma > 0:
             raise ValueError(f"sigma={sigma} must be above 0; the paper uses 0.5")
-        check_overlap(overlap, iou_threshold)
         check_score("min_score", min_score)
-        check_score("score_threshold", score_threshold)
-        check_count("max_detections", max_detections)
-        check_count("pre_nms_top", pre_nms_top)
-        self.rule = Rule(overlap, iou_threshold, inclusive)
+        self.test = comparison(overlap, iou_threshold, inclusive=inclusive)
         self.decay = Decay(method, sigma, min_score)
-        self.per_class = per_class
-        self.max_detections = max_detections
-        self.pre_nms_top = pre_nms_top
-        self.score_threshold = score_threshold
 
     def __call__(self, candidates: Candidates) -> Candidates:
         """Candidates [B, T, ...] in any order to [B, max_detections, ...], best first, float32."""
-        if self.pre_nms_top is None:  # the picking ranks, so sorting first would be work for nothing
-            rows = scored(candidates, self.score_threshold)
+        if self.pre_nms_top is None and self.pre_nms_top_per_class is None:
+            rows = scored(candidates, self.score_threshold)  # the picking ranks; sorting first would be for nothing
         else:
-            rows = rank(candidates, score_threshold=self.score_threshold, top=self.pre_nms_top)
-        order, scores = pick_rows(
-            rows.boxes,
-            rows.scores,
-            rows.labels if self.per_class else None,
-            rule=self.rule,
-            decay=self.decay,
-            max_picks=self.max_detections,
-        )
+            rows = self.ranked(candidates)
+        picks = self.max_detections if self.max_per_class is None else rows.scores.shape[1]
+        order, scores = pick_candidates(rows, self.labels(rows), self.test, self.decay, picks)
         found = take(rows, order)  # built anew: torch.compile cannot return what _replace made
-        return Candidates(found.boxes, scores, found.labels, found.index, found.variance)
+        found = Candidates(found.boxes, scores, found.labels, found.index, found.variance)
+        return found if self.max_per_class is None else self.best(found, found.scores > 0)
