@@ -11,9 +11,12 @@ class Coder:
     """Between boxes [..., N, 4] (xyxy, input pixels) and codes [..., N, width]; priors broadcast from the right.
 
     Both directions compute in float32 or better, whatever the codes' type.
+
+    bins: values of each side's distribution, where codes are logits of one (width 4 * bins); 0 where they are numbers.
     """
 
     width: int = 4
+    bins: int = 0
 
     def encode(self, boxes: Tensor, priors: Priors) -> Tensor:
         """What the head should have said for these boxes."""
@@ -26,6 +29,10 @@ class Coder:
     def decode_variance(self, variance: Tensor, codes: Tensor, priors: Priors) -> Tensor:
         """First-order variance of the corners, px^2 [..., N, 4], from the variance of independent codes."""
         raise NotImplementedError
+
+    def bin_targets(self, boxes: Tensor, priors: Priors) -> Tensor:
+        """[..., N, 4] in 0..bins - 1: where the distributions of these boxes have their means. Where bins > 0."""
+        raise NotImplementedError(f"{type(self).__name__} predicts numbers, not distributions")
 
 
 def full_precision(x: Tensor) -> Tensor:

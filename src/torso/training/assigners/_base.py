@@ -5,25 +5,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torso.training.targets import Assignment, Targets
+from torso.heads.dense import Dense as DenseHead
+from torso.training.targets import Assignment, Pairs, Targets
 from torso.types import Priors
 
 
 class Assigner:
     """Called under no_grad with the priors, the targets and, where `needs_predictions`, what the model says now.
 
-    boxes: [B, N, 4] decoded predictions; scores: [B, N, K]. Rows of Targets that are not valid, or are crowd, never
-    match. gives_quality: whether Assignment.quality is there. No Python loop over images, no .item(), no boolean
-    indexing: the caller compiles this with the model.
+    boxes: [B, N, 4] decoded predictions; scores: [B, N, K], fused with the quality branch where there is one. Rows of
+    Targets that are not valid, or are crowd, never match. No Python loop over images, no .item(), no boolean indexing:
+    the caller compiles this with the model.
+
+    gives_quality: whether Assignment.quality is there; quality_is_score: whether it is what the class should score.
+    gives_pairs: whether the answer is Pairs. needs_grid: whether it looks at places of maps (Priors.levels), so that
+    regions of a second stage cannot be assigned.
     """
 
     needs_predictions: bool = False
     gives_quality: bool = False
+    quality_is_score: bool = False
+    gives_pairs: bool = False
+    needs_grid: bool = False
 
     def __call__(
         self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
-    ) -> Assignment:
+    ) -> Assignment | Pairs:
         raise NotImplementedError
+
+    def check(self, head: DenseHead) -> None:
+        """Raise PartError, with the reason and the remedy, where this rule means nothing for that head's priors."""
 
 
 CHUNK = 32

@@ -6,34 +6,54 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from torso.geometry.coders._base import Coder
+from torso.geometry.boxes import OverlapKind, aligned_overlap, area
 from torso.heads.dense import Dense as DenseHead
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
-from torso.training.assigners._base import Assigner
+from torso.training.assigners._base import Assigner, matchable
 from torso.training.assigners.max_iou import MaxIoU
 from torso.training.criteria._base import Criterion, Term, Terms
-from torso.training.losses._base import BoxLoss, ClassLoss
+from torso.training.criteria._dense_checks import check_combination, check_numbers
+from torso.training.criteria._matches import Matches, matches_of
+from torso.training.criteria._objectness import quality_sums
+from torso.training.losses._base import BoxLoss, ClassLoss, DistributionLoss
+from torso.training.losses.dfl import DFL
 from torso.training.losses.focal import Focal
 from torso.training.losses.l1 import L1
 from torso.training.samplers._base import Sampler
-from torso.training.targets import IGNORED, Assignment, Targets
-from torso.types import DensePredictions, Images
+from torso.training.targets import Assignment, Targets
+from torso.types import DensePredictions, Images, Priors
+
+Normaliser = Literal["positives", "image", "sampled", "quality", "targets", "batch"]
 
 
 class Dense(Criterion):
-    """loss = class term + box term (+ quality term), over the priors that the assigner does not ignore.
+    """loss = class + box (+ dfl) (+ quality or objectness), over the priors that the assigner does not ignore.
 
     Args:
         assigner, cls_loss, box_loss: parts.
         sampler: chooses among positives and background before anything is summed; None keeps all.
         normaliser: what the sums are divided by: "positives" of the effective batch (the papers), "sampled" rows,
-            or "image": each picture's sum over its own positives, then the mean over pictures (torchvision).
-        box_weighting: "quality" weighs each positive's box loss by its soft target and divides by their sum (FCOS).
-        box_weight, quality_weight: factors of the terms.
+            "quality" the sum of the soft targets (TOOD), "targets" the ground truths, "batch" the pictures, or "image":
+            each picture's sum over its own positives, then the mean over pictures (torchvision).
+        quality_normaliser: of the quality or objectness term, where it has its own.
+        per_level: every level is divided by its own count, then levels are added (YOLOv5); a term a level.
+        cls_on: "used" teaches background too; "positives" leaves that to the objectness (YOLO).
+        cls_target: of a positive's class: "one", "iou" of its box as it is now (QFL, VFL), or the "assigner"'s quality
+            (YOLOX, TOOD). None: the assigner's where that is a score, else "iou" for losses made for soft targets, else
+            "one".
+        box_weighting: of each positive's box, "quality" by its soft target (FCOS), "score" by its best class score now
+            (GFL), both divided by the sum of these weights; "size" by 2 - area / picture (darknet's YOLOv3).
+        quality_on: "positives" (centerness), or "used": positives against background, the term `objectness` (YOLO).
+        quality_target: of a positive's quality: the "assigner"'s, "one", or an overlap of its box as it is now, which
+            enters as (1 - quality_mix) + quality_mix * overlap.
+        quality_loss: binary cross entropy, or "squared" error of the sigmoid, halved (YOLOv2).
+        positive_weight: of positives in the objectness (YOLOv2's object_scale 5).
+        level_weights: of the levels in the quality or objectness term, fine to coarse (YOLOv5 4, 1, 0.4); () is ones.
+        dfl_loss: of a head whose coder predicts distributions.
+        cls_weight, box_weight, quality_weight, dfl_weight: factors of the terms.
     """
 
     def __init__(
@@ -43,16 +63,36 @@ class Dense(Criterion):
         cls_loss: Part[ClassLoss] = part(Focal),
         box_loss: Part[BoxLoss] = part(L1),
         sampler: Part[Sampler] | None = None,
-        normaliser: Literal["positives", "image", "sampled"] = "positives",
-        box_weighting: Literal["none", "quality"] = "none",
+        normaliser: Normaliser = "positives",
+        quality_normaliser: Normaliser | None = None,
+        per_level: bool = False,
+        cls_on: Literal["used", "positives"] = "used",
+        cls_target: Literal["one", "iou", "assigner"] | None = None,
+        box_weighting: Literal["none", "quality", "score", "size"] = "none",
+        quality_on: Literal["positives", "used"] = "positives",
+        quality_target: Literal["assigner", "one"] | OverlapKind = "assigner",
+        quality_mix: float = 1.0,
+        quality_loss: Literal["bce", "squared"] = "bce",
+        positive_weight: float = 1.0,
+        level_weights: tuple[float, ...] = (),
+        dfl_loss: Part[DistributionLoss] = part(DFL),
+        cls_weight: float = 1.0,
         box_weight: float = 1.0,
         quality_weight: float = 1.0,
+        dfl_weight: float = 0.25,
     ) -> None:
         super().__init__()
         self.assigner, self.cls_loss, self.box_loss = assigner.build(), cls_loss.build(), box_loss.build()
-        self.sampler = sampler.build() if sampler else None
-        self.normaliser, self.box_weighting = normaliser, box_weighting
-        self.box_weight, self.quality_weight = box_weight, quality_weight
+        self.sampler, self.dfl_loss = sampler.build() if sampler else None, dfl_loss.build()
+        self.normaliser, self.quality_normaliser = normaliser, quality_normaliser or normaliser
+        self.per_level, self.cls_on, self.box_weighting = per_level, cls_on, box_weighting
+        own = "assigner" if self.assigner.quality_is_score else "iou" if self.cls_loss.soft else "one"
+        self.cls_target = cls_target or own
+        self.quality_on, self.quality_target, self.quality_mix = quality_on, quality_target, quality_mix
+        self.quality_loss, self.positive_weight, self.level_weights = quality_loss, positive_weight, level_weights
+        self.cls_weight, self.box_weight = cls_weight, box_weight
+        self.quality_weight, self.dfl_weight = quality_weight, dfl_weight
+        check_numbers(self)
 
     def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
         head = self._dense_head(model)
@@ -61,7 +101,8 @@ class Dense(Criterion):
 
     @property
     def counts_need_predictions(self) -> bool:
-        return self.assigner.needs_predictions or not (self.sampler is None or self.sampler.fixed_count)
+        drawn = not (self.sampler is None or self.sampler.fixed_count)
+        return self.assigner.needs_predictions or self.box_weighting == "score" or drawn
 
     @torch.no_grad()
     def counts(
@@ -69,113 +110,200 @@ class Dense(Criterion):
     ) -> dict[str, Tensor]:
         head = self._dense_head(model)
         height, width = images.pixels.shape[-2:]
-        return self._counts(self._sampled(self.assigner(head.priors(sizes_hw, (height, width)), targets)), head)
+        priors = head.priors(sizes_hw, (height, width))
+        answer = self.assigner(priors, targets)
+        if self.sampler is not None and isinstance(answer, Assignment):
+            # which background a sampler keeps may follow from its loss; how much of it does not
+            answer = self.sampler(answer, answer.target.float() if self.sampler.needs_loss else None)
+        matches = matches_of(answer, priors, per_level=self.per_level)
+        counts = self._counts(matches, self._weights(matches, None, priors, targets, head), targets, head)
+        return {key: value for name, group in counts.items() for key, value in self._named(name, group).items()}
 
     def check(self, model: Detector) -> None:
         self.check_head(self._dense_head(model))
+
+    def check_head(self, head: DenseHead) -> None:
+        """Raise PartError for combinations that cannot learn, with the reason and the remedy."""
+        check_combination(self, head)
 
     def terms(
         self, raw: DensePredictions, targets: Targets, head: DenseHead, *, logits: Sequence[Tensor] | None = None
     ) -> Terms:
         """The terms of one dense prediction; two-stage criteria use it for their proposer.
 
-        logits: raw.logits before its levels were joined. Where the assigner does not look at them either, a compiled
+        logits: raw.logits before its levels were joined. Where nothing here looks at them joined either, a compiled
         step never joins them: 1 of RetinaNet's 56 ms (H200, 800x1344, batch 16).
         """
         self.check_head(head)
         with torch.no_grad():
-            assignment = self._assign(raw, targets, head)
-            counts = self._counts(assignment, head)
-            row = assignment.target.clamp(min=0)
-            positive, used = assignment.target >= 0, assignment.target != IGNORED
-            background = head.num_classes if head.softmax else -1
-            labels = torch.where(positive, targets.labels.gather(1, row).clamp(max=head.num_classes - 1), background)
-            matched = targets.boxes.gather(1, row[..., None].expand(-1, -1, 4))
-            matched = torch.where(positive[..., None], matched, raw.priors.boxes)  # a sane target off the positives
-        cls = self._class_sums([raw.logits] if logits is None else logits, labels, used, assignment.quality)
-        box = torch.where(positive, self._box_loss(raw, matched, head.coder), 0.0)
-        totals = {"cls": self._total(cls, positive)}
-        if self.box_weighting == "quality":
-            assert assignment.quality is not None
-            totals["box"] = (box * assignment.quality).sum() * self.box_weight
-        else:
-            totals["box"] = self._total(box, positive) * self.box_weight
+            matches = self._match(raw, targets, head)
+            priors = matches.priors(raw.priors)
+            truth = targets.boxes.gather(1, matches.target[..., None].expand(-1, -1, 4))
+            truth = torch.where(matches.positive[..., None], truth, priors.boxes)  # a sane target off the positives
+            weights = self._weights(matches, raw, raw.priors, targets, head)
+            counts = self._counts(matches, weights, targets, head)
+        codes = matches.pick(raw.codes)
+        boxes = head.coder.decode(codes, priors) if self._looks_at_boxes else None
+        sums = {"cls": self._class_sums(raw, logits, matches, targets, head, self._soft_target(matches, boxes, truth))}
+        box = self._box_loss(codes, boxes, truth, priors, head)
+        sums["box"] = _weighed(box, matches, weights) * self.box_weight
+        if head.coder.bins:
+            dfl = self.dfl_loss(codes.reshape(*codes.shape[:-1], 4, -1), head.coder.bin_targets(truth, priors))
+            sums["dfl"] = _weighed(dfl, matches, weights) * self.dfl_weight
         if raw.quality is not None:
-            totals["quality"] = self._quality(raw.quality, assignment, positive)
-        return {name: Term(total, counts[name]) for name, total in totals.items()}
+            sums[self._quality_name] = self._quality_sums(raw, raw.quality, matches, boxes, truth)
+        return self._terms(sums, counts, matches.positive.sum(1))
 
-    def _assign(self, raw: DensePredictions, targets: Targets, head: DenseHead) -> Assignment:
+    # who learns what, and how much it weighs
+
+    def _match(self, raw: DensePredictions, targets: Targets, head: DenseHead) -> Matches:
         if self.assigner.needs_predictions:
             boxes = head.coder.decode(raw.codes.detach(), raw.priors)
             scores = head.class_scores(raw.logits.detach(), None if raw.quality is None else raw.quality.detach())
-            assignment = self.assigner(raw.priors, targets, boxes, scores)
+            answer = self.assigner(raw.priors, targets, boxes, scores)
         else:
-            assignment = self.assigner(raw.priors, targets)
-        return self._sampled(assignment)
+            answer = self.assigner(raw.priors, targets)
+        if self.sampler is not None and isinstance(answer, Assignment):
+            loss = None
+            if self.sampler.needs_loss:
+                labels = _labels(matches_of(answer, raw.priors), targets, head)
+                loss = self.cls_loss(raw.logits.detach(), labels)
+            answer = self.sampler(answer, loss)
+        return matches_of(answer, raw.priors, per_level=self.per_level)
 
-    def _sampled(self, assignment: Assignment) -> Assignment:
-        return assignment if self.sampler is None else self.sampler(assignment)
-
-    def _counts(self, assignment: Assignment, head: DenseHead) -> dict[str, Tensor]:
-        """What each term is divided by, float; by the terms' names, in their order."""
-        target = assignment.target
-        if self.normaliser == "image":
-            count = torch.full((), float(target.shape[0]), device=target.device)
-        else:
-            count = (target != IGNORED if self.normaliser == "sampled" else target >= 0).sum().float()
-        counts = {"cls": count, "box": count}
+    def _weights(
+        self, matches: Matches, raw: DensePredictions | None, priors: Priors, targets: Targets, head: DenseHead
+    ) -> Tensor | None:
+        """[B, R] what each row's box counts, 0 off the positives; None where all positives count alike."""
+        weights = matches.weight
         if self.box_weighting == "quality":
-            assert assignment.quality is not None
-            counts["box"] = assignment.quality.sum()
-        return {**counts, "quality": count} if head.has_quality else counts
+            weights = matches.quality
+        elif self.box_weighting == "score":
+            assert raw is not None
+            weights = head.class_scores(matches.pick(raw.logits), None).amax(-1)
+        elif self.box_weighting == "size":
+            height, width, _ = priors.levels[0]
+            picture = priors.strides_xy[0].prod() * (width * height)
+            weights = (2 - area(targets.boxes) / picture).gather(1, matches.target)
+        return None if weights is None else torch.where(matches.positive, weights, 0.0)
 
-    def _class_sums(self, logits: Sequence[Tensor], labels: Tensor, used: Tensor, quality: Tensor | None) -> Tensor:
-        """[B, levels]: the class loss of each level, summed over its priors."""
-        sizes = [x.shape[1] for x in logits]
+    def _soft_target(self, matches: Matches, boxes: Tensor | None, truth: Tensor) -> Tensor | None:
+        """[B, R] what the class of a positive should score, None for 1."""
+        if self.cls_target == "iou":
+            return _overlap(boxes, truth, "iou")
+        return matches.quality if self.cls_target == "assigner" else None
+
+    @property
+    def _looks_at_boxes(self) -> bool:
+        return (
+            self.box_loss.space == "boxes"
+            or self.cls_target == "iou"
+            or (self.quality_target not in ("assigner", "one"))
+        )
+
+    # what the sums are divided by
+
+    def _counts(
+        self, matches: Matches, weights: Tensor | None, targets: Targets, head: DenseHead
+    ) -> dict[str, Tensor]:
+        """[levels, or 1] a term, float; by the terms' names, in their order."""
+        cls = box = self._count(self.normaliser, matches, targets)
+        if self.cls_loss.per_element:
+            cls = self._count("sampled", matches, targets) * head.columns
+        if self.box_weighting in ("quality", "score"):
+            assert weights is not None
+            box = matches.sums(weights).sum(0)
+        counts = {"cls": cls, "box": box}
+        if head.coder.bins:
+            counts["dfl"] = box
+        if head.has_quality:
+            counts[self._quality_name] = self._count(self.quality_normaliser, matches, targets)
+        return counts
+
+    def _count(self, kind: Normaliser, matches: Matches, targets: Targets) -> Tensor:
+        if kind == "positives":
+            return matches.sums(matches.positive).sum(0).float()
+        if kind == "sampled":
+            return matches.sums_of_priors(matches.used).sum(0).float()
+        if kind == "quality":
+            assert matches.quality is not None
+            return matches.sums(torch.where(matches.positive, matches.quality, 0.0)).sum(0)
+        if kind == "targets":
+            return matchable(targets).sum().float().expand(matches.levels)
+        return torch.full((matches.levels,), float(matches.used.shape[0]), device=matches.used.device)
+
+    # terms
+
+    def _class_sums(
+        self,
+        raw: DensePredictions,
+        logits: Sequence[Tensor] | None,
+        matches: Matches,
+        targets: Targets,
+        head: DenseHead,
+        quality: Tensor | None,
+    ) -> Tensor:
+        """[B, levels]: the class loss, summed over the rows that learn; level by level where that spares a join."""
+        labels = _labels(matches, targets, head)
+        used = matches.positive if self.cls_on == "positives" else matches.used
+        if matches.prior is not None or self.cls_loss.per_element or self.per_level:
+            rows = self.cls_loss.masked(matches.pick(raw.logits), labels, quality, used).sum(-1)
+            return matches.sums(rows if matches.weight is None else rows * matches.weight) * self.cls_weight
+        levels = [raw.logits] if logits is None else logits
+        sizes = [x.shape[1] for x in levels]
         qualities = [None] * len(sizes) if quality is None else torch.split(quality, sizes, dim=1)
-        rows = zip(logits, torch.split(labels, sizes, dim=1), torch.split(used, sizes, dim=1), qualities, strict=True)
-        sums = []
-        for x, label, use, q in rows:
-            columns = self.cls_loss.per_column(x, label, q)
-            sums.append(torch.where(use[..., None], columns, 0.0).flatten(1).sum(1))
-        return torch.stack(sums, dim=1)
+        split = zip(levels, torch.split(labels, sizes, dim=1), qualities, torch.split(used, sizes, dim=1), strict=True)
+        sums = [self.cls_loss.masked(*level).flatten(1).sum(1) for level in split]
+        return torch.stack(sums, dim=1).sum(1, keepdim=True) * self.cls_weight
 
-    def _box_loss(self, raw: DensePredictions, matched: Tensor, coder: Coder) -> Tensor:
+    def _box_loss(
+        self, codes: Tensor, boxes: Tensor | None, truth: Tensor, priors: Priors, head: DenseHead
+    ) -> Tensor:
         if self.box_loss.space == "boxes":
-            return self.box_loss(coder.decode(raw.codes, raw.priors), matched)
-        return self.box_loss(raw.codes, coder.encode(matched, raw.priors))
+            assert boxes is not None
+            return self.box_loss(boxes, truth)
+        return self.box_loss(codes, head.coder.encode(truth, priors))
 
-    def _quality(self, logits: Tensor, assignment: Assignment, positive: Tensor) -> Tensor:
-        assert assignment.quality is not None
-        entropy = F.binary_cross_entropy_with_logits(logits.float(), assignment.quality, reduction="none")
-        return self._total(torch.where(positive, entropy, 0.0), positive) * self.quality_weight
+    def _quality_sums(
+        self, raw: DensePredictions, logits: Tensor, matches: Matches, boxes: Tensor | None, truth: Tensor
+    ) -> Tensor:
+        if self.quality_target == "assigner":
+            assert matches.quality is not None
+            wanted = matches.quality
+        elif self.quality_target == "one":
+            wanted = torch.ones_like(matches.positive, dtype=torch.float32)
+        else:
+            wanted = (1 - self.quality_mix) + self.quality_mix * _overlap(boxes, truth, self.quality_target)
+        sums = quality_sums(
+            logits,
+            wanted,
+            matches,
+            raw.priors,
+            on=self.quality_on,
+            loss=self.quality_loss,
+            positive_weight=self.positive_weight,
+            level_weights=self.level_weights,
+        )
+        return sums * self.quality_weight
 
-    def _total(self, values: Tensor, positive: Tensor) -> Tensor:
-        if self.normaliser == "image":
-            return (values.sum(1) / positive.sum(1).clamp(min=1)).sum()
-        return values.sum()
+    @property
+    def _quality_name(self) -> str:
+        return "objectness" if self.quality_on == "used" else "quality"
 
-    def check_head(self, head: DenseHead) -> None:
-        """Raise PartError for combinations that cannot learn, with the reason and the remedy."""
-        if self.cls_loss.softmax != head.softmax:
-            wants, has = ("softmax", "sigmoid") if self.cls_loss.softmax else ("sigmoid", "softmax")
-            raise PartError(
-                f"{type(self.cls_loss).__name__} is a loss for {wants} scores, but the head has {has} scores: "
-                f"choose --cls-loss {'cross_entropy' if head.softmax else 'focal'}, or --head.scores {wants}"
-            )
-        if self.assigner.gives_quality:
-            return
-        wanting = {
-            "--head.quality none": head.has_quality,
-            "--criterion.box_weighting none": self.box_weighting == "quality",
-        }
-        remedy = " ".join(flag for flag, needed in wanting.items() if needed)
-        if remedy:
-            raise PartError(
-                f"{type(self.assigner).__name__} gives no soft targets, which the "
-                f"{'quality branch of the head' if head.has_quality else 'weighting of the boxes'} learns from: "
-                f"add {remedy}, or choose --assigner fcos or atss"
-            )
+    def _terms(self, sums: dict[str, Tensor], counts: dict[str, Tensor], positives: Tensor) -> Terms:
+        terms: Terms = {}
+        for name, values in sums.items():
+            total = values.sum(0)
+            own_count = name in ("box", "dfl") and self.box_weighting in ("quality", "score")
+            if self.normaliser == "image" and not own_count:
+                total = (values / positives[:, None].clamp(min=1)).sum(0)
+            count = self._named(name, counts[name])
+            terms |= {key: Term(value, count[key]) for key, value in self._named(name, total).items()}
+        return terms
+
+    def _named(self, name: str, values: Tensor) -> dict[str, Tensor]:
+        """The scalars of a term [levels, or 1], by name."""
+        return {f"level{i}_{name}" if self.per_level else name: v for i, v in enumerate(values.unbind())}
 
     def _dense_head(self, model: Detector) -> DenseHead:
         if not isinstance(model.head, DenseHead):
@@ -184,3 +312,23 @@ class Dense(Criterion):
                 "criterion, or choose a dense head (retinanet, fcos, atss, rpn)"
             )
         return model.head
+
+
+def _labels(matches: Matches, targets: Targets, head: DenseHead) -> Tensor:
+    """[B, R]: 0..K-1, and off the positives what the head calls background."""
+    background = head.num_classes if head.softmax and head.columns > head.num_classes else -1
+    labels = targets.labels.gather(1, matches.target).clamp(max=head.num_classes - 1)
+    return torch.where(matches.positive, labels, background)
+
+
+def _weighed(values: Tensor, matches: Matches, weights: Tensor | None) -> Tensor:
+    """[B, levels] sums over the positives, each times its weight."""
+    values = torch.where(matches.positive, values, 0.0)
+    return matches.sums(values if weights is None else values * weights)
+
+
+@torch.no_grad()
+def _overlap(boxes: Tensor | None, truth: Tensor, kind: OverlapKind) -> Tensor:
+    """[B, R] in 0..1: how well boxes fit as they are now."""
+    assert boxes is not None
+    return aligned_overlap(boxes, truth, kind).clamp(min=0)

@@ -128,7 +128,7 @@ def _two_stage_head(model: Detector) -> FasterRCNN:
 
 def _check_parts(assigner: Assigner, cls_loss: ClassLoss) -> None:
     """Combinations that cannot learn are refused with the reason."""
-    if assigner.needs_predictions or assigner.gives_quality:
+    if assigner.needs_predictions or assigner.gives_quality or assigner.needs_grid:
         raise PartError(
             f"{type(assigner).__name__} assigns places of feature maps, but the second stage assigns boxes: choose "
             "--assigner max_iou, or set it for the proposer (criterion.first.assigner)"

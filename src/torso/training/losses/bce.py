@@ -21,5 +21,6 @@ class BCE(ClassLoss):
     def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
         x = logits if logits.dtype == torch.float64 else logits.float()
         is_class = torch.arange(x.shape[-1], device=x.device) == labels[..., None]
-        t = torch.where(is_class, 1 - self.smoothing / 2, self.smoothing / 2).to(x)
+        hit = 1.0 if quality is None else quality[..., None].to(x)
+        t = torch.where(is_class, hit * (1 - self.smoothing / 2), self.smoothing / 2).to(x)
         return F.softplus(-x) + (1 - t) * x

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from torso.training.targets import Assignment
 
 
@@ -9,10 +11,11 @@ class Sampler:
     """Draws with torch's generator, so a step's draws follow from the step's seed.
 
     fixed_count: whether how many positives and how much background it keeps follows from how many there are, whatever
-    it draws.
+    it draws. needs_loss: whether it looks at `loss`, [B, N] float, what each prior's class costs now.
     """
 
     fixed_count: bool = False
+    needs_loss: bool = False
 
-    def __call__(self, assignment: Assignment) -> Assignment:
+    def __call__(self, assignment: Assignment, loss: Tensor | None = None) -> Assignment:
         raise NotImplementedError

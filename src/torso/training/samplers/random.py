@@ -22,7 +22,7 @@ class Random(Sampler):
             raise PartError(f"Random wants number >= 1 and positive_share in 0..1; {number}, {positive_share} came")
         self.number, self.positive_share = number, positive_share
 
-    def __call__(self, assignment: Assignment) -> Assignment:
+    def __call__(self, assignment: Assignment, loss: Tensor | None = None) -> Assignment:
         target = assignment.target
         rows, drawn = self.draw(target)
         kept = torch.zeros_like(target, dtype=torch.bool).scatter(1, rows, drawn)
