@@ -71,24 +71,26 @@ def test_norms_have_the_papers_constants() -> None:
 def test_weights_of_a_node_sum_to_one(fusion: str) -> None:
     weights = EdgeWeights(layers=2, edges=[2, 3, 1], fusion=fusion)  # type: ignore[arg-type]
     with torch.no_grad():
-        weights.weight.copy_(torch.randn(2, 6).abs() + 0.1)
+        weights.weight.copy_(torch.randn(12).abs() + 0.1)
     rows = weights()
     assert rows is not None
     for layer in range(2):
-        raw, got = weights.weight[layer].detach(), weights.of_nodes(rows[layer], torch.zeros(1, dtype=torch.float64))
+        raw = weights.weight.detach()[6 * layer : 6 * layer + 6]
+        got = weights.of_nodes(rows[layer], torch.zeros(1, dtype=torch.float64))
         assert got[0][0].dtype == torch.float64
         for own, node in zip(raw.split([2, 3, 1]), got, strict=True):
             want = own.relu() / (1e-4 + own.relu().sum()) if fusion == "fast" else own.softmax(0)
             torch.testing.assert_close(torch.stack(node), want.double())
             assert float(want.sum()) == pytest.approx(1, abs=2e-3)
     assert weights.weight.requires_grad
+    assert weights.weight.ndim == 1  # so it does not decay
 
 
 def test_a_weight_below_zero_switches_its_edge_off_and_none_is_a_plain_sum() -> None:
     a, b = torch.randn(1, 2, 3, 3), torch.randn(1, 2, 3, 3)
     weights = EdgeWeights(layers=1, edges=[2], fusion="fast")
     with torch.no_grad():
-        weights.weight.copy_(torch.tensor([[-1.0, 0.5]]))
+        weights.weight.copy_(torch.tensor([-1.0, 0.5]))
     torch.testing.assert_close(fuse([a, b], weights.of_nodes(weights()[0], a)[0]), b * 0.5 / 0.5001)
     plain = EdgeWeights(layers=1, edges=[2], fusion="sum")
     assert not list(plain.parameters())

@@ -63,7 +63,7 @@ def test_a_layer_is_the_formula_of_its_docstring() -> None:
     x = maps(FIVE, 200)
     out = neck(x)
     for j, target in enumerate(FIVE):
-        w = neck.weights.weight[0, 5 * j : 5 * j + 5]
+        w = neck.weights.weight[5 * j : 5 * j + 5]
         size = (x[j].shape[-2], x[j].shape[-1])
         moved = [move(m, s.stride, target.stride, size) for m, s in zip(x, FIVE, strict=True)]
         total = sum(wi / (1e-4 + w.sum()) * m for wi, m in zip(w, moved, strict=True))

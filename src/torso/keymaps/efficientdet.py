@@ -19,7 +19,7 @@ def effdet_to_torso(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state_dict() of effdet's tf_efficientdet_d0 to _d7x as that of `efficientdet_d0(num_classes=90)` to _d7x.
 
     Besides names, effdet orders anchors by scale, then shape, and box codes as (y, x, h, w); it has the edge weights of
-    each node apart, where here a layer is one row; and its laterals carry the numbers of their maps.
+    each node apart, where here all are one row; and its laterals carry the numbers of their maps.
     Raises ValueError for tensors of another model, or another number of anchors.
     """
     nodes = {int(m[2]) for m in (re.match(_NODE, k) for k in state) if m}
@@ -29,7 +29,7 @@ def effdet_to_torso(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     out = renamed(plain, [*_laterals(edges), *_RULES], "effdet's EfficientDet")
     rows = _edge_rows(state, len(graph))
     if rows:
-        out["neck.0.weights.weight"] = torch.stack(rows)
+        out["neck.0.weights.weight"] = torch.cat(rows)
     for name in list(out):
         if ".cls_out.pointwise." in name or ".box_out.pointwise." in name:
             out[name] = _reordered(out[name], boxes=".box_out." in name)

@@ -19,8 +19,8 @@ class EdgeWeights(nn.Module):
         layers: repetitions of the graph. edges: how many edges meet at each of its nodes.
         fusion: "fast" relu(w) / (1e-4 + sum), "softmax", or "sum": no weights, plain addition.
 
-    All weights of the neck are one [layers, edges] parameter, so that they are normalised by a few kernels once a
-    forward pass, not by a few a node.
+    All weights of the neck are one parameter, layer by layer, so that they are normalised by a few kernels once a
+    forward pass, not by a few a node. It has one dimension and so, like a norm's, no weight decay.
     """
 
     same_node: Tensor  # [E, E] bool: do two edges meet?
@@ -30,7 +30,7 @@ class EdgeWeights(nn.Module):
         self.fusion, self.edges = fusion, tuple(edges)
         if fusion == "sum":
             return
-        self.weight = nn.Parameter(torch.ones(layers, sum(edges)))
+        self.weight = nn.Parameter(torch.ones(layers * sum(edges)))
         node = torch.tensor([i for i, count in enumerate(edges) for _ in range(count)])
         self.register_buffer("same_node", node[:, None] == node, persistent=False)
 
@@ -38,7 +38,8 @@ class EdgeWeights(nn.Module):
         """[layers, E], summing to one (almost, where fast) over the edges of each node; None for a plain sum."""
         if self.fusion == "sum":
             return None
-        w = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))  # a ratio in bf16 is off by 0.4 %
+        w = self.weight.view(-1, sum(self.edges))
+        w = w.to(torch.promote_types(w.dtype, torch.float32))  # a ratio in bf16 is off by 0.4 %
         if self.fusion == "softmax":
             apart = w[:, None].masked_fill(~self.same_node, -torch.inf)  # [layers, E, E]
             return apart.softmax(-1).diagonal(dim1=1, dim2=2)
