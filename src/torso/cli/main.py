@@ -19,6 +19,7 @@ VERBS = {
     "predict": "find objects in pictures, folders or videos; draw them and write COCO results",
     "show": "what a model is made of: maps, parameters, FLOPs, and its recipe as YAML",
     "parts": "list the parts that models are composed of, and their arguments",
+    "anchors": "fit anchor shapes to a data set, and say what a model's own can reach",
     "doctor": "look at a data set before training: what is there, what is wrong, what will be dropped",
     "demo": "build a small data set, train on it, judge it and draw what was found",
 }

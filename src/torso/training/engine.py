@@ -26,6 +26,7 @@ from torso.parts import Part
 from torso.training.checkpoint import KEY, AtomicIO, load_checkpoint
 from torso.training.judge import Judge
 from torso.training.keeper import Interrupted, Keeper
+from torso.training.prior_note import prior_note
 from torso.training.progress import Display, Silent, display
 from torso.training.recipes.recipe import Recipe
 from torso.training.recorder import Recorder
@@ -96,6 +97,8 @@ def train(
     if task.recipe.sync_bn:
         shown.say(synchronise(model, trainer.world_size))
     folder = _folder(recipe, run_dir, resume, main)  # only now: a run that is refused leaves nothing behind
+    if resume is None and (warning := prior_note(model, task.step.criterion, splits.train)) is not None:
+        shown.say(warning)
     _announce(shown, splits, folder)
     crew = _crew(splits.val, folder, shown, watch, workers, None if record is None else record["global_step"], main)
     interrupted = _fit(trainer, task, crew, shown, resume)
