@@ -66,6 +66,10 @@ class Suppression:
 
     def best(self, rows: Candidates, keep: Tensor) -> Candidates:
         """The first max_detections of the kept rows, at most max_per_class of a label; rows best first, keep [B, T]."""
+        return take(rows, self.places(rows.labels, keep))
+
+    def places(self, labels: Tensor, keep: Tensor) -> Tensor:
+        """Their numbers: [B, max_detections], T where none is left."""
         if self.max_per_class is not None:
-            keep = keep & (label_rank(rows.labels, keep) < self.max_per_class)
-        return take(rows, first_rows(keep, self.max_detections))
+            keep = keep & (label_rank(labels, keep) < self.max_per_class)
+        return first_rows(keep, self.max_detections)

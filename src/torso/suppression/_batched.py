@@ -46,8 +46,7 @@ def rank(
     if top_per_label is not None:
         counts = counts & (label_rank(candidates.labels.gather(1, order), counts) < top_per_label)
         place = first_rows(counts, scores.shape[1])
-        empty = order.new_full((len(order), 1), scores.shape[1])
-        order = torch.cat([order, empty], dim=1).gather(1, place)
+        order = gather_rows(order, place, scores.shape[1])
     else:
         order = order.where(counts, scores.shape[1])
     return take(candidates, order if top is None else order[:, :top])
@@ -71,11 +70,11 @@ def scored(candidates: Candidates, score_threshold: float) -> Candidates:
 def take(candidates: Candidates, order: Tensor) -> Candidates:
     """The rows whose numbers are given, [B, K] int64 in 0..T, T being the empty row."""
     return Candidates(
-        boxes=_gather(candidates.boxes, order, 0),
-        scores=_gather(candidates.scores, order, 0),
-        labels=_gather(candidates.labels, order, 0),
-        index=_gather(candidates.index, order, -1),
-        variance=None if candidates.variance is None else _gather(candidates.variance, order, 0),
+        boxes=gather_rows(candidates.boxes, order, 0),
+        scores=gather_rows(candidates.scores, order, 0),
+        labels=gather_rows(candidates.labels, order, 0),
+        index=gather_rows(candidates.index, order, -1),
+        variance=None if candidates.variance is None else gather_rows(candidates.variance, order, 0),
     )
 
 
@@ -113,6 +112,7 @@ def check_count(name: str, value: int | None) -> None:
         raise ValueError(f"{name}={value} leaves no row; give a whole number of 1 or more")
 
 
-def _gather(values: Tensor, order: Tensor, empty: int) -> Tensor:
+def gather_rows(values: Tensor, order: Tensor, empty: int) -> Tensor:
+    """One column's rows of the given numbers, `empty` for the number one past the last: [B, T, ...] to [B, K, ...]."""
     padded = torch.cat([values, values.new_full((values.shape[0], 1, *values.shape[2:]), empty)], dim=1)
     return padded.gather(1, order if values.dim() == 2 else order.unsqueeze(-1).expand(-1, -1, values.shape[-1]))

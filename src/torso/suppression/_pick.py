@@ -69,7 +69,7 @@ def pick_portable(
     may_end_early: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """pick_rows for every device and for export; to end early the host must look at the scores."""
-    padded = torch.cat([boxes, boxes.new_zeros(len(boxes), 1, 4)], 1)
+    padded = torch.cat([boxes, boxes.new_zeros(boxes.shape[0], 1, 4)], 1)
 
     def measure(row: Tensor) -> Tensor:
         chosen = padded.gather(1, row.unsqueeze(-1).expand(-1, -1, 4))
@@ -95,8 +95,8 @@ def _pick_by(
     empty, rows = scores.shape[1], torch.arange(scores.shape[1] + 1, device=scores.device)
     scores = torch.nn.functional.pad(scores, (0, 1))
     labels = None if labels is None else torch.nn.functional.pad(labels, (0, 1), value=-1)
-    order = torch.full((len(scores), max_picks), empty, device=scores.device)
-    picked = scores.new_zeros(len(scores), max_picks)
+    order = torch.full((scores.shape[0], max_picks), empty, device=scores.device)
+    picked = scores.new_zeros(scores.shape[0], max_picks)
     for step in range(min(max_picks, empty)):
         best, row = scores.max(dim=1, keepdim=True)
         standing = (best >= decay.min_score) & (best > 0)

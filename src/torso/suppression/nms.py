@@ -1,4 +1,4 @@
-"""Non-maximum suppression: keep the best box, drop what overlaps it too much, repeat; all images and classes at once."""
+"""Non-maximum suppression: keep the best box, drop what overlaps it too much, repeat; images and classes at once."""
 
 from __future__ import annotations
 

@@ -1,0 +1,154 @@
+"""What every suppression shares: caps, limits, empty inputs, another measure of overlap, compile and export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from torso.geometry.boxes import iou_matrix
+from torso.parts import arguments, named, names
+from torso.suppression._base import Suppression
+from torso.suppression._overlap import BoxOverlap, Overlap
+from torso.types import Candidates
+
+from .reference import random_candidates
+
+NAMES = tuple(names("suppression"))
+WITH_OVERLAP = [n for n in NAMES if "overlap" in arguments(named(n, "suppression").target)]
+
+
+def built(name: str, **how: Any) -> Suppression:
+    return named(name, "suppression").with_args(**how).build()
+
+
+def test_they_are_all_here() -> None:
+    assert set(NAMES) == {"diou_nms", "matrix_nms", "nms", "none", "soft_nms", "softer_nms", "weighted_fusion"}
+    assert set(WITH_OVERLAP) == set(NAMES) - {"none", "diou_nms"}, "DIoU is what diou_nms measures"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_are_best_first_full_precision_and_end_in_empty_ones(name: str) -> None:
+    found = built(name, max_detections=200)(random_candidates(0, 2, 60, 3))
+    assert found.boxes.shape == (2, 200, 4)
+    assert found.variance is not None
+    assert found.boxes.dtype == found.scores.dtype == torch.float32
+    assert (found.scores.diff(dim=1) <= 0).all()
+    empty = found.scores == 0
+    assert empty[:, 60:].all()
+    assert (found.index[empty] == -1).all()
+    assert not any(column[empty].any() for column in (found.boxes, found.labels, found.variance))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(3, 0), (0, 5), (0, 0)])
+def test_no_rows_and_no_images(name: str, shape: tuple[int, int]) -> None:
+    zeros = torch.zeros(shape)
+    empty = Candidates(torch.zeros(*shape, 4), zeros, zeros.long(), zeros.long(), torch.zeros(*shape, 4))
+    how = {"max_per_class": 2} if name != "none" else {}
+    found = built(name, max_detections=7, **how)(empty)
+    assert found.boxes.shape == (shape[0], 7, 4)
+    assert not found.scores.any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_at_most_so_many_of_a_class_come_out_and_the_best_of_them(name: str) -> None:
+    candidates = random_candidates(2, 2, 90, 4, size=2000.0)
+    whole = built(name, max_detections=90)(candidates)
+    capped = built(name, max_detections=90, max_per_class=3)(candidates)
+    for image in range(2):
+        kept = whole.scores[image] > 0
+        labels = whole.labels[image][kept]
+        first = [i for i, label in enumerate(labels.tolist()) if (labels[:i] == label).sum() < 3]
+        assert len(first) < len(labels)
+        assert torch.equal(capped.index[image, : len(first)], whole.index[image][kept][first])
+        assert torch.equal(capped.scores[image, : len(first)], whole.scores[image][kept][first])
+        assert (capped.index[image, len(first) :] == -1).all()
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "none"])
+def test_limits_before_equal_a_smaller_input(name: str) -> None:
+    candidates = random_candidates(4, 1, 80, 3)
+    order = sorted(range(80), key=lambda i: (-float(candidates.scores[0, i]), i))
+    seen: dict[int, int] = {}
+    chosen = []
+    for row in order:
+        label = int(candidates.labels[0, row])
+        seen[label] = seen.get(label, 0) + 1
+        if seen[label] <= 9 and candidates.scores[0, row] > 0.3:
+            chosen.append(row)
+    chosen = sorted(chosen[:20])
+    fewer = Candidates(*(None if x is None else x[:, chosen] for x in candidates))  # type: ignore[arg-type]
+    limits = {"pre_nms_top": 20, "pre_nms_top_per_class": 9, "score_threshold": 0.3}
+    for limited, small in zip(built(name, **limits)(candidates), built(name)(fewer), strict=True):
+        assert torch.equal(limited, small)
+
+
+class _ByNumber(Overlap):
+    """Stands for masks: the IoU of boxes that are found by the rows' index, not by their boxes."""
+
+    def __init__(self, boxes: Tensor) -> None:
+        self.boxes = boxes
+
+    def __call__(self, a: Candidates, b: Candidates) -> Tensor:
+        return iou_matrix(self._of(a), self._of(b))
+
+    def _of(self, rows: Candidates) -> Tensor:
+        real = self.boxes.gather(1, rows.index.clamp(min=0).unsqueeze(-1).expand(-1, -1, 4))
+        return real.where((rows.index >= 0).unsqueeze(-1), 0.0)
+
+
+@pytest.mark.parametrize("name", [n for n in WITH_OVERLAP if n != "weighted_fusion"])
+def test_any_measure_of_overlap_goes_in(name: str) -> None:
+    """The same answer, the boxes themselves being far apart."""
+    candidates = random_candidates(6, 2, 50, 2)
+    candidates = candidates._replace(index=candidates.index - 1000)
+    apart = candidates._replace(boxes=candidates.boxes + torch.arange(50.0)[:, None] * 1e4)
+    wanted, found = built(name)(candidates), built(name, overlap=_ByNumber(candidates.boxes))(apart)
+    assert torch.equal(found.index, wanted.index)
+    torch.testing.assert_close(found.scores, wanted.scores)
+    assert not torch.equal(built(name)(apart).index, wanted.index)
+
+
+@pytest.mark.parametrize("name", WITH_OVERLAP)
+@pytest.mark.parametrize("kind", ["iou", "diou", "giou"])
+def test_kinds_of_box_overlap_by_kernel_and_by_matrix(name: str, kind: Any) -> None:
+    class Same(Overlap):
+        def __call__(self, a: Candidates, b: Candidates) -> Tensor:
+            return BoxOverlap(kind=kind)(a, b)
+
+    candidates = random_candidates(7, 2, 60, 2)
+    wanted, found = built(name, overlap=kind)(candidates), built(name, overlap=Same())(candidates)
+    assert torch.equal(found.index, wanted.index)
+    torch.testing.assert_close(found.scores, wanted.scores)
+    torch.testing.assert_close(found.boxes, wanted.boxes)
+
+
+class _Model(nn.Module):
+    def __init__(self, suppression: Suppression) -> None:
+        super().__init__()
+        self.suppression = suppression
+
+    def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.suppression(Candidates(boxes, scores, labels, torch.zeros_like(labels), variance))
+        return found.boxes, found.scores
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiles_without_a_break_and_exports_without_an_operator_of_ours(name: str) -> None:
+    candidates = random_candidates(2, 2, 40, 3)
+    given = (*candidates[:3], candidates.variance)
+    model = _Model(built(name, max_detections=15, max_per_class=6 if name != "soft_nms" else None))
+    expected = model(*given)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")(*given)
+    torch.testing.assert_close(compiled, expected)
+    if name == "softer_nms":
+        return  # as soft_nms, whose export is tested
+    program = torch.export.export(model, given, dynamic_shapes=({0: torch.export.Dim("batch")},) * 4)
+    assert "torso" not in str(program.graph)
+    torch.testing.assert_close(program.module()(*given), expected)
+    more = tuple(t.repeat(2, *[1] * (t.dim() - 1)) for t in given)
+    torch.testing.assert_close(program.module()(*more), model(*more))
