@@ -12,12 +12,16 @@ from torch import Tensor
 
 from torso.geometry.coders._base import Coder
 from torso.geometry.coders.delta import Delta
+from torso.geometry.coders.distribution import Distribution
+from torso.geometry.coders.grid import Grid
 from torso.geometry.coders.ltrb import LTRB
+from torso.geometry.coders.yolo import YOLO
 from torso.parts import find, names
 from torso.types import Priors
 
+BOUND = ("distribution", "yolo")  # these say boxes about their cell only, and are tested below
 CODERS: list[Coder] = [
-    *(find(n, "coders")() for n in names("coders")),
+    *(find(n, "coders")() for n in names("coders") if n not in BOUND),
     Delta(weights=(10.0, 10.0, 5.0, 5.0)),
     LTRB(transform="relu"),
     LTRB(transform="none"),
@@ -112,3 +116,103 @@ def test_ltrb_by_hand() -> None:
 def test_delta_refuses_weights_that_cannot_be_undone() -> None:
     with pytest.raises(ValueError, match="must be positive"):
         Delta(weights=(1.0, 0.0, 1.0, 1.0))
+
+
+V4 = ((8, 1.2), (16, 1.1))
+YOLOS = [YOLO(), YOLO(scale_xy=V4), YOLO(scale_xy=2.0, size="square")]
+
+
+def yolo_name(coder: YOLO) -> str:
+    return f"{coder.scale_xy}-{coder.size}"
+
+
+@pytest.mark.parametrize("coder", YOLOS, ids=yolo_name)
+@pytest.mark.parametrize("corner", [0.0, 0.5])
+@settings(max_examples=60, deadline=None)
+@given(x=st.floats(0.01, 0.99), y=st.floats(0.01, 0.99), w=st.floats(0.05, 3.9), h=st.floats(0.05, 3.9))
+def test_yolo_codes_are_inverses_within_their_cell(
+    coder: YOLO, corner: float, x: float, y: float, w: float, h: float
+) -> None:
+    p = prior(8 * (5 + corner), 8 * (3 + corner), 24.0, 40.0, 8.0)  # column 5, row 3, wherever in the cell it stands
+    cx, cy, half_w, half_h = 8 * (5 + x), 8 * (3 + y), 12 * w, 20 * h
+    box = torch.tensor([[cx - half_w, cy - half_h, cx + half_w, cy + half_h]])
+    code = coder.encode(box, p)
+    torch.testing.assert_close(coder.decode(code, p), box, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(coder.encode(coder.decode(code, p), p), code, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("coder", YOLOS, ids=yolo_name)
+def test_yolo_variance_and_extremes(coder: YOLO) -> None:
+    test_variance_follows_the_boxes_of_drawn_codes(coder)
+    p = prior(12.0, 12.0, 32.0, 32.0, 8.0)
+    code = torch.tensor([[1e4, -1e4, 1e4, -1e4], [0.0, 0.0, 1e4, 1e4]], requires_grad=True)
+    out = coder.decode(code, p)
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert code.grad is not None
+    assert code.grad.isfinite().all()
+    assert coder.encode(torch.tensor([[5.0, 5, 5, 5], [99, 99, 1, 1]]), p).isfinite().all()
+    half = torch.tensor([[0.125, 0.25, 0.5, 0.375]])
+    assert torch.equal(coder.decode(half.half(), p), coder.decode(half, p))
+
+
+def test_yolo_by_hand() -> None:
+    """Column 2, row 1 of stride 16, anchor 20 x 40, at the publications' formulas."""
+    p = prior(40.0, 24.0, 20.0, 40.0, 16.0)
+    code = torch.tensor([[math.log(3), 0.0, math.log(2), 0.0]])  # sigmoid 3/4, 1/2
+    centre = (2.75 * 16, 1.5 * 16)
+    want = [centre[0] - 20, centre[1] - 20, centre[0] + 20, centre[1] + 20]
+    assert YOLO().decode(code, p)[0].tolist() == pytest.approx(want)
+    # YOLOv4 at 1.1: 0.75 becomes 0.775
+    assert float(YOLO(scale_xy=V4).decode(code, p)[0, [0, 2]].mean()) == pytest.approx(16 * 2.775)
+    # YOLOv5: 2 * 0.75 - 0.5 = 1; (2 * 2/3)^2 * 20 wide, (2 * 1/2)^2 * 40 high
+    box = YOLO(scale_xy=2.0, size="square").decode(code, p)[0]
+    assert float(box[[0, 2]].mean()) == pytest.approx(48)
+    assert float(box[2] - box[0]) == pytest.approx(20 * 16 / 9)
+    assert float(box[3] - box[1]) == pytest.approx(40)
+
+
+def test_yolo_keeps_other_levels_unscaled() -> None:
+    p = prior(40.0, 24.0, 20.0, 40.0, 32.0)
+    code = torch.randn(5, 4)
+    assert torch.equal(YOLO(scale_xy=V4).decode(code, p), YOLO().decode(code, p))
+
+
+@settings(max_examples=60, deadline=None)
+@given(sides=st.tuples(*[st.floats(0.0, 16.0, width=32)] * 4))
+def test_distribution_says_any_side_within_its_reach(sides: tuple[float, ...]) -> None:
+    p = prior(200.0, 150.0, 8.0, 8.0, 8.0)
+    left, top, right, bottom = (8 * s for s in sides)
+    box = torch.tensor([[200 - left, 150 - top, 200 + right, 150 + bottom]])
+    coder = Distribution(reg_max=16)
+    code = coder.encode(box, p)
+    assert code.shape == (1, 68)
+    torch.testing.assert_close(coder.decode(code, p), box, rtol=1e-5, atol=1e-2)
+    torch.testing.assert_close(coder.bin_targets(box, p)[0], torch.tensor(sides).clamp(max=15.9))
+
+
+def test_distribution_variance_and_half() -> None:
+    p = prior(100.0, 80.0, 8.0, 8.0, 8.0)
+    g = torch.Generator().manual_seed(0)
+    coder = Distribution(reg_max=4)
+    code = torch.randn(1, 20, generator=g, dtype=torch.float64)
+    variance = torch.rand(1, 20, generator=g, dtype=torch.float64) * 1e-3
+    noise = torch.randn(100_000, 20, generator=g, dtype=torch.float64)
+    boxes = coder.decode(code + noise * variance.sqrt(), p)
+    torch.testing.assert_close(coder.decode_variance(variance, code, p)[0], boxes.var(0), rtol=0.03, atol=0)
+    assert coder.decode(code.half(), p).dtype == torch.float32
+
+
+def test_grid_by_hand() -> None:
+    """A 448 picture of 7 x 7 cells: the prior is as large as the picture."""
+    p = prior(3 * 64 + 32.0, 32.0, 448.0, 448.0, 64.0)
+    box = torch.tensor([[208.0 - 56, 48 - 28, 208 + 56, 48 + 28]])
+    torch.testing.assert_close(Grid().encode(box, p), torch.tensor([[0.25, 0.75, 0.5, math.sqrt(1 / 8)]]))
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda: YOLO(scale_xy=0.9), lambda: Distribution(reg_max=0), lambda: Distribution(margin=-1.0)]
+)
+def test_coders_refuse_what_cannot_be_undone(wrong: object) -> None:
+    with pytest.raises(ValueError, match="wants"):
+        wrong()  # type: ignore[operator]

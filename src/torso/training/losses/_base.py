@@ -48,6 +48,18 @@ class BoxLoss:
         raise NotImplementedError
 
 
+class UncertainBoxLoss(BoxLoss):
+    """A box loss on codes that also learns how sure they are; for heads with an uncertainty branch.
+
+    log_variance: [..., 4] of the codes. None: all are equally sure. Values may be negative.
+    """
+
+    space: Literal["codes", "boxes"] = "codes"
+
+    def __call__(self, prediction: Tensor, target: Tensor, log_variance: Tensor | None = None) -> Tensor:
+        raise NotImplementedError
+
+
 class DistributionLoss:
     """logits [..., 4, bins] over distances 0, 1 ... to the four sides, target [..., 4] in bins -> [...] >= 0."""
 

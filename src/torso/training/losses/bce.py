@@ -19,8 +19,13 @@ class BCE(ClassLoss):
         self.smoothing = smoothing
 
     def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:
-        x = logits if logits.dtype == torch.float64 else logits.float()
-        is_class = torch.arange(x.shape[-1], device=x.device) == labels[..., None]
-        hit = 1.0 if quality is None else quality[..., None].to(x)
-        t = torch.where(is_class, hit * (1 - self.smoothing / 2), self.smoothing / 2).to(x)
+        x, t = soft_targets(logits, labels, quality)
+        t = t * (1 - self.smoothing) + self.smoothing / 2
         return F.softplus(-x) + (1 - t) * x
+
+
+def soft_targets(logits: Tensor, labels: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Logits [..., K] in float32 or better, and what they should score: quality [...] (or 1) at the label, else 0."""
+    x = logits if logits.dtype == torch.float64 else logits.float()
+    is_class = torch.arange(x.shape[-1], device=x.device) == labels[..., None]
+    return x, is_class.to(x) if quality is None else torch.where(is_class, quality[..., None].to(x), 0.0)

@@ -1,0 +1,41 @@
+"""KL loss (He et al. 2019, 1809.08545): codes are Gaussians, and the head is charged for being sure and wrong."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from torso.parts import PartError
+from torso.training.losses._base import UncertainBoxLoss
+
+
+class KL(UncertainBoxLoss):
+    """exp(-a) smooth_l1(d) + a / 2, a = log sigma^2, summed over the four codes; least where sigma^2 is d^2 (d <= 1).
+
+    smooth_l1 is d^2 / 2 to 1 and d - 1/2 beyond. The constant of the divergence is left out, so values fall below 0 as
+    the head gets sure. Without log variances sigma is 1: smooth L1.
+
+    Args:
+        least_log_variance: a counts as this where it is below; codes that fit exactly would otherwise have weights
+            without bound. -12 is a sigma of 0.0025 of an anchor's side.
+    """
+
+    space: Literal["codes", "boxes"] = "codes"
+
+    def __init__(self, *, least_log_variance: float = -12.0) -> None:
+        if least_log_variance >= 0:
+            raise PartError(
+                f"KL.least_log_variance={least_log_variance} would forbid to be surer than smooth L1 is; give a number "
+                "below 0, such as -12"
+            )
+        self.least_log_variance = least_log_variance
+
+    def __call__(self, prediction: Tensor, target: Tensor, log_variance: Tensor | None = None) -> Tensor:
+        d = ((prediction if prediction.dtype == torch.float64 else prediction.float()) - target).abs()
+        smooth = torch.where(d < 1, 0.5 * d.square(), d - 0.5)
+        if log_variance is None:
+            return smooth.sum(-1)
+        a = log_variance.to(d.dtype).clamp(min=self.least_log_variance)
+        return (torch.exp(-a) * smooth + a / 2).sum(-1)
