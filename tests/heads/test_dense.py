@@ -170,3 +170,41 @@ def test_errors_say_the_remedy() -> None:
         RPN(SPECS)
     with pytest.raises(ValueError, match="at least one class"):
         head(num_classes=0)
+
+
+def test_a_width_a_level_and_a_narrower_box_tower() -> None:
+    """YOLOv3's towers have 256, 512, 1024 channels; the v8-style head has towers of unequal widths."""
+    h = head(shared=False, channels=(8, 16, 24, 32, 40), box_channels=12, tower=2, norm="bn_yolo")
+    first, last = h.branches[0], h.branches[-1]
+    assert [layer.conv.out_channels for layer in last.cls_tower] == [40, 40]
+    assert [layer.conv.out_channels for layer in first.box_tower] == [12, 12]
+    assert (first.cls_out.in_channels, last.cls_out.in_channels, last.box_out.in_channels) == (8, 40, 12)
+    assert (first.cls_tower[0].norm.eps, first.cls_tower[0].norm.momentum) == (1e-3, 0.03)
+    joint = head(shared=False, channels=(8, 16, 24, 32, 40), joint_tower=True, quality="box")
+    assert joint.branches[2].quality_out.in_channels == joint.branches[2].box_out.in_channels == 24
+    assert h(features(), images()).codes.shape == joint(features(), images()).codes.shape
+    with pytest.raises(ValueError, match=r"5 levels, shared=True, cannot have channels=\(8, 16, 24, 32, 40\)"):
+        head(channels=(8, 16, 24, 32, 40))
+    with pytest.raises(ValueError, match=r"quality_prior=\(0.1, 0.2\)"):
+        head(shared=False, quality="box", quality_prior=(0.1, 0.2))
+
+
+def test_initial_objectness_is_the_prior_of_its_level() -> None:
+    priors = (0.01, 0.02, 0.03, 0.04, 0.5)
+    raw = head(shared=False, quality="box", quality_prior=priors)(features(), images())
+    means = [float(q.detach().sigmoid().mean()) for q in raw.quality.split(raw.priors.level_sizes, dim=1)]
+    assert means == pytest.approx(priors, rel=0.05)
+
+
+def test_a_softmax_can_leave_background_to_objectness() -> None:
+    h = head(scores="softmax", background=False, quality="box", priors=part(Points), score_threshold=0.1)
+    raw = h(features(), images())
+    assert raw.logits.shape[-1] == h.columns == 3
+    scores = h.class_scores(raw.logits, None)
+    torch.testing.assert_close(scores.sum(-1), torch.ones(scores.shape[:-1]))
+    assert h.class_rows("branches.0.cls_out.weight") == (1, False, 1)
+    found = h.decode(raw, images())
+    for i in range(2):
+        real = found.scores[i] > 0
+        got = set(zip(found.index[i][real].tolist(), found.labels[i][real].tolist(), strict=True))
+        assert got == plain_decode(h, raw, i)

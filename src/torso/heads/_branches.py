@@ -24,6 +24,7 @@ class LevelOutput(NamedTuple):
 class Branches(nn.Module):
     """[B, C, h, w] -> LevelOutput; `priors` is A, the number of priors at a place.
 
+    channels, box_channels: widths of the class tower (of both outputs where joint) and of the box tower.
     norm_levels: norms behind each convolution of a tower, of which forward's `level` picks one; None is one for all.
     separable: depthwise 3x3 and pointwise 1x1 in place of every 3x3.
     """
@@ -34,6 +35,7 @@ class Branches(nn.Module):
         priors: int,
         *,
         channels: int,
+        box_channels: int,
         tower: int,
         joint: bool,
         kernel: int,
@@ -49,8 +51,8 @@ class Branches(nn.Module):
     ) -> None:
         super().__init__()
 
-        def make_tower() -> nn.ModuleList:
-            widths = [in_channels] + [channels] * tower
+        def make_tower(width: int) -> nn.ModuleList:
+            widths = [in_channels] + [width] * tower
             return nn.ModuleList(
                 TowerLayer(
                     a, b, norm=norm, activation=activation, bias=bias, separable=separable, norm_levels=norm_levels
@@ -58,27 +60,32 @@ class Branches(nn.Module):
                 for a, b in itertools.pairwise(widths)
             )
 
-        self.cls_tower = make_tower()
-        self.box_tower = None if joint else make_tower()
-        out = channels if tower else in_channels
+        self.cls_tower = make_tower(channels)
+        self.box_tower = None if joint else make_tower(box_channels)
+        of_cls = channels if tower else in_channels
+        of_box = box_channels if tower and not joint else of_cls
         self.columns, self.width, self.quality_on = columns, width, quality
 
-        def make_output(values: int) -> nn.Module:
+        def make_output(incoming: int, values: int) -> nn.Module:
             if separable:
-                return SeparableConv2d(out, priors * values, kernel=kernel)
-            return AlignedConv2d(out, priors * values, kernel, padding=kernel // 2)
+                return SeparableConv2d(incoming, priors * values, kernel=kernel)
+            return AlignedConv2d(incoming, priors * values, kernel, padding=kernel // 2)
 
-        self.cls_out = make_output(columns)
-        self.box_out = make_output(width)
-        self.quality_out = None if quality == "none" else make_output(1)
-        self.variance_out = make_output(width) if uncertainty else None
+        self.cls_out = make_output(of_cls, columns)
+        self.box_out = make_output(of_box, width)
+        self.quality_out = None if quality == "none" else make_output(of_box if quality == "box" else of_cls, 1)
+        self.variance_out = make_output(of_box, width) if uncertainty else None
 
     @property
     def cls_bias(self) -> nn.Parameter:
         """Of the class output: priors x columns."""
-        bias = self.cls_out.pointwise.bias if isinstance(self.cls_out, SeparableConv2d) else self.cls_out.bias
-        assert isinstance(bias, nn.Parameter)
-        return bias
+        return _bias(self.cls_out)
+
+    @property
+    def quality_bias(self) -> nn.Parameter:
+        """Of the quality output, where there is one: a number a prior."""
+        assert self.quality_out is not None
+        return _bias(self.quality_out)
 
     def forward(self, x: Tensor, level: int = 0) -> LevelOutput:
         cls = _through(self.cls_tower, x, level)
@@ -123,6 +130,19 @@ class TowerLayer(nn.Module):
         norm = self.norm[level] if isinstance(self.norm, nn.ModuleList) else self.norm
         y: Tensor = self.act(norm(self.conv(x)))
         return y
+
+
+def last_convolution(output: nn.Module) -> nn.Conv2d:
+    """Of an output: itself, or the pointwise one where it is separable."""
+    last = output.pointwise if isinstance(output, SeparableConv2d) else output
+    assert isinstance(last, nn.Conv2d)
+    return last
+
+
+def _bias(output: nn.Module) -> nn.Parameter:
+    bias = last_convolution(output).bias
+    assert isinstance(bias, nn.Parameter)
+    return bias
 
 
 def _through(tower: nn.ModuleList, x: Tensor, level: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,13 @@ from torso.geometry.coders.delta import Delta
 from torso.geometry.priors._base import PriorGenerator, gather_priors
 from torso.geometry.priors.anchors import Anchors
 from torso.heads._base import ClassRows, Head, choose_levels, empty_rows_last
-from torso.heads._branches import Branches, LevelOutput
+from torso.heads._branches import Branches, LevelOutput, last_convolution
 from torso.layers.conv import Activation, Norm
 from torso.layers.join import join_levels
 from torso.parts import Part, part, preset
 from torso.types import Candidates, DensePredictions, FeatureSpec, Images, RawPredictions
 
+T = TypeVar("T")
 _CLASS_PARAMETERS = ("cls_out.weight", "cls_out.bias", "cls_out.pointwise.weight", "cls_out.pointwise.bias")
 
 
@@ -29,19 +30,24 @@ class Dense(Head):
 
     Args:
         finest, coarsest: strides of the levels used, of those that come.
-        tower: 3x3 convolutions before the outputs, `channels` wide (0: none).
+        tower: 3x3 convolutions before the outputs (0: none), `channels` wide: one number, or with shared=false one a
+            level (YOLOv3: 256, 512, 1024).
+        box_channels: of the box tower, where it is to be narrower or wider; None is `channels`.
         joint_tower: one tower for both outputs (RPN) in place of one each.
         shared: the same weights on all levels; levels of unequal width are first brought to `channels` by a 1x1.
         out_kernel: 3 or 1.
         norm, activation, tower_bias: of the towers; the bias is there without a norm unless said otherwise.
         level_norms: with shared weights, a norm of its own on every level: what BatchNorm needs (EfficientDet).
         separable: depthwise 3x3 and pointwise 1x1 in place of every 3x3, outputs too.
-        scores: "sigmoid" per class, or "softmax" with a background column last.
+        scores: "sigmoid" per class, or "softmax" over them.
+        background: a softmax has a column for it, the last; false leaves it to an objectness branch (YOLOv2).
         quality: tower that carries a quality branch (centerness, IoU, objectness): "box", "cls" or "none".
         fusion: of class score c and quality q: "product" c*q, or "sqrt" of it.
         level_scale: a learnable factor a level on the codes, from 1 (FCOS).
         uncertainty: a branch that predicts log variances of the codes (KL loss, softer NMS).
-        prior_probability: initial score of every class (focal loss's pi).
+        prior_probability: initial score of every class (focal loss's pi), of sigmoids.
+        quality_prior: initial quality everywhere, one number or one a level; objectness wants it as low as objects are
+            rare.
         score_threshold, pre_nms_top: a candidate scores above the first; at most so many a level go on.
 
     A paper's head is a subclass that states its own defaults: `class FCOS(Dense, norm="gn", quality="cls", ...)`.
@@ -58,7 +64,8 @@ class Dense(Head):
         num_classes: int,
         finest: int = 8,
         coarsest: int = 128,
-        channels: int = 256,
+        channels: int | tuple[int, ...] = 256,
+        box_channels: int | None = None,
         tower: int = 4,
         joint_tower: bool = False,
         shared: bool = True,
@@ -71,54 +78,64 @@ class Dense(Head):
         priors: Part[PriorGenerator] = part(Anchors),
         coder: Part[Coder] = part(Delta),
         scores: Literal["sigmoid", "softmax"] = "sigmoid",
+        background: bool = True,
         quality: Literal["none", "cls", "box"] = "none",
         fusion: Literal["product", "sqrt"] = "product",
         level_scale: bool = False,
         uncertainty: bool = False,
         prior_probability: float = 0.01,
+        quality_prior: float | tuple[float, ...] = 0.5,
         score_threshold: float = 0.05,
         pre_nms_top: int = 1000,
     ) -> None:
         super().__init__()
-        _check_numbers(num_classes, channels, tower, pre_nms_top, prior_probability)
         self.num_classes, self.softmax, self.fusion = num_classes, scores == "softmax", fusion
         self.score_threshold, self.pre_nms_top, self.shared = score_threshold, pre_nms_top, shared
         self._levels = choose_levels(in_specs, finest, coarsest, type(self).__name__)
         specs = [in_specs[i] for i in self._levels]
+        widths = _a_level(channels, len(specs), "channels", shared)
+        starts = _a_level(quality_prior, len(specs), "quality_prior", shared)
+        _check_numbers(num_classes, (*widths, box_channels or 1), tower, pre_nms_top, (prior_probability, *starts))
         self.priors = priors.build([s.stride_yx for s in specs])
         self.coder = coder.build()
-        self.columns = num_classes + self.softmax
+        self.background = self.softmax and background
+        self.columns = num_classes + self.background
         level_channels = [s.channels for s in specs]
         self.bring = nn.ModuleList()
         if shared and len(set(level_channels)) > 1:
-            self.bring.extend(nn.Conv2d(c, channels, 1) for c in level_channels)
-            level_channels = [channels] * len(specs)
+            self.bring.extend(nn.Conv2d(c, widths[0], 1) for c in level_channels)
+            level_channels = list(widths)
         self._check_norms(norm, tower, level_norms, len(specs))
         if shared and len(set(self.priors.per_place)) > 1:
             raise ValueError(f"{type(self).__name__}: shared=true wants the same priors a place on every level; "
                              f"{self.priors.per_place} came; set shared=false")
-        copies = list(zip(level_channels, self.priors.per_place, strict=True))[: 1 if shared else None]
+        copies = list(zip(level_channels, widths, self.priors.per_place, strict=True))[: 1 if shared else None]
         self.branches = nn.ModuleList(
             Branches(
-                width_in, per_place, channels=channels, tower=tower, joint=joint_tower, kernel=out_kernel, norm=norm,
-                activation=activation, bias=tower_bias, columns=self.columns, width=self.coder.width, quality=quality,
-                uncertainty=uncertainty, separable=separable, norm_levels=len(specs) if level_norms else None,
+                width_in, per_place, channels=width, box_channels=box_channels or width, tower=tower, joint=joint_tower,
+                kernel=out_kernel, norm=norm, activation=activation, bias=tower_bias, columns=self.columns,
+                width=self.coder.width, quality=quality, uncertainty=uncertainty, separable=separable,
+                norm_levels=len(specs) if level_norms else None,
             )
-            for width_in, per_place in copies
+            for width_in, width, per_place in copies
         )
         self.scale = nn.Parameter(torch.ones(len(specs))) if level_scale else None
-        self._initialise(prior_probability, separable)
+        self._initialise(prior_probability, starts, separable)
 
     @property
     def has_quality(self) -> bool:
         """Whether a quality branch (centerness, IoU, objectness) is there to be trained."""
         return self.branches[0].quality_out is not None
 
+    @property
+    def has_uncertainty(self) -> bool:
+        return self.branches[0].variance_out is not None
+
     def class_rows(self, parameter: str) -> ClassRows | None:
         branch, _, name = parameter.removeprefix("branches.").partition(".")
         if not parameter.startswith("branches.") or name not in _CLASS_PARAMETERS:
             return None
-        return ClassRows(places=self.priors.per_place[int(branch)], background=self.softmax)
+        return ClassRows(places=self.priors.per_place[int(branch)], background=self.background)
 
     def forward(self, features: list[Tensor], images: Images) -> DensePredictions:
         return self.join(self.levels(features), images)
@@ -159,14 +176,14 @@ class Dense(Head):
         scores = empty_rows_last(scores, self.score_threshold)
         variance = None
         if raw.log_variance is not None:
-            spread = raw.log_variance.gather(1, index[..., None].expand(-1, -1, 4)).float().exp()
+            spread = raw.log_variance.gather(1, index[..., None].expand(-1, -1, self.coder.width)).float().exp()
             variance = self.coder.decode_variance(spread, codes, priors)
         return Candidates(boxes, scores, labels, torch.where(scores > 0, index, -1), variance)
 
     def class_scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
         """Scores [..., K] in 0..1, float32, of logits [..., columns] and quality logits [...]."""
         logits = logits.float()
-        scores = logits.softmax(-1)[..., :-1] if self.softmax else logits.sigmoid()
+        scores = logits.softmax(-1)[..., : self.num_classes] if self.softmax else logits.sigmoid()
         if quality is None:
             return scores
         scores = scores * quality.float().sigmoid()[..., None]
@@ -197,13 +214,13 @@ class Dense(Head):
                 f"{who}: level_norms=true gives shared convolutions a norm a level; norm={norm}, shared={self.shared} "
                 "came: choose a norm and shared=true, or level_norms=false"
             )
-        if self.shared and norm in ("bn", "bn_tf") and tower and levels > 1 and not level_norms:
+        if self.shared and norm in ("bn", "bn_tf", "bn_yolo") and tower and levels > 1 and not level_norms:
             raise ValueError(
                 f"{who}: one BatchNorm for {levels} levels sees each level's own statistics in training and their "
                 "mixture afterwards, and detects nothing; set level_norms=true, norm=gn or none, or shared=false"
             )
 
-    def _initialise(self, prior_probability: float, separable: bool) -> None:
+    def _initialise(self, prior_probability: float, quality_priors: Sequence[float], separable: bool) -> None:
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 if separable:  # EfficientDet's variance scaling: 0.01 through two factors would leave nothing
@@ -212,19 +229,41 @@ class Dense(Head):
                     nn.init.normal_(m.weight, std=0.01)
                 if m.bias is not None:
                     nn.init.zeros_(m.bias)
-        if not self.softmax:
-            for branch in self.branches:
-                assert isinstance(branch, Branches)
-                nn.init.constant_(branch.cls_bias, -math.log((1 - prior_probability) / prior_probability))
+        for branch, quality_prior in zip(self.branches, quality_priors, strict=False):  # shared: one for all levels
+            assert isinstance(branch, Branches)
+            if not self.softmax:
+                nn.init.constant_(branch.cls_bias, _logit(prior_probability))
+            if branch.quality_out is not None:
+                nn.init.constant_(branch.quality_bias, _logit(quality_prior))
+            if branch.variance_out is not None:  # sigma starts at 1, where the KL loss is smooth L1 (1809.08545)
+                nn.init.normal_(last_convolution(branch.variance_out).weight, std=1e-4)
 
 
-def _check_numbers(num_classes: int, channels: int, tower: int, pre_nms_top: int, prior_probability: float) -> None:
+def _logit(probability: float) -> float:
+    return -math.log((1 - probability) / probability)
+
+
+def _a_level(value: T | tuple[T, ...], levels: int, name: str, shared: bool) -> tuple[T, ...]:
+    """One value for all levels, or one each, which weights shared by the levels cannot have."""
+    if not isinstance(value, tuple):
+        return (value,) * levels
+    if len(value) != levels or (shared and len(set(value)) > 1):
+        raise ValueError(
+            f"a dense head of {levels} levels, shared={shared}, cannot have {name}={value}: give one number, or with "
+            "shared=false one a level, fine to coarse"
+        )
+    return value
+
+
+def _check_numbers(
+    num_classes: int, channels: Sequence[int], tower: int, pre_nms_top: int, probabilities: Sequence[float]
+) -> None:
     if num_classes < 1:
         raise ValueError(f"a head needs at least one class; num_classes={num_classes} came")
-    if channels < 1 or tower < 0 or pre_nms_top < 1 or not 0 < prior_probability < 1:
+    if min(channels) < 1 or tower < 0 or pre_nms_top < 1 or not all(0 < p < 1 for p in probabilities):
         raise ValueError(
-            "a dense head wants channels >= 1, tower >= 0, pre_nms_top >= 1 and 0 < prior_probability < 1; "
-            f"{channels}, {tower}, {pre_nms_top} and {prior_probability} came"
+            "a dense head wants channels >= 1, tower >= 0, pre_nms_top >= 1 and 0 < prior_probability < 1, as of "
+            f"quality_prior; {tuple(channels)}, {tower}, {pre_nms_top} and {tuple(probabilities)} came"
         )
 
 

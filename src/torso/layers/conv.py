@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Norm = Literal["none", "bn", "bn_tf", "gn"]
+Norm = Literal["none", "bn", "bn_tf", "bn_yolo", "gn"]
 Activation = Literal["none", "relu", "leaky_relu", "silu", "mish", "gelu", "hardswish"]
 
 
@@ -50,13 +50,15 @@ def make_norm(name: Norm, channels: int) -> nn.Module:
     """A norm layer by name; "gn" has 32 groups, fewer where that would leave less than four channels a group.
 
     "bn_tf" is BatchNorm with the constants of TensorFlow's detectors (EfficientDet, SpineNet, NAS-FPN): eps 1e-3, and
-    momentum 0.99 in their counting, which is 0.01 in torch's.
+    momentum 0.99 in their counting, which is 0.01 in torch's. "bn_yolo" has those of YOLOv5 and YOLOX: 1e-3 and 0.03.
     A group of one channel has nothing to normalise over on a 1x1 map, which the coarsest level of a small picture is.
     """
     if name == "bn":
         return nn.BatchNorm2d(channels)
     if name == "bn_tf":
         return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+    if name == "bn_yolo":
+        return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.03)
     if name == "gn":
         groups = next((g for g in (32, 16, 8, 4, 2) if channels % g == 0 and channels >= 4 * g), 1)
         return GroupNorm(groups, channels)
