@@ -136,3 +136,57 @@ def test_real_detector_outputs_of_four_formats_agree(shared_data: Path) -> None:
     }
     assert 0.5 < scores["abs_xywh"] < 1.0
     assert np.ptp(list(scores.values())) < 0.01
+
+
+def iou_of(a: list[float], b: list[float], extra: float) -> float:
+    """Of two boxes x, y, w, h; extra 1: the devkit's sides."""
+    w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0]) + extra
+    h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1]) + extra
+    if w <= 0 or h <= 0:
+        return 0.0
+    return w * h / ((a[2] + extra) * (a[3] + extra) + (b[2] + extra) * (b[3] + extra) - w * h)
+
+
+def plain_ap(truth: dict[str, Any], found: list[dict[str, Any]], category: int, iou: float, *, old: bool) -> float:
+    """AP of one class, detection by detection, as the devkit's text says it."""
+    objects = [one for one in truth["annotations"] if one["category_id"] == category]
+    counted = sum(not one.get("difficult", 0) for one in objects)
+    used: set[int] = set()
+    hits: list[bool] = []
+    for one in sorted((f for f in found if f["category_id"] == category), key=lambda f: -f["score"]):
+        near = [(iou_of(one["bbox"], o["bbox"], 0.0), -n) for n, o in enumerate(objects)
+                if o["image_id"] == one["image_id"]]
+        best, row = max(near, default=(0.0, 0))
+        if best >= iou and objects[-row].get("difficult", 0):
+            continue
+        hits.append(best >= iou and -row not in used)
+        used |= {-row} if hits[-1] else set()
+    recalls, precisions = [], []
+    for n in range(1, len(hits) + 1):
+        recalls.append(sum(hits[:n]) / counted)
+        precisions.append(sum(hits[:n]) / n)
+    if old:
+        points = [max([p for r, p in zip(recalls, precisions, strict=True) if r >= k * 0.1], default=0.0)
+                  for k in range(11)]
+        return sum(points) / 11
+    total, before = 0.0, 0.0
+    for n, recall in enumerate(recalls):
+        total += (recall - before) * max(precisions[n:])
+        before = recall
+    return total
+
+
+@pytest.mark.parametrize("iou", [0.3, 0.5, 0.75])
+@pytest.mark.parametrize("old", [True, False])
+def test_real_detections_give_what_the_rules_read_aloud_give(shared_data: Path, old: bool, iou: float) -> None:
+    root = shared_data / "voc100_all_formats"
+    truth = json.loads((root / "all.json").read_text())
+    stems = {Path(one["file_name"]).stem: one["id"] for one in truth["images"]}
+    sizes = {Path(one["file_name"]).stem: (one["width"], one["height"]) for one in truth["images"]}
+    found = voc100_detections(root, "abs_xywh", stems, sizes)
+    scores = evaluate_voc(truth, found, iou=iou, eleven_points=old)
+    names = {one["name"]: one["id"] for one in truth["categories"]}
+    assert sum(one.objects > 0 for one in scores.per_class) == 20
+    for one in scores.per_class:
+        wanted = plain_ap(truth, found, names[one.name], iou, old=old)
+        assert one.AP == pytest.approx(wanted, abs=1e-12), one.name
