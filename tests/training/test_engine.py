@@ -13,6 +13,7 @@ from training.small import data_set, recipe, run
 import torso
 from torso.data.files import load_json
 from torso.evaluation.run import evaluate
+from torso.training import task
 from torso.training.checkpoint import KEY, load_checkpoint
 from torso.training.metrics import read_metrics
 from torso.training.splits import open_splits
@@ -177,3 +178,21 @@ def test_nothing_to_train_with_is_refused(data, tmp_path):
         run(recipe(), None, tmp_path / "run")
     with pytest.raises(ValueError, match="no such folder"):
         run(recipe(), tmp_path / "none", tmp_path / "run")
+
+
+def test_a_compiled_run_learns_what_a_plain_one_does(data, tmp_path, monkeypatch):
+    """The engine's own wiring, with the compiler's front half: what inductor makes of the graph is not judged here."""
+    graphs = []
+
+    def traced(function, **settings):
+        graphs.append(function)
+        return torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=False)
+
+    monkeypatch.setattr(task, "compiled", traced)
+    plain = run(recipe(compile="no"), data, tmp_path / "plain")
+    assert not graphs
+    whole = run(recipe(compile="yes"), data, tmp_path / "compiled")
+    assert graphs
+    left, right = (torso.load(r.weights).state_dict() for r in (plain, whole))
+    for name, value in left.items():
+        torch.testing.assert_close(right[name], value, rtol=1e-3, atol=1e-4, msg=name)

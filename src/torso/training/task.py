@@ -83,7 +83,8 @@ class DetectionTask(pl.LightningModule):
         self.means = Means()
         self.on_report: list[Callable[[Report], None]] = []
         self.requests: Callable[[], tuple[float, ...]] = lambda: ()
-        self._forward: Forward = self.step
+        self._forward: Forward = self.step.forward  # a method: a module would be registered a second time
+        self._compiled = False
         self._counting: Counting | None = None
         self._scale: LossScale | None = None
         self._running: RunningStatistics | None = None
@@ -118,12 +119,11 @@ class DetectionTask(pl.LightningModule):
         self._scale = LossScale().to(device) if precision == "16" else None
         if cuda:
             self.step.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        compile = recipe.compile == "yes" or (recipe.compile == "auto" and cuda)
-        if compile:
-            # A method, not the module: a compiled module would register the weights a second time.
+        self._compiled = recipe.compile == "yes" or (recipe.compile == "auto" and cuda)
+        if self._compiled:
             self._forward = compiled(self.step.forward)
         if not self.step.criterion.counts_need_predictions:
-            self._counting = Counting(self.step, compile=compile)
+            self._counting = Counting(self.step, compile=self._compiled)
         steps, warmup = self.total_steps, recipe.warmup_steps
         self.trainer.fit_loop.max_epochs = -(-steps // self.windows)
         self.schedule = Schedule(steps, warmup, recipe.schedule, recipe.milestones)
@@ -144,9 +144,8 @@ class DetectionTask(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader[list[Batch]]:
         """Called by the Trainer on every rank, after a checkpoint was read and before any iterator is made."""
-        few = self._forward is not self.step
         transforms = [p.build() for p in self.recipe.augment]
-        last = ToInput(self.model.input, self.model.multiple, few=few)
+        last = ToInput(self.model.input, self.model.multiple, few=self._compiled)
         sampler = self._sampler()
         sampler.start_from(*self.position)
         dataset = make_dataset(self.train_set, [*transforms, last], self.model.input, seed=self.recipe.seed)
