@@ -208,3 +208,27 @@ def test_a_softmax_can_leave_background_to_objectness() -> None:
         real = found.scores[i] > 0
         got = set(zip(found.index[i][real].tolist(), found.labels[i][real].tolist(), strict=True))
         assert got == plain_decode(h, raw, i)
+
+
+def test_towers_may_be_depthwise_with_one_for_the_quality_and_a_weighted_score() -> None:
+    specs = (FeatureSpec(16, (8, 8)),)
+    head = Dense(
+        specs, num_classes=3, coarsest=8, channels=16, tower=1, norm="bn", depthwise=True, tower_kernel=5,
+        quality="own", quality_share=0.6, scores="softmax", background=False,
+    ).eval()  # fmt: skip
+    branch = head.branches[0]
+    assert branch.quality_tower[0].conv.weight.shape == (16, 1, 5, 5)
+    torch.nn.init.normal_(branch.quality_out.weight)
+    torch.nn.init.normal_(branch.cls_out.weight)
+    x = torch.randn(1, 16, 6, 7)
+    pixels = torch.zeros(1, 3, 48, 56)
+    images = Images(pixels, torch.tensor([[48.0, 56.0]]), torch.tensor([[1.0, 1.0, 0.0, 0.0]]))
+    raw = head([x], images)
+    want = raw.logits.softmax(-1) ** 0.4 * raw.quality.sigmoid()[..., None] ** 0.6
+    torch.testing.assert_close(head.class_scores(raw.logits, raw.quality), want)
+    found = head.decode(raw, images)
+    torch.testing.assert_close(found.scores[0, 0], want.max())
+    with pytest.raises(ValueError, match="set channels to the neck's"):
+        Dense(specs, num_classes=3, coarsest=8, channels=32, depthwise=True)
+    with pytest.raises(ValueError, match="0 < quality_share < 1"):
+        Dense(specs, num_classes=3, coarsest=8, quality_share=1.0)

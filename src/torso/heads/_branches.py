@@ -26,7 +26,9 @@ class Branches(nn.Module):
 
     channels, box_channels: widths of the class tower (of both outputs where joint) and of the box tower.
     norm_levels: norms behind each convolution of a tower, of which forward's `level` picks one; None is one for all.
-    separable: depthwise 3x3 and pointwise 1x1 in place of every 3x3.
+    separable: depthwise 3x3 and pointwise 1x1 in place of every 3x3. depthwise: towers of depthwise convolutions alone,
+    so that channels and in_channels are equal. tower_kernel: of the towers' convolutions.
+    quality: the tower that it is read from, "own" is one more, as wide as the class tower.
     """
 
     def __init__(
@@ -44,10 +46,12 @@ class Branches(nn.Module):
         bias: bool | None,
         columns: int,
         width: int,
-        quality: Literal["none", "cls", "box"],
+        quality: Literal["none", "cls", "box", "own"],
         uncertainty: bool,
         separable: bool,
         norm_levels: int | None,
+        depthwise: bool = False,
+        tower_kernel: int = 3,
     ) -> None:
         super().__init__()
 
@@ -55,13 +59,15 @@ class Branches(nn.Module):
             widths = [in_channels] + [width] * tower
             return nn.ModuleList(
                 TowerLayer(
-                    a, b, norm=norm, activation=activation, bias=bias, separable=separable, norm_levels=norm_levels
+                    a, b, norm=norm, activation=activation, bias=bias, separable=separable, norm_levels=norm_levels,
+                    depthwise=depthwise, kernel=tower_kernel,
                 )
                 for a, b in itertools.pairwise(widths)
             )
 
         self.cls_tower = make_tower(channels)
         self.box_tower = None if joint else make_tower(box_channels)
+        self.quality_tower = make_tower(channels) if quality == "own" else None
         of_cls = channels if tower else in_channels
         of_box = box_channels if tower and not joint else of_cls
         self.columns, self.width, self.quality_on = columns, width, quality
@@ -92,14 +98,15 @@ class Branches(nn.Module):
         box = cls if self.box_tower is None else _through(self.box_tower, x, level)
         quality = None
         if self.quality_out is not None:
-            quality = rows(self.quality_out(box if self.quality_on == "box" else cls), 1)
+            own = None if self.quality_tower is None else _through(self.quality_tower, x, level)
+            quality = rows(self.quality_out({"box": box, "cls": cls, "own": own}[self.quality_on]), 1)
         variance = None if self.variance_out is None else rows(self.variance_out(box), self.width)
         logits, codes = rows(self.cls_out(cls), self.columns), rows(self.box_out(box), self.width)
         return LevelOutput(logits, codes, quality, variance, (int(x.shape[-2]), int(x.shape[-1])))
 
 
 class TowerLayer(nn.Module):
-    """3x3 convolution -> norm -> activation, where every level may have a norm of its own."""
+    """Convolution (3x3 unless said otherwise) -> norm -> activation, where every level may have a norm of its own."""
 
     def __init__(
         self,
@@ -111,13 +118,16 @@ class TowerLayer(nn.Module):
         bias: bool | None,
         separable: bool,
         norm_levels: int | None,
+        depthwise: bool,
+        kernel: int,
     ) -> None:
         super().__init__()
         bias = norm == "none" if bias is None else bias
+        groups = in_channels if depthwise else 1
         self.conv: nn.Module = (
-            SeparableConv2d(in_channels, out_channels, bias=bias)
+            SeparableConv2d(in_channels, out_channels, kernel=kernel, bias=bias)
             if separable
-            else nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
+            else nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups, bias=bias)
         )
         self.norm: nn.Module = (
             make_norm(norm, out_channels)

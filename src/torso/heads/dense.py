@@ -39,10 +39,14 @@ class Dense(Head):
         norm, activation, tower_bias: of the towers; the bias is there without a norm unless said otherwise.
         level_norms: with shared weights, a norm of its own on every level: what BatchNorm needs (EfficientDet).
         separable: depthwise 3x3 and pointwise 1x1 in place of every 3x3, outputs too.
+        depthwise: towers of depthwise convolutions alone, as wide as the maps that come (FastestDet).
+        tower_kernel: of the towers' convolutions, odd.
         scores: "sigmoid" per class, or "softmax" over them.
         background: a softmax has a column for it, the last; false leaves it to an objectness branch (YOLOv2).
-        quality: tower that carries a quality branch (centerness, IoU, objectness): "box", "cls" or "none".
+        quality: tower that carries a quality branch (centerness, IoU, objectness): "box", "cls", one of its "own", or
+            "none".
         fusion: of class score c and quality q: "product" c*q, or "sqrt" of it.
+        quality_share: s of the score c^(1-s) * q^s, in place of fusion.
         level_scale: a learnable factor a level on the codes, from 1 (FCOS).
         uncertainty: a branch that predicts log variances of the codes (KL loss, softer NMS).
         prior_probability: initial score of every class (focal loss's pi), of sigmoids.
@@ -75,12 +79,15 @@ class Dense(Head):
         activation: Activation = "relu",
         level_norms: bool = False,
         separable: bool = False,
+        depthwise: bool = False,
+        tower_kernel: int = 3,
         priors: Part[PriorGenerator] = part(Anchors),
         coder: Part[Coder] = part(Delta),
         scores: Literal["sigmoid", "softmax"] = "sigmoid",
         background: bool = True,
-        quality: Literal["none", "cls", "box"] = "none",
+        quality: Literal["none", "cls", "box", "own"] = "none",
         fusion: Literal["product", "sqrt"] = "product",
+        quality_share: float | None = None,
         level_scale: bool = False,
         uncertainty: bool = False,
         prior_probability: float = 0.01,
@@ -91,6 +98,7 @@ class Dense(Head):
         super().__init__()
         self.num_classes, self.softmax, self.fusion = num_classes, scores == "softmax", fusion
         self.score_threshold, self.pre_nms_top, self.shared = score_threshold, pre_nms_top, shared
+        self.quality_share = quality_share
         self._levels = choose_levels(in_specs, finest, coarsest, type(self).__name__)
         specs = [in_specs[i] for i in self._levels]
         widths = _a_level(channels, len(specs), "channels", shared)
@@ -109,13 +117,18 @@ class Dense(Head):
         if shared and len(set(self.priors.per_place)) > 1:
             raise ValueError(f"{type(self).__name__}: shared=true wants the same priors a place on every level; "
                              f"{self.priors.per_place} came; set shared=false")
+        if depthwise:
+            _check_depthwise(level_channels, (*widths, box_channels or widths[0]), separable)
+        if tower_kernel % 2 != 1 or not 0 < (0.5 if quality_share is None else quality_share) < 1:
+            raise ValueError(f"{type(self).__name__} wants an odd tower_kernel and 0 < quality_share < 1; "
+                             f"{tower_kernel} and {quality_share} came")
         copies = list(zip(level_channels, widths, self.priors.per_place, strict=True))[: 1 if shared else None]
         self.branches = nn.ModuleList(
             Branches(
                 width_in, per_place, channels=width, box_channels=box_channels or width, tower=tower, joint=joint_tower,
                 kernel=out_kernel, norm=norm, activation=activation, bias=tower_bias, columns=self.columns,
                 width=self.coder.width, quality=quality, uncertainty=uncertainty, separable=separable,
-                norm_levels=len(specs) if level_norms else None,
+                norm_levels=len(specs) if level_norms else None, depthwise=depthwise, tower_kernel=tower_kernel,
             )
             for width_in, width, per_place in copies
         )
@@ -186,8 +199,13 @@ class Dense(Head):
         scores = logits.softmax(-1)[..., : self.num_classes] if self.softmax else logits.sigmoid()
         if quality is None:
             return scores
-        scores = scores * quality.float().sigmoid()[..., None]
-        return scores.sqrt() if self.fusion == "sqrt" else scores
+        return self._fused(scores, quality.float().sigmoid()[..., None])
+
+    def _fused(self, scores: Tensor, quality: Tensor) -> Tensor:
+        """Of class scores and quality that broadcast, both in 0..1; it rises with either."""
+        if self.quality_share is not None:
+            return scores ** (1 - self.quality_share) * quality**self.quality_share
+        return (scores * quality).sqrt() if self.fusion == "sqrt" else scores * quality
 
     def _best_rows(self, raw: DensePredictions) -> tuple[Tensor, list[int]]:
         """Rows [B, R] among which each level's best (row, class) pairs lie, and how many of them a level has.
@@ -198,7 +216,7 @@ class Dense(Head):
         best = raw.logits[..., : self.num_classes].amax(-1).float()
         best = (best - raw.logits.float().logsumexp(-1)).exp() if self.softmax else best.sigmoid()
         if raw.quality is not None:
-            best = best * raw.quality.float().sigmoid()
+            best = self._fused(best, raw.quality.float().sigmoid())
         rows, levels, start = [], [], 0
         for size in raw.priors.level_sizes:
             k = min(self.pre_nms_top, size)
@@ -253,6 +271,14 @@ def _a_level(value: T | tuple[T, ...], levels: int, name: str, shared: bool) -> 
             "shared=false one a level, fine to coarse"
         )
     return value
+
+
+def _check_depthwise(incoming: Sequence[int], widths: Sequence[int], separable: bool) -> None:
+    if separable or set(incoming) != set(widths):
+        raise ValueError(
+            f"a dense head of depthwise=true keeps the width of its maps and is not separable; maps of {set(incoming)} "
+            f"channels, towers of {set(widths)} and separable={separable} came: set channels to the neck's"
+        )
 
 
 def _check_numbers(
