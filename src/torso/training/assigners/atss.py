@@ -8,6 +8,7 @@ from torch import Tensor
 from torso.geometry.boxes import aligned_overlap
 from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable
+from torso.training.assigners._claims import strongest_claim
 from torso.training.assigners.fcos import centerness
 from torso.training.targets import BACKGROUND, Assignment, Targets
 from torso.types import Priors
@@ -45,7 +46,7 @@ class ATSS(Assigner):
         center = priors.centers_xy[rows]  # [B, M, c, 2]
         to_sides = torch.cat([center - targets.boxes[:, :, None, :2], targets.boxes[:, :, None, 2:] - center], -1)
         positive = (iou >= threshold) & (to_sides.amin(-1) > 0.01) & may[..., None]
-        target, best = self._resolve(rows, torch.where(positive, iou, -1.0), priors.centers_xy.shape[0])
+        target, best = strongest_claim(rows, torch.where(positive, iou, -1.0), priors.centers_xy.shape[0])
         matched = targets.boxes.gather(1, target.clamp(min=0)[..., None].expand(-1, -1, 4))
         quality = torch.where(best >= 0, centerness(priors.centers_xy, matched), 0.0)
         return Assignment(torch.where(best >= 0, target, BACKGROUND), quality)
@@ -65,14 +66,3 @@ class ATSS(Assigner):
         """Rows [B, m, c] of the points [n, 2] nearest to centres [B, m, 2]."""
         distance = (centers[:, :, None] - points).square().sum(-1)  # [B, m, n]
         return distance.topk(min(self.candidates, points.shape[0]), dim=2, largest=False).indices
-
-    def _resolve(self, rows: Tensor, value: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """For each prior the truth of highest value >= 0: (row [B, N], value [B, N], -1 where none claims it)."""
-        b, m, c = rows.shape
-        flat, claims = rows.flatten(1), value.flatten(1)
-        best = value.new_full((b, n), -1.0).scatter_reduce(1, flat, claims, "amax")
-        owner = torch.arange(m, device=rows.device)[None, :, None].expand(b, m, c).flatten(1)
-        wins = (claims >= 0) & (claims == best.gather(1, flat))
-        # of equal values the first truth keeps the prior, as with the maximum over truths of the authors' code
-        target = rows.new_full((b, n), m).scatter_reduce(1, flat, torch.where(wins, owner, m), "amin")
-        return torch.where(target < m, target, -1), best

@@ -1,0 +1,124 @@
+"""SimOTA: each ground truth takes as many of the cheapest priors as its boxes fit (YOLOX, arXiv 2107.08430)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torso.geometry.boxes import aligned_overlap, iou_matrix
+from torso.parts import PartError
+from torso.training.assigners._base import CHUNK, Assigner, matchable
+from torso.training.assigners._claims import depth_inside, scores_of
+from torso.training.targets import BACKGROUND, Assignment, Targets
+from torso.types import Priors
+
+
+class SimOTA(Assigner):
+    """cost = class cost + iou_weight * -log IoU + 1e5 where a prior's centre is not both inside the truth and near its
+    centre; a truth takes its k cheapest candidates, k the sum of its `candidates` highest IoUs, at least 1. A prior
+    that several truths take goes to the cheapest of all. quality is the IoU, which is also what the class should score.
+
+    Args:
+        radius: "near" in strides. inside: a prior is a candidate where its centre lies in any truth or near any truth's
+            centre ("either", the paper), or near one ("center", YOLOX's later code, at radius 1.5).
+        candidates: IoUs that are summed, and the most priors that a truth takes.
+        cls_weight, iou_weight: of the cost. The class cost is the binary cross entropy over all classes of the square
+            root of the score, which is class times objectness.
+    """
+
+    needs_predictions = True
+    gives_quality = True
+    quality_is_score = True
+    needs_grid = True
+
+    def __init__(
+        self,
+        *,
+        radius: float = 2.5,
+        inside: Literal["either", "center"] = "either",
+        candidates: int = 10,
+        cls_weight: float = 1.0,
+        iou_weight: float = 3.0,
+    ) -> None:
+        if radius <= 0 or candidates < 1 or min(cls_weight, iou_weight) < 0:
+            raise PartError(
+                "SimOTA wants radius > 0, candidates >= 1 and weights that are not negative; "
+                f"{radius}, {candidates}, {cls_weight} and {iou_weight} came"
+            )
+        self.radius, self.inside, self.candidates = radius, inside, candidates
+        self.cls_weight, self.iou_weight = cls_weight, iou_weight
+
+    def __call__(
+        self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
+    ) -> Assignment:
+        if boxes is None or scores is None:
+            raise ValueError("SimOTA needs predictions; pass boxes [B, N, 4] and scores [B, N, K]")
+        may = matchable(targets)
+        parts = [slice(i, i + CHUNK) for i in range(0, may.shape[1], CHUNK)]
+        candidate = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
+        for part in parts:
+            inside, near = self._where(priors, targets.boxes[:, part])
+            candidate = candidate | ((inside | near) & may[:, None, part]).any(-1)
+        root = scores.float().sqrt()
+        absent = -((1 - root).log().clamp(min=-100)).sum(-1)  # what a prior costs where it should score nothing
+        state = _Taken.none(boxes)
+        for start, part in zip(range(0, may.shape[1], CHUNK), parts, strict=True):
+            chunk = Targets(*(field[:, part] for field in targets[:4]))
+            cost, iou = self._cost(priors, chunk, boxes, root, absent)
+            allowed = candidate[..., None] & may[:, None, part]
+            cost, iou = torch.where(allowed, cost, torch.inf), torch.where(allowed, iou, 0.0)
+            state = self._take(state, cost, iou, start)
+        target = torch.where(state.times > 1, state.cheapest, state.owner)
+        matched = targets.boxes.gather(1, target.clamp(min=0)[..., None].expand(-1, -1, 4))
+        fit = aligned_overlap(boxes, torch.where(target[..., None] >= 0, matched, boxes), "iou")
+        return Assignment(target, torch.where(target >= 0, fit, 0.0))
+
+    def _where(self, priors: Priors, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, N, m] each: the prior's centre lies inside the box; near its centre."""
+        center = (boxes[..., :2] + boxes[..., 2:]) / 2
+        off = (priors.centers_xy[:, None] - center[:, None]).abs()  # [B, N, m, 2]
+        near = (off < self.radius * priors.strides_xy[:, None]).all(-1)
+        return (near if self.inside == "center" else depth_inside(priors, boxes) > 0), near
+
+    def _cost(
+        self, priors: Priors, targets: Targets, boxes: Tensor, root: Tensor, absent: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cost and IoU of every pair, [B, N, m]."""
+        iou = iou_matrix(boxes, targets.boxes)
+        own = scores_of(root, targets.labels)
+        entropy = absent[..., None] - own.log().clamp(min=-100) + (1 - own).log().clamp(min=-100)
+        inside, near = self._where(priors, targets.boxes)
+        cost = entropy * self.cls_weight - (iou + 1e-7).log() * self.iou_weight
+        return cost + (~(inside & near)).to(cost) * 1e5, iou
+
+    def _take(self, state: _Taken, cost: Tensor, iou: Tensor, start: int) -> _Taken:
+        """The state after the m truths from row `start` on have taken theirs."""
+        k = min(self.candidates, cost.shape[1])
+        wanted = iou.topk(k, dim=1).values.sum(1).long().clamp(min=1)  # [B, m]
+        best = cost.topk(k, dim=1, largest=False)  # [B, k, m]
+        taken = (torch.arange(k, device=cost.device)[:, None] < wanted[:, None]) & best.values.isfinite()
+        owner = torch.arange(start, start + cost.shape[2], device=cost.device).expand_as(best.indices)
+        rows = best.indices.flatten(1)
+        value, row = cost.min(dim=2)
+        return _Taken(
+            state.owner.scatter_reduce(1, rows, torch.where(taken, owner, BACKGROUND).flatten(1), "amax"),
+            state.times.scatter_add(1, rows, taken.long().flatten(1)),
+            torch.where(value < state.cost, row + start, state.cheapest),
+            torch.minimum(value, state.cost),
+        )
+
+
+class _Taken(NamedTuple):
+    """Of each prior, [B, N]: the last truth that took it or -1, how many did, the cheapest of all truths, its cost."""
+
+    owner: Tensor
+    times: Tensor
+    cheapest: Tensor
+    cost: Tensor
+
+    @classmethod
+    def none(cls, boxes: Tensor) -> _Taken:
+        owner = torch.full(boxes.shape[:2], BACKGROUND, device=boxes.device)
+        return cls(owner, torch.zeros_like(owner), owner, torch.full(owner.shape, torch.inf, device=boxes.device))

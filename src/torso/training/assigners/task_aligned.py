@@ -1,0 +1,84 @@
+"""Task-aligned assignment: the priors that both score and fit a ground truth best (TOOD, arXiv 2108.07755)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from torso.geometry.boxes import OverlapKind, overlap_matrix
+from torso.parts import PartError
+from torso.training.assigners._base import CHUNK, Assigner, matchable
+from torso.training.assigners._claims import depth_inside, scores_of, strongest_claim
+from torso.training.targets import BACKGROUND, Assignment, Targets
+from torso.types import Priors
+
+
+class TaskAligned(Assigner):
+    """alignment = score^alpha * IoU^beta of the truth's class; its `top` best priors are positive where their centre
+    lies inside the truth. A prior that several truths claim learns the one it overlaps most. quality is the alignment,
+    scaled for each truth so that its best prior has the IoU of its best fitting one; the class should score that.
+
+    Args:
+        alpha, beta, top: TOOD 1, 6, 13; the YOLO line's later heads 0.5, 6, 10.
+        compete: "all" priors for the places among the best, of which those outside are dropped (TOOD), or only those
+            "inside" (the later heads).
+        overlap: "iou", or another of the family, as far as it is positive.
+        margin: px by which a centre must be inside.
+    """
+
+    needs_predictions = True
+    gives_quality = True
+    quality_is_score = True
+    needs_grid = True
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 1.0,
+        beta: float = 6.0,
+        top: int = 13,
+        compete: Literal["all", "inside"] = "all",
+        overlap: OverlapKind = "iou",
+        margin: float = 0.01,
+    ) -> None:
+        if top < 1 or min(alpha, beta, margin) < 0:
+            raise PartError(
+                "TaskAligned wants top >= 1 and alpha, beta and margin that are not negative; "
+                f"{top}, {alpha}, {beta} and {margin} came"
+            )
+        self.alpha, self.beta, self.top = alpha, beta, top
+        self.compete, self.overlap, self.margin = compete, overlap, margin
+
+    def __call__(
+        self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
+    ) -> Assignment:
+        if boxes is None or scores is None:
+            raise ValueError("TaskAligned needs predictions; pass boxes [B, N, 4] and scores [B, N, K]")
+        claims = []
+        for start in range(0, targets.boxes.shape[1], CHUNK):
+            chunk = Targets(*(field[:, start : start + CHUNK] for field in targets[:4]))
+            claims.append(self._claims(priors, chunk, boxes, scores))
+        rows, metric, fit = (torch.cat(x, dim=1) for x in zip(*claims, strict=True))  # [B, M, top]
+        target, best = strongest_claim(rows, torch.where(metric > 0, fit, -1.0), boxes.shape[1])
+        own = torch.arange(rows.shape[1], device=rows.device)[:, None]
+        kept = (target.gather(1, rows.flatten(1)).view_as(rows) == own) & (metric > 0)
+        metric, fit = torch.where(kept, metric, 0.0), torch.where(kept, fit, 0.0)
+        scaled = metric / (metric.amax(-1, keepdim=True) + 1e-7) * fit.amax(-1, keepdim=True)
+        quality = torch.zeros_like(best).scatter_reduce(1, rows.flatten(1), scaled.flatten(1), "amax")
+        return Assignment(torch.where(target >= 0, target, BACKGROUND), quality)
+
+    def _claims(
+        self, priors: Priors, targets: Targets, boxes: Tensor, scores: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Each truth's best priors: rows, alignment (0 where they do not count), overlap, [B, m, top]."""
+        fit = overlap_matrix(boxes, targets.boxes, self.overlap).clamp(min=0)  # [B, N, m]
+        metric = scores_of(scores.float(), targets.labels) ** self.alpha * fit**self.beta
+        may = matchable(targets)[:, None]
+        inside = depth_inside(priors, targets.boxes) > self.margin
+        metric = torch.where(may & inside if self.compete == "inside" else may, metric, 0.0)
+        best = metric.topk(min(self.top, metric.shape[1]), dim=1)
+        counts = (best.values > 0) & inside.gather(1, best.indices)
+        values = torch.where(counts, best.values, 0.0)
+        return best.indices.mT, values.mT, fit.gather(1, best.indices).mT

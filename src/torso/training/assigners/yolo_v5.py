@@ -1,0 +1,70 @@
+"""YOLOv5's rule: anchors by the ratio of sides, three cells a truth (https://github.com/ultralytics/yolov5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torso.geometry.coders.yolo import YOLO
+from torso.heads.dense import Dense as DenseHead
+from torso.parts import PartError
+from torso.training.assigners._base import Assigner, matchable
+from torso.training.assigners._cells import Shapes, check_anchors, shapes_of
+from torso.training.targets import Pairs, Targets
+from torso.types import Priors
+
+
+class YOLOv5(Assigner):
+    """Every anchor of which neither side is `max_ratio` times the truth's or more, nor the truth's of it, learns the
+    truth in its centre's cell and in those cells beside, above and below it that the centre is within half a cell of,
+    where it lies more than one cell off the map's edge on that side: three cells, and where the centre stands on a
+    cell's edge the cells of both sides.
+
+    A prior may so get several truths, and a truth priors of all levels: 5 pairs a truth and anchor shape.
+    """
+
+    gives_pairs = True
+    needs_grid = True
+
+    def __init__(self, *, max_ratio: float = 4.0) -> None:
+        if max_ratio <= 1:
+            raise PartError(f"YOLOv5.max_ratio must be above 1; {max_ratio} came")
+        self.max_ratio = max_ratio
+
+    def check(self, head: DenseHead) -> None:
+        check_anchors("YOLOv5", head)
+        scale = head.coder.scale_xy if isinstance(head.coder, YOLO) else 2.0
+        if isinstance(scale, tuple) or scale < 2:
+            raise PartError(
+                f"YOLOv5 teaches a cell centres of up to half a cell beyond it, which scale_xy={scale} cannot say: set "
+                "--head.coder.scale_xy 2, or choose --assigner yolo_v3"
+            )
+
+    def __call__(
+        self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
+    ) -> Pairs:
+        shapes, may = shapes_of(priors), matchable(targets)
+        truth = targets.boxes.to(priors.sizes_wh)
+        size = (truth[..., 2:] - truth[..., :2])[:, :, None]
+        ratio = size / shapes.sizes_wh
+        # a padded row's sides may be anything: what divides by 0 or is no number does not fit
+        fits = (torch.maximum(ratio, 1 / ratio).amax(-1) < self.max_ratio) & (ratio > 0).all(-1) & may[..., None]
+        center = truth[..., :2] / 2 + truth[..., 2:] / 2
+        rows, there = _places(shapes, center)  # [B, M, S, 5]
+        weight = (there & fits[..., None]).float()
+        target = torch.arange(may.shape[1], device=may.device)[None, :, None, None].expand_as(rows)
+        return Pairs(rows.flatten(1), target.flatten(1), weight.flatten(1))
+
+
+def _places(shapes: Shapes, center: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [B, M, S, 5] of the own cell, left, above, right, below; and which of them learn."""
+    x, y = shapes.cells(center)
+    at = center[:, :, None] / shapes.strides_xy  # in cells
+    size = torch.stack([shapes.width, shapes.height], dim=-1)
+    before = (at % 1 < 0.5) & (at > 1)
+    after = ((size - at) % 1 < 0.5) & (size - at > 1)
+    left, above = (x - 1).clamp(min=0), (y - 1).clamp(min=0)
+    right, below = torch.minimum(x + 1, shapes.width - 1), torch.minimum(y + 1, shapes.height - 1)
+    cells = [(x, y), (left, y), (x, above), (right, y), (x, below)]
+    rows = torch.stack([shapes.rows(*cell) for cell in cells], dim=-1)
+    return rows, torch.cat([torch.ones_like(before[..., :1]), before, after], dim=-1)
