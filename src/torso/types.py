@@ -114,13 +114,15 @@ class RoIPredictions(NamedTuple):
     """Raw output of the two-stage family.
 
     logits: [B, R, K + 1], background last; codes: [B, R, K * 4] or [B, R, 4] (class-agnostic);
-    proposals: the RoIs, rows with score 0 are empty; first: the proposer's raw output.
+    proposals: the RoIs, rows with score 0 are empty; first: the proposer's raw output;
+    log_variance: of the codes, as they lie, or None.
     """
 
     logits: Tensor
     codes: Tensor
     proposals: Candidates
     first: DensePredictions
+    log_variance: Tensor | None = None
 
 
 RawPredictions = DensePredictions | HeatmapPredictions | RoIPredictions

@@ -130,7 +130,7 @@ def test_pooled_features_and_second_stage(pair: Pair) -> None:
     assert_same(ours.flatten(0, 1), theirs)
     hidden = pair.theirs.roi_heads.box_head(theirs)
     logits, codes = pair.theirs.roi_heads.box_predictor(hidden)
-    my_logits, my_codes = pair.head.classify(pair.our_features, boxes)
+    my_logits, my_codes, _ = pair.head.classify(pair.our_features, boxes)
     assert_same(my_logits.flatten(0, 1), logits.roll(-1, dims=1))
     assert_same(my_codes.flatten(0, 1), codes[:, 4:])
 

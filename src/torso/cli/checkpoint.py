@@ -71,6 +71,7 @@ def _change(model: Detector, bundle: Bundle, args: argparse.Namespace) -> None:
         for path, value in args.dotted.items():
             part = part.override(path, value)
         model.suppression, model.input = part.get("suppression").build(), part.get("input").build()
+        model.suppression.check(model.head)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

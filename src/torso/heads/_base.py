@@ -33,6 +33,11 @@ class Head(nn.Module):
 
     num_classes: int
 
+    @property
+    def has_uncertainty(self) -> bool:
+        """Whether it predicts how sure its boxes are, so that candidates have a variance."""
+        return False
+
     def forward(self, features: list[Tensor], images: Images) -> RawPredictions:
         raise NotImplementedError
 

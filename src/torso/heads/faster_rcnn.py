@@ -14,6 +14,7 @@ from torso.geometry.coders.delta import Delta
 from torso.geometry.priors._base import gather_priors
 from torso.heads._base import ClassRows, Head, choose_levels, empty_rows_last
 from torso.heads._roi_proposals import best_proposals, roi_priors
+from torso.heads._second_stage import SecondStage
 from torso.heads.dense import Dense
 from torso.heads.rpn import RPN
 from torso.layers.roi import multi_level_roi_align, roi_levels
@@ -38,6 +39,7 @@ class FasterRCNN(Head):
         channels: of the two fully connected layers.
         class_agnostic: one box a proposal in place of one a class.
         coder: of the second stage.
+        uncertainty: a layer that predicts log variances of the second stage's codes (KL loss, softer NMS).
         score_threshold, pre_nms_top: a (box, class) pair scores above the first; at most so many an image go on.
         min_size: detections with a side of so many pixels or less are dropped.
 
@@ -64,6 +66,7 @@ class FasterRCNN(Head):
         channels: int = 1024,
         class_agnostic: bool = False,
         coder: Part[Coder] = part(Delta, weights=(10.0, 10.0, 5.0, 5.0)),
+        uncertainty: bool = False,
         score_threshold: float = 0.05,
         pre_nms_top: int = 2000,
         min_size: float = 0.0,
@@ -86,13 +89,19 @@ class FasterRCNN(Head):
         self.fc1 = nn.Linear(width * roi_size**2, channels)
         self.fc2 = nn.Linear(channels, channels)
         self.cls_out = nn.Linear(channels, num_classes + 1)
-        self.box_out = nn.Linear(channels, self.coder.width * (1 if class_agnostic else num_classes))
+        boxes = self.coder.width * (1 if class_agnostic else num_classes)
+        self.box_out = nn.Linear(channels, boxes)
+        self.variance_out = nn.Linear(channels, boxes) if uncertainty else None
         self._initialise()
 
     def forward(self, features: list[Tensor], images: Images) -> RoIPredictions:
         first, proposals = self.propose(features, images)
-        logits, codes = self.classify(features, proposals.boxes)
-        return RoIPredictions(logits, codes, proposals, first)
+        second = self.classify(features, proposals.boxes)
+        return RoIPredictions(second.logits, second.codes, proposals, first, second.log_variance)
+
+    @property
+    def has_uncertainty(self) -> bool:
+        return self.variance_out is not None
 
     def propose(
         self, features: list[Tensor], images: Images, *, top: int | None = None, keep: int | None = None
@@ -113,8 +122,8 @@ class FasterRCNN(Head):
         )
         return raw, proposals
 
-    def classify(self, features: list[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """The second stage on boxes [B, R, 4]: logits [B, R, K + 1], background last, and codes [B, R, K * 4 or 4]."""
+    def classify(self, features: list[Tensor], boxes: Tensor) -> SecondStage:
+        """The second stage on boxes [B, R, 4]."""
         levels = roi_levels(boxes, self.strides, side=self.canonical_side, stride=self.canonical_stride)
         pooled = multi_level_roi_align(
             [features[i] for i in self._levels],
@@ -127,7 +136,8 @@ class FasterRCNN(Head):
         )
         x = F.relu(self.fc1(pooled.flatten(2)))
         x = F.relu(self.fc2(x))
-        return self.cls_out(x), self.box_out(x)
+        variance = None if self.variance_out is None else self.variance_out(x)
+        return SecondStage(self.cls_out(x), self.box_out(x), variance)
 
     def decode(self, raw: RawPredictions, images: Images) -> Candidates:
         assert isinstance(raw, RoIPredictions)
@@ -137,15 +147,22 @@ class FasterRCNN(Head):
         rows, labels = best.indices // self.num_classes, best.indices % self.num_classes
         # boxes of the best pairs only: all R x K of them would be 80,000 an image
         codes = self.codes_of(raw.codes, rows, labels)
-        boxes = self.coder.decode(codes, gather_priors(roi_priors(raw.proposals.boxes), rows))
-        boxes = clip_boxes(boxes, images.size_hw)
+        priors = gather_priors(roi_priors(raw.proposals.boxes), rows)
+        boxes = clip_boxes(self.coder.decode(codes, priors), images.size_hw)
+        variance = None
+        if raw.log_variance is not None:
+            spread = self.codes_of(raw.log_variance, rows, labels).float().exp()
+            variance = self.coder.decode_variance(spread, codes, priors)
         large = ((boxes[..., 2:] - boxes[..., :2]) > self.min_size).all(-1)
         scores = empty_rows_last(torch.where(large, best.values, 0.0), self.score_threshold)
         boxes = torch.where(large[..., None], boxes, 0.0)  # not NaN, which is no larger than anything
-        return Candidates(boxes, scores, labels, torch.where(scores > 0, rows, -1))
+        return Candidates(boxes, scores, labels, torch.where(scores > 0, rows, -1), variance)
 
     def codes_of(self, codes: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
-        """The code of each (proposal, class) pair: codes [B, R, K * 4 or 4], rows and labels [B, T] to [B, T, 4]."""
+        """The code, or its log variance, of each (proposal, class) pair.
+
+        codes [B, R, K * 4 or 4], rows and labels [B, T] to [B, T, 4].
+        """
         each = codes.reshape(codes.shape[0], -1, self.coder.width)
         pair = rows if self.class_agnostic else rows * self.num_classes + labels
         return each.gather(1, pair[..., None].expand(-1, -1, self.coder.width))
@@ -153,7 +170,7 @@ class FasterRCNN(Head):
     def class_rows(self, parameter: str) -> ClassRows | None:
         if parameter.startswith("cls_out."):
             return ClassRows(background=True)
-        per_class = parameter.startswith("box_out.") and not self.class_agnostic
+        per_class = parameter.startswith(("box_out.", "variance_out.")) and not self.class_agnostic
         return ClassRows(values=self.coder.width) if per_class else None
 
     def _initialise(self) -> None:
@@ -163,6 +180,9 @@ class FasterRCNN(Head):
         nn.init.normal_(self.box_out.weight, std=0.001)
         for layer in (self.fc1, self.fc2, self.cls_out, self.box_out):
             nn.init.zeros_(layer.bias)
+        if self.variance_out is not None:  # sigma starts at 1, where the KL loss is smooth L1 (1809.08545)
+            nn.init.normal_(self.variance_out.weight, std=1e-4)
+            nn.init.zeros_(self.variance_out.bias)
 
 
 def _check_counts(**counts: int) -> None:

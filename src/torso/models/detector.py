@@ -55,6 +55,7 @@ class Detector(nn.Module):
             specs = module.out_specs
         self.head = head.build(specs)
         self.suppression, self.input = suppression.build(), input.build()
+        self.suppression.check(self.head)
         self.multiple = max([self.backbone.multiple, *(max(s.stride_yx) for s in self.backbone.out_specs)])
         self.names: tuple[str, ...] = tuple(str(i) for i in range(self.head.num_classes))
         for name, values in (("mean", self.backbone.mean), ("std", self.backbone.std)):

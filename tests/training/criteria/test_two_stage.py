@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torso.backbones.timm import Timm
 from torso.heads._roi_proposals import roi_priors
+from torso.heads._second_stage import SecondStage
 from torso.heads.faster_rcnn import FasterRCNN
 from torso.heads.fcos import FCOS
 from torso.models.detector import Detector
@@ -143,7 +144,7 @@ def test_the_second_stage_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         terms = criterion(model, images, targets)
         sample = criterion.sample(_proposals(proposals), targets)
-        logits, codes = model.head.classify(model.features(images), sample.boxes)
+        logits, codes, _ = model.head.classify(model.features(images), sample.boxes)
     assert (sample.target >= 0).sum(1).ge(4).all()
     cls, box, count = 0.0, 0.0, 0
     for i in range(2):
@@ -173,13 +174,13 @@ def test_a_better_second_stage_has_a_lower_loss(args: dict[str, Any], monkeypatc
     values = []
     for share in (0.0, 0.3, 0.6, 1.0):
 
-        def classify(features: list[Tensor], boxes: Tensor, share: float = share) -> tuple[Tensor, Tensor]:
+        def classify(features: list[Tensor], boxes: Tensor, share: float = share) -> SecondStage:
             row = criterion.assigner(roi_priors(boxes), targets).target
             at = row.clamp(min=0)
             truth = targets.boxes.gather(1, at[..., None].expand(-1, -1, 4))
             label = torch.where(row >= 0, targets.labels.gather(1, at), 3)
             codes = model.head.coder.encode(truth, roi_priors(boxes))
-            return F.one_hot(label, 4) * 5.0 * share, codes.nan_to_num() * share
+            return SecondStage(F.one_hot(label, 4) * 5.0 * share, codes.nan_to_num() * share)
 
         monkeypatch.setattr(model.head, "classify", classify)
         shares = loss_of(criterion(model, images, targets))[1]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torso.heads.dense import Dense as DenseHead
 from torso.parts import PartError
+from torso.training.criteria._uncertainty import check_uncertainty
 
 if TYPE_CHECKING:
     from torso.training.criteria.dense import Dense
@@ -53,6 +54,7 @@ def _check_boxes(criterion: Dense, head: DenseHead) -> None:
             f"{type(criterion.box_loss).__name__} compares codes, but this head's coder predicts a distribution for "
             "each side, which the dfl term teaches: choose --box-loss giou (or another of the IoU family)"
         )
+    check_uncertainty(criterion.box_loss, head)
     levels = len(head.priors.per_place)
     if criterion.level_weights and len(criterion.level_weights) != levels:
         raise PartError(

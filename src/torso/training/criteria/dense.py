@@ -18,7 +18,7 @@ from torso.training.criteria._base import Criterion, Term, Terms
 from torso.training.criteria._dense_checks import check_combination, check_numbers
 from torso.training.criteria._matches import Matches, matches_of
 from torso.training.criteria._objectness import quality_sums
-from torso.training.losses._base import BoxLoss, ClassLoss, DistributionLoss
+from torso.training.losses._base import BoxLoss, ClassLoss, DistributionLoss, UncertainBoxLoss
 from torso.training.losses.dfl import DFL
 from torso.training.losses.focal import Focal
 from torso.training.losses.l1 import L1
@@ -145,7 +145,8 @@ class Dense(Criterion):
         codes = matches.pick(raw.codes)
         boxes = head.coder.decode(codes, priors) if self._looks_at_boxes else None
         sums = {"cls": self._class_sums(raw, logits, matches, targets, head, self._soft_target(matches, boxes, truth))}
-        box = self._box_loss(codes, boxes, truth, priors, head)
+        log_variance = None if raw.log_variance is None else matches.pick(raw.log_variance)
+        box = self._box_loss(codes, boxes, truth, priors, head, log_variance)
         sums["box"] = _weighed(box, matches, weights) * self.box_weight
         if head.coder.bins:
             dfl = self.dfl_loss(codes.reshape(*codes.shape[:-1], 4, -1), head.coder.bin_targets(truth, priors))
@@ -257,12 +258,21 @@ class Dense(Criterion):
         return torch.stack(sums, dim=1).sum(1, keepdim=True) * self.cls_weight
 
     def _box_loss(
-        self, codes: Tensor, boxes: Tensor | None, truth: Tensor, priors: Priors, head: DenseHead
+        self,
+        codes: Tensor,
+        boxes: Tensor | None,
+        truth: Tensor,
+        priors: Priors,
+        head: DenseHead,
+        log_variance: Tensor | None,
     ) -> Tensor:
         if self.box_loss.space == "boxes":
             assert boxes is not None
             return self.box_loss(boxes, truth)
-        return self.box_loss(codes, head.coder.encode(truth, priors))
+        wanted = head.coder.encode(truth, priors)
+        if isinstance(self.box_loss, UncertainBoxLoss):
+            return self.box_loss(codes, wanted, log_variance)
+        return self.box_loss(codes, wanted)
 
     def _quality_sums(
         self, raw: DensePredictions, logits: Tensor, matches: Matches, boxes: Tensor | None, truth: Tensor

@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from torso.heads._roi_proposals import roi_priors
+from torso.heads._second_stage import SecondStage
 from torso.heads.faster_rcnn import FasterRCNN
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
 from torso.training.assigners._base import Assigner, matchable
 from torso.training.assigners.max_iou import MaxIoU
 from torso.training.criteria._base import Criterion, Term, Terms
+from torso.training.criteria._uncertainty import check_uncertainty
 from torso.training.criteria.dense import Dense
-from torso.training.losses._base import BoxLoss, ClassLoss
+from torso.training.losses._base import BoxLoss, ClassLoss, UncertainBoxLoss
 from torso.training.losses.bce import BCE
 from torso.training.losses.cross_entropy import CrossEntropy
 from torso.training.losses.smooth_l1 import SmoothL1
@@ -75,11 +77,13 @@ class TwoStage(Criterion):
         raw, proposals = head.propose(features, images, top=self.proposal_top, keep=self.proposals)
         terms = {f"rpn_{name}": term for name, term in self.first.terms(raw, targets, head.proposer).items()}
         sample = self.sample(proposals, targets)
-        logits, codes = head.classify(features, sample.boxes)
-        return {**terms, **self._second(logits, codes, sample, targets, head)}
+        second = head.classify(features, sample.boxes)
+        return {**terms, **self._second(second, sample, targets, head)}
 
     def check(self, model: Detector) -> None:
-        self.first.check_head(_two_stage_head(model).proposer)
+        head = _two_stage_head(model)
+        self.first.check_head(head.proposer)
+        check_uncertainty(self.box_loss, head)
 
     @torch.no_grad()
     def sample(self, proposals: Candidates, targets: Targets) -> _Sample:
@@ -91,20 +95,23 @@ class TwoStage(Criterion):
         boxes = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
         return _Sample(boxes, torch.where(drawn, assigned.gather(1, rows), IGNORED))
 
-    def _second(self, logits: Tensor, codes: Tensor, sample: _Sample, targets: Targets, head: FasterRCNN) -> Terms:
+    def _second(self, second: SecondStage, sample: _Sample, targets: Targets, head: FasterRCNN) -> Terms:
         positive, used = sample.target >= 0, sample.target != IGNORED
         row = sample.target.clamp(min=0)
         labels = targets.labels.gather(1, row).clamp(max=head.num_classes - 1)
-        cls = self.cls_loss(logits, torch.where(positive, labels, head.num_classes))
+        cls = self.cls_loss(second.logits, torch.where(positive, labels, head.num_classes))
         rows = torch.arange(row.shape[1], device=row.device).expand_as(row)
-        box = self._box_loss(head.codes_of(codes, rows, labels), sample, targets, head)
+        spread = None if second.log_variance is None else head.codes_of(second.log_variance, rows, labels)
+        box = self._box_loss(head.codes_of(second.codes, rows, labels), spread, sample, targets, head)
         count = used.sum().to(cls)
         return {
             "cls": Term(torch.where(used, cls, 0.0).sum(), count),
             "box": Term(torch.where(positive, box, 0.0).sum() * self.box_weight, count),
         }
 
-    def _box_loss(self, codes: Tensor, sample: _Sample, targets: Targets, head: FasterRCNN) -> Tensor:
+    def _box_loss(
+        self, codes: Tensor, log_variance: Tensor | None, sample: _Sample, targets: Targets, head: FasterRCNN
+    ) -> Tensor:
         """[B, S]; off the positives a unit box learns a unit box, so that values and gradients stay finite."""
         positive = (sample.target >= 0)[..., None]
         unit = torch.ones_like(sample.boxes[..., 2:])
@@ -114,7 +121,10 @@ class TwoStage(Criterion):
         priors = roi_priors(torch.where(positive, sample.boxes, unit))
         if self.box_loss.space == "boxes":
             return self.box_loss(head.coder.decode(codes, priors), matched)
-        return self.box_loss(codes, head.coder.encode(matched, priors))
+        wanted = head.coder.encode(matched, priors)
+        if isinstance(self.box_loss, UncertainBoxLoss):
+            return self.box_loss(codes, wanted, log_variance)
+        return self.box_loss(codes, wanted)
 
 
 def _two_stage_head(model: Detector) -> FasterRCNN:
