@@ -25,6 +25,7 @@ import statistics
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ CLASSES = 3
 WIDTH = 128
 STATS = ("AP", "AP50", "AP75", "APs")
 Z = 1.959964
+COLOURS = (
+    "#1f6feb", "#d1462f", "#2a9d55", "#8a4fd3", "#c98a00", "#0f8b94", "#c2378a", "#6b4f3a", "#5b6770", "#7f9a10",
+    "#123f7a",
+)  # fmt: skip
 
 
 def necks() -> dict[str, tuple[Any, ...]]:
@@ -475,33 +480,36 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
         costs.append(("time a picture (ms)", lambda r: 1000 / r["images_per_second"]))
     figure = Figure(figsize=(5.4 * len(costs), 4.6), layout="constrained")
     for axes, (label, cost) in zip(figure.subplots(1, len(costs), squeeze=False)[0], costs, strict=True):
-        x, y = [cost(r) for r in rows], [r["means"]["AP"] for r in rows]
-        axes.errorbar(
-            x, y, yerr=[0.0 if math.isnan(r["half"]) else r["half"] for r in rows], fmt="o", color="#1f6feb",
-            ecolor="#9fb4d0", elinewidth=1.4, capsize=2.5, markersize=5,
-        )  # fmt: skip
-        axes.set_xlim(0, 1.32 * max(x))
+        _draw_points(axes, sorted(rows, key=lambda r: float(r["means"]["AP"])), cost)
         axes.set(xlabel=label, ylabel="AP on bccd val, mean of seeds, 95 % interval")
-        axes.grid(visible=True, color="#e4e8ec", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        _name_points(axes, x, y, [r["neck"] for r in rows])
     figure.savefig(file, metadata={"Date": None})
 
 
-def _name_points(axes: Any, x: list[float], y: list[float], words: list[str]) -> None:
-    """The names in a column on the right, in the points' order, with a thin line to each."""
-    low, high = axes.get_ylim()
-    gap, column = (high - low) / 16, 1.12 * max(x)
-    order = sorted(range(len(y)), key=lambda i: y[i])
-    middle = (low + high) / 2
-    heights = [middle + (rank - (len(y) - 1) / 2) * gap for rank in range(len(y))]
-    for i, height in zip(order, heights, strict=True):
+def _draw_points(axes: Any, rows: list[dict[str, Any]], cost: Callable[[dict[str, Any]], float]) -> None:
+    """Rows by AP; their names stand in a column on the right, each in its point's colour with a thin line to it."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    x, y = [cost(r) for r in rows], [r["means"]["AP"] for r in rows]
+    half = [0.0 if math.isnan(r["half"]) else r["half"] for r in rows]
+    low, high = min(a - b for a, b in zip(y, half, strict=True)), max(a + b for a, b in zip(y, half, strict=True))
+    column, gap = max(x) * 1.12, (high - low) / max(len(rows), 12)
+    for i, r in enumerate(rows):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.errorbar(x[i], y[i], yerr=half[i], fmt="o", color=colour, elinewidth=1.2, capsize=2.5, markersize=5)
         axes.annotate(
-            words[i], xy=(x[i], y[i]), xytext=(column, height), fontsize=8, va="center",
-            arrowprops={"arrowstyle": "-", "color": "#c4cad1", "linewidth": 0.7, "shrinkB": 4},
+            r["neck"], xy=(x[i], y[i]), xytext=(column, (low + high) / 2 + (i - (len(rows) - 1) / 2) * gap),
+            fontsize=8, va="center", color=colour,
+            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.45, "linewidth": 0.7, "shrinkB": 4},
         )  # fmt: skip
-    axes.set_ylim(low, high)
+    axes.set_xscale("log")
+    axes.set_xlim(0.95 * min(x), column * (max(x) / min(x)) ** 0.3)
+    for axis in (axes.xaxis.set_major_locator, axes.xaxis.set_minor_locator):
+        axis(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    axes.grid(visible=True, color="#e4e8ec", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def main() -> None:
