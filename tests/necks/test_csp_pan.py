@@ -56,3 +56,18 @@ def test_refusals() -> None:
         CSPPAN(SMALL, widths=(8, 16))
     with pytest.raises(ValueError, match="depth >= 1"):
         CSPPAN(SMALL, depth=0)
+
+
+def test_c2f_layers_join_without_narrowing() -> None:
+    """Widths 64, 128, 256 and depth 1, the smallest of the v8 style: four layers, two convolutions."""
+    neck = CSPPAN(levels(64, 128, 256), channels=None, depth=1, layer="c2f", coarsest=32)
+
+    def c2f(a: int, b: int) -> int:
+        return conv_bn(a, b, 1) + 2 * conv_bn(b // 2, b // 2, 3) + conv_bn(3 * b // 2, b, 1)
+
+    layers = c2f(256 + 128, 128) + c2f(128 + 64, 64) + c2f(64 + 128, 128) + c2f(128 + 256, 256)
+    assert count(neck) == layers + conv_bn(64, 64, 3) + conv_bn(128, 128, 3)
+    assert [s.channels for s in neck.out_specs] == [64, 128, 256]
+    small = CSPPAN(SMALL, channels=None, depth=1, layer="c2f", finest=4, coarsest=32)
+    assert all(map(all, connected(small, maps((64, 64)))))
+    check_learns(CSPPAN(SMALL, channels=16, depth=2, layer="c2f"), maps((70, 90)))

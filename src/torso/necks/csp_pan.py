@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
+from torso.layers.csp import C2f
 from torso.layers.resample import upsample_nearest
 from torso.necks._base import Neck, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
@@ -25,6 +27,8 @@ class CSPPAN(Neck):
         widths: of the two paths, one for each level of the backbone; None is the width that comes (YOLOX: 256, 512,
             1024); levels of another width are brought to theirs by a 1x1 first.
         depth: bottlenecks in each CSP layer (YOLOX: 3 at depth 1).
+        layer: "c3", with a 1x1 that narrows each map before it is joined to a finer one, or "c2f", whose layers join
+            every bottleneck's output and narrow by themselves (as ELAN does, arXiv 2207.02696).
         finest, coarsest: strides of the first and the last output level.
         extra: what makes the levels beyond the backbone's, as in FPN; "conv_p5" and "pool" start from the last level.
         norm, activation: of all convolutions. BatchNorm has YOLOX's eps 1e-3 and momentum 0.03.
@@ -37,6 +41,7 @@ class CSPPAN(Neck):
         channels: int | None = 256,
         widths: tuple[int, ...] | None = None,
         depth: int = 3,
+        layer: Literal["c3", "c2f"] = "c3",
         finest: int = 8,
         coarsest: int = 128,
         extra: ExtraKind = "conv_p5",
@@ -53,17 +58,22 @@ class CSPPAN(Neck):
         def conv(a: int, b: int, kernel: int = 1, stride: int = 1) -> ConvNormAct:
             return ConvNormAct(a, b, kernel=kernel, stride=stride, norm=norm, activation=activation)
 
-        def csp(a: int, b: int) -> _CSPLayer:
+        def csp(a: int, b: int) -> nn.Module:
+            if layer == "c2f":
+                return C2f(a, b, depth=depth, shortcut=False, norm=norm, activation=activation)
             return _CSPLayer(a, b, depth, norm, activation)
 
         self.lateral = nn.ModuleList(
             nn.Identity() if s.channels == w else conv(s.channels, w) for s, w in zip(incoming, inner, strict=True)
         )
         steps = list(itertools.pairwise(inner))  # (finer, coarser)
-        self.reduce = nn.ModuleList(conv(coarser, finer) for finer, coarser in steps)
-        self.top_down = nn.ModuleList(csp(2 * finer, finer) for finer, _ in steps)
+        narrowed = [(f, f) if layer == "c3" else (f, c) for f, c in steps]  # widths of [t_l, t_{l+1}] where they meet
+        self.reduce = nn.ModuleList(
+            conv(coarser, finer) if layer == "c3" else nn.Identity() for finer, coarser in steps
+        )
+        self.top_down = nn.ModuleList(csp(a + b, a) for a, b in narrowed)
         self.down = nn.ModuleList(conv(finer, finer, 3, 2) for finer, _ in steps)
-        self.bottom_up = nn.ModuleList(csp(2 * finer, coarser) for finer, coarser in steps)
+        self.bottom_up = nn.ModuleList(csp(a + b, c) for (a, b), (_, c) in zip(narrowed, steps, strict=True))
         out = inner if channels is None else [channels] * len(inner)
         self.output = nn.ModuleList(
             nn.Identity() if channels is None else conv(w, c) for w, c in zip(inner, out, strict=True)
