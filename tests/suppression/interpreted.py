@@ -12,6 +12,7 @@ import torch
 
 from torso.suppression._batched import Rule, rank, scored
 from torso.suppression._pick import Decay
+from torso.suppression._triton_fuse import cluster_triton
 from torso.suppression._triton_keep import keep_triton
 from torso.suppression._triton_pick import pick_triton
 
@@ -38,6 +39,8 @@ def main(out: str) -> None:
             answers["keep all", name] = keep_triton(
                 ranked.boxes, ranked.scores > 0, None, RULES[0], len(ranked.scores[0])
             )
+        boxes, rule = ranked.boxes.contiguous(), Rule("iou", 0.55, False)
+        answers["fuse", name, rule] = cluster_triton(boxes, ranked.scores.contiguous(), ranked.labels, rule)
         for decay in DECAYS:
             boxes = rows.boxes.contiguous()
             arguments = (boxes, rows.scores, rows.labels, Rule("iou", 0.3, True), decay, 20)
