@@ -23,6 +23,8 @@ class SimOTA(Assigner):
     Args:
         radius: "near" in strides. inside: a prior is a candidate where its centre lies in any truth or near any truth's
             centre ("either", the paper), or near one ("center", YOLOX's later code, at radius 1.5).
+        cell_center: a prior stands in the middle of its cell, wherever its own centre is: YOLOX's boxes are said from
+            the cells' corners, but assigned from their middles.
         candidates: IoUs that are summed, and the most priors that a truth takes.
         cls_weight, iou_weight: of the cost. The class cost is the binary cross entropy over all classes of the square
             root of the score, which is class times objectness.
@@ -38,6 +40,7 @@ class SimOTA(Assigner):
         *,
         radius: float = 2.5,
         inside: Literal["either", "center"] = "either",
+        cell_center: bool = True,
         candidates: int = 10,
         cls_weight: float = 1.0,
         iou_weight: float = 3.0,
@@ -47,7 +50,7 @@ class SimOTA(Assigner):
                 "SimOTA wants radius > 0, candidates >= 1 and weights that are not negative; "
                 f"{radius}, {candidates}, {cls_weight} and {iou_weight} came"
             )
-        self.radius, self.inside, self.candidates = radius, inside, candidates
+        self.radius, self.inside, self.cell_center, self.candidates = radius, inside, cell_center, candidates
         self.cls_weight, self.iou_weight = cls_weight, iou_weight
 
     def __call__(
@@ -55,6 +58,9 @@ class SimOTA(Assigner):
     ) -> Assignment:
         if boxes is None or scores is None:
             raise ValueError("SimOTA needs predictions; pass boxes [B, N, 4] and scores [B, N, K]")
+        if self.cell_center:
+            cell = (priors.centers_xy / priors.strides_xy).floor()
+            priors = priors._replace(centers_xy=(cell + 0.5) * priors.strides_xy)
         may = matchable(targets)
         parts = [slice(i, i + CHUNK) for i in range(0, may.shape[1], CHUNK)]
         candidate = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
