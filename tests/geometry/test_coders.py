@@ -13,13 +13,14 @@ from torch import Tensor
 from torso.geometry.coders._base import Coder
 from torso.geometry.coders.delta import Delta
 from torso.geometry.coders.distribution import Distribution
+from torso.geometry.coders.fastestdet import FastestDet
 from torso.geometry.coders.grid import Grid
 from torso.geometry.coders.ltrb import LTRB
 from torso.geometry.coders.yolo import YOLO
 from torso.parts import find, names
 from torso.types import Priors
 
-BOUND = ("distribution", "yolo")  # these say boxes about their cell only, and are tested below
+BOUND = ("distribution", "fastestdet", "yolo")  # these say boxes about their cell only, and are tested below
 CODERS: list[Coder] = [
     *(find(n, "coders")() for n in names("coders") if n not in BOUND),
     Delta(weights=(10.0, 10.0, 5.0, 5.0)),
@@ -216,3 +217,26 @@ def test_grid_by_hand() -> None:
 def test_coders_refuse_what_cannot_be_undone(wrong: object) -> None:
     with pytest.raises(ValueError, match="wants"):
         wrong()  # type: ignore[operator]
+
+
+@settings(max_examples=60, deadline=None)
+@given(x=st.floats(-0.95, 0.95), y=st.floats(-0.95, 0.95), w=st.floats(0.02, 0.98), h=st.floats(0.02, 0.98))
+def test_fastestdet_codes_are_inverses_within_a_stride(x: float, y: float, w: float, h: float) -> None:
+    p = prior(80.0, 48.0, 352.0, 288.0, 16.0)
+    cx, cy, half_w, half_h = 80 + 16 * x, 48 + 16 * y, 176 * w, 144 * h
+    box = torch.tensor([[cx - half_w, cy - half_h, cx + half_w, cy + half_h]])
+    code = FastestDet().encode(box, p)
+    torch.testing.assert_close(FastestDet().decode(code, p), box, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(FastestDet().encode(FastestDet().decode(code, p), p), code, rtol=1e-2, atol=1e-2)
+
+
+def test_fastestdet_by_hand_variance_and_extremes() -> None:
+    """tanh(ln 3 / 2) is a half; sigmoid(ln 3) three quarters."""
+    p = prior(80.0, 48.0, 352.0, 288.0, 16.0)
+    code = torch.tensor([[math.log(3) / 2, 0.0, math.log(3), 0.0]])
+    assert FastestDet().decode(code, p)[0].tolist() == pytest.approx([88 - 132, 48 - 72, 88 + 132, 48 + 72])
+    test_variance_follows_the_boxes_of_drawn_codes(FastestDet())
+    test_wild_codes_and_degenerate_boxes_stay_finite(FastestDet())
+    assert FastestDet().encode(torch.tensor([[0.0, 0, 9e3, 9e3]]), p).isfinite().all()
+    half = torch.tensor([[0.125, 0.25, 0.5, 0.375]])
+    assert torch.equal(FastestDet().decode(half.half(), p), FastestDet().decode(half, p))

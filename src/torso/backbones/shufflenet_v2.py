@@ -1,0 +1,95 @@
+"""ShuffleNetV2: half of the channels pass a block untouched, and halves are interleaved (arXiv 1807.11164)."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torso.backbones._base import Backbone
+from torso.layers.conv import ConvNormAct
+from torso.types import FeatureSpec
+
+
+class ShuffleNetV2(Backbone):
+    """Maps of strides 8, 16 and 32 behind a strided convolution and a max-pool.
+
+    Args:
+        stem: channels of the first convolution.
+        widths: of the three stages, even. (48, 96, 192) is the paper's 0.5x, (116, 232, 464) its 1x.
+        repeats: blocks a stage; the first halves the map.
+
+    Of what comes to a block, even channels pass and odd ones are worked on: the paper's shuffle and split in one step,
+    as in its authors' code. Pixels are RGB in 0..1 without mean and deviation, as FastestDet has them.
+    """
+
+    mean = (0.0, 0.0, 0.0)
+    std = (1.0, 1.0, 1.0)
+
+    def __init__(
+        self,
+        *,
+        stem: int = 24,
+        widths: tuple[int, int, int] = (48, 96, 192),
+        repeats: tuple[int, int, int] = (4, 8, 4),
+    ) -> None:
+        super().__init__()
+        if any(w % 2 or w < 2 for w in widths) or min(repeats) < 1 or stem < 1:
+            raise ValueError(
+                f"ShuffleNetV2 wants even widths and at least one block a stage; stem={stem}, widths={widths}, "
+                f"repeats={repeats} came"
+            )
+        self.stem = ConvNormAct(3, stem, stride=2, norm="bn", activation="relu")
+        self.stages = nn.ModuleList(
+            nn.Sequential(_Down(a, b), *(_Keep(b) for _ in range(blocks - 1)))
+            for (a, b), blocks in zip(itertools.pairwise((stem, *widths)), repeats, strict=True)
+        )
+        self.out_specs = tuple(FeatureSpec(w, (s, s)) for w, s in zip(widths, (8, 16, 32), strict=True))
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        x = F.max_pool2d(self.stem(pixels), 3, stride=2, padding=1)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+class _Keep(nn.Module):
+    """[B, C, h, w] kept: half of the channels through a bottleneck of 1x1, depthwise 3x3, 1x1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.main = _branch(channels // 2, channels // 2, stride=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        passed, worked = x[:, 0::2], x[:, 1::2]
+        return torch.cat([passed, self.main(worked)], dim=1)
+
+
+class _Down(nn.Module):
+    """[B, C, h, w] -> [B, C', h/2, w/2]: the bottleneck and, beside it, a depthwise 3x3 and a 1x1, on all channels."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.main = _branch(in_channels, channels // 2, stride=2)
+        self.side = nn.Sequential(
+            ConvNormAct(in_channels, in_channels, stride=2, groups=in_channels, norm="bn"),
+            ConvNormAct(in_channels, channels // 2, kernel=1, norm="bn", activation="relu"),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.side(x), self.main(x)], dim=1)
+
+
+def _branch(in_channels: int, channels: int, *, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        ConvNormAct(in_channels, channels, kernel=1, norm="bn", activation="relu"),
+        ConvNormAct(channels, channels, stride=stride, groups=channels, norm="bn"),
+        ConvNormAct(channels, channels, kernel=1, norm="bn", activation="relu"),
+    )
