@@ -31,14 +31,12 @@ class Results:
         """
         image_row = {int(one): row for row, one in enumerate(truth.image_ids)}
         label_row = {int(one): row for row, one in enumerate(truth.category_ids)}
-        for row, result in enumerate(results):
-            _check(row, result, image_row, label_row, truth)
-        return cls(
-            image=np.array([image_row[result["image_id"]] for result in results], dtype=np.int64),
-            label=np.array([label_row[result["category_id"]] for result in results], dtype=np.int64),
-            xywh=np.array([list(result["bbox"]) for result in results], dtype=np.float64).reshape(len(results), 4),
-            score=np.array([result["score"] for result in results], dtype=np.float64),
-        )
+        found = _read(cls, results, image_row, label_row)
+        if found is None:  # something is wrong somewhere: look at them one by one to say what and where
+            for row, result in enumerate(results):
+                _check(row, result, image_row, label_row, truth)
+            raise ValueError("the results are no list of COCO result dicts: image_id, category_id, bbox, score each")
+        return found
 
     @classmethod
     def join(cls, parts: Sequence[Results]) -> Results:
@@ -75,6 +73,28 @@ ResultsLike = Results | Sequence[Mapping[str, Any]]
 def as_results(results: ResultsLike, truth: GroundTruth) -> Results:
     """Any ResultsLike as Results; ValueError for what cannot be judged."""
     return results if isinstance(results, Results) else Results.from_coco(results, truth)
+
+
+def _read(
+    cls: type[Results], results: Sequence[Mapping[str, Any]], images: dict[int, int], labels: dict[int, int]
+) -> Results | None:
+    """All rows at once; None where any of them is not as it should be."""
+    try:
+        image = np.array([images[one["image_id"]] for one in results], dtype=np.int64)
+        label = np.array([labels[one["category_id"]] for one in results], dtype=np.int64)
+        boxes = np.array([one["bbox"] for one in results])
+        score = np.array([one["score"] for one in results])
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not len(results):
+        return cls.join([])
+    if boxes.shape != (len(results), 4) or score.ndim != 1 or boxes.dtype.kind not in "biuf":
+        return None
+    if score.dtype.kind not in "biuf" or not np.isfinite(boxes).all() or not np.isfinite(score).all():
+        return None
+    if (boxes[:, 2:] < 0).any():
+        return None
+    return cls(image, label, boxes.astype(np.float64), score.astype(np.float64))
 
 
 def _check(
