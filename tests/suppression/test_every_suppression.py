@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from torso.geometry.boxes import iou_matrix
+from torso.geometry.overlaps import BoxOverlap, Overlap
 from torso.parts import arguments, named, names
 from torso.suppression._base import Suppression
-from torso.suppression._overlap import BoxOverlap, Overlap
 from torso.types import Candidates
 
 from .reference import random_candidates
@@ -124,6 +126,21 @@ def test_kinds_of_box_overlap_by_kernel_and_by_matrix(name: str, kind: Any) -> N
     assert torch.equal(found.index, wanted.index)
     torch.testing.assert_close(found.scores, wanted.scores)
     torch.testing.assert_close(found.boxes, wanted.boxes)
+
+
+def test_the_pages_masks() -> None:
+    """The class that docs/suppression.md shows: of two overlapping boxes whose masks do not meet, both stay."""
+    page = (Path(__file__).parents[2] / "docs" / "suppression.md").read_text(encoding="utf-8")
+    block = next(b for b in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "class MaskIoU" in b)
+    rows = torch.arange(3).unsqueeze(0)
+    boxes = torch.tensor([[[0.0, 0, 8, 8], [0, 0, 8, 8], [0, 0, 8, 8]]])
+    masks = torch.tensor([[[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]])
+    known = {
+        "masks": masks, "candidates": Candidates(boxes, torch.tensor([[0.9, 0.8, 0.7]]), torch.zeros_like(rows), rows)
+    }  # fmt: skip
+    exec(compile(block, "docs/suppression.md", "exec"), known)
+    nms = built("nms", overlap=known["MaskIoU"](masks))  # type: ignore[operator]
+    assert nms(known["candidates"]).index[0, :3].tolist() == [0, 1, -1]  # type: ignore[arg-type]
 
 
 class _Model(nn.Module):

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from torso.geometry.overlaps import BoxOverlap
 from torso.parts import named, names
 from torso.suppression._batched import Rule, rank, scored
 from torso.suppression._fuse import cluster_portable
 from torso.suppression._keep import batched_keep, keep_portable
-from torso.suppression._overlap import BoxOverlap, Comparison
+from torso.suppression._overlap import Comparison
 from torso.suppression._pick import Decay, pick_portable, pick_rows
 from torso.suppression.nms import NMS
 from torso.suppression.soft_nms import SoftNMS

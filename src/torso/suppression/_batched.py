@@ -7,16 +7,13 @@ Labels are compared where boxes are compared; boxes are never moved apart by an 
 
 from __future__ import annotations
 
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from torso.geometry.boxes import OverlapKind
 from torso.types import Candidates
-
-PAIR_OVERLAPS: tuple[OverlapKind, ...] = ("iou", "giou", "diou")
-"""The overlaps that suppression can measure; ciou compares shapes, which says nothing of two boxes on one object."""
 
 
 class Rule(NamedTuple):
@@ -86,18 +83,6 @@ def first_rows(keep: Tensor, count: int) -> Tensor:
     numbers = torch.arange(rows, device=keep.device).expand(batch, rows)
     order = torch.full((batch, count + 1), rows, dtype=torch.int64, device=keep.device)
     return order.scatter(1, place, numbers)[:, :count]
-
-
-def check_overlap(kind: str, threshold: float) -> None:
-    """ValueError unless suppression knows the overlap and the threshold lies within its range."""
-    if kind not in PAIR_OVERLAPS:
-        known = " (an overlap for losses)" if kind in get_args(OverlapKind) else ""
-        raise ValueError(f"overlap={kind!r}{known} cannot suppress; choose one of {', '.join(PAIR_OVERLAPS)}")
-    lowest = 0.0 if kind == "iou" else -1.0
-    if not lowest <= threshold <= 1.0:
-        raise ValueError(
-            f"iou_threshold={threshold} lies outside {lowest:g}..1, the range of {kind}; give a fraction such as 0.5"
-        )
 
 
 def check_score(name: str, value: float) -> None:

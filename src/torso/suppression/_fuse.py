@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from torso.geometry.boxes import OverlapKind
+from torso.geometry.overlaps import BoxOverlap
 from torso.suppression._batched import Rule
 from torso.suppression._keep import has_kernel
-from torso.suppression._overlap import BoxOverlap, Comparison
+from torso.suppression._overlap import Comparison
 from torso.types import Candidates
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from torso.geometry.boxes import OverlapKind, overlap_matrix
+from torso.geometry.overlaps import check_overlap
 from torso.layers.compiling import is_exporting
-from torso.suppression._batched import Rule, check_count, check_overlap
+from torso.suppression._batched import Rule, check_count
 from torso.suppression._cpu_keep import keep_cpu
 from torso.suppression._overlap import Comparison
 from torso.types import Candidates

@@ -1,8 +1,4 @@
-"""How much two candidates cover each other: what suppression compares, and where another measure goes in.
-
-A kind of box overlap is measured inside the kernels. Anything else (masks, rotated boxes) is a subclass of Overlap:
-`NMS(overlap=MaskOverlap(masks))` works in every suppression, over matrices in plain torch.
-"""
+"""An overlap held against a threshold: the one question that every suppression asks of two candidates."""
 
 from __future__ import annotations
 
@@ -10,34 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from torso.geometry.boxes import OverlapKind, overlap_matrix
-from torso.suppression._batched import Rule, check_overlap
-from torso.types import Candidates
-
-
-class Overlap:
-    """Measured between candidates, [B, N, ...] and [B, M, ...] to [B, N, M] float32: 1 for the same object, <= 0 apart.
-
-    Rows tell what they are by `boxes` and by `index`, the row of the raw prediction (-1 in an empty row), by which a
-    subclass finds their masks, angles or keypoints. It must not look at scores, and runs without a synchronisation
-    where suppression is to.
-    """
-
-    def __call__(self, a: Candidates, b: Candidates) -> Tensor:
-        raise NotImplementedError
-
-
-class BoxOverlap(Overlap):
-    """Of boxes: iou, giou or diou; beta is the exponent of diou's distance term."""
-
-    def __init__(self, *, kind: OverlapKind = "iou", beta: float = 1.0) -> None:
-        check_overlap(kind, 1.0)
-        if not beta > 0:
-            raise ValueError(f"beta={beta} must be above 0; DIoU's paper has 1, YOLOv4 0.6")
-        self.kind, self.beta = kind, beta
-
-    def __call__(self, a: Candidates, b: Candidates) -> Tensor:
-        return overlap_matrix(a.boxes.float(), b.boxes.float(), self.kind, beta=self.beta)
+from torso.geometry.boxes import OverlapKind
+from torso.geometry.overlaps import BoxOverlap, Overlap, check_overlap
+from torso.suppression._batched import Rule
 
 
 class Comparison(NamedTuple):
@@ -49,8 +20,8 @@ class Comparison(NamedTuple):
 
     @property
     def rule(self) -> Rule | None:
-        """For the kernels; None where the overlap is not of boxes."""
-        if not isinstance(self.overlap, BoxOverlap):
+        """For the kernels; None where the overlap is another than theirs, be it a subclass of it."""
+        if type(self.overlap) is not BoxOverlap:
             return None
         return Rule(self.overlap.kind, self.threshold, self.inclusive, self.overlap.beta)
 
@@ -64,8 +35,8 @@ def overlap_of(choice: OverlapKind | Overlap) -> Overlap:
     return choice if isinstance(choice, Overlap) else BoxOverlap(kind=choice)
 
 
-def comparison(choice: OverlapKind | Overlap, threshold: float, *, inclusive: bool, beta: float = 1.0) -> Comparison:
+def comparison(choice: OverlapKind | Overlap, threshold: float, *, inclusive: bool) -> Comparison:
     """The comparison that a suppression makes; ValueError for a threshold outside the overlap's range."""
-    overlap = choice if isinstance(choice, Overlap) else BoxOverlap(kind=choice, beta=beta)
+    overlap = overlap_of(choice)
     check_overlap(overlap.kind if isinstance(overlap, BoxOverlap) else "giou", threshold)
     return Comparison(overlap, threshold, inclusive)

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from torso.suppression._overlap import Overlap
+from torso.geometry.overlaps import Overlap
 from torso.types import Candidates
 
 VotingForm = Literal["paper", "seed"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torso.suppression._overlap import BoxOverlap
+from torso.geometry.overlaps import BoxOverlap
 from torso.suppression.nms import NMS
 
 

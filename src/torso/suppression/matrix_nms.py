@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from torso.geometry.boxes import OverlapKind
+from torso.geometry.overlaps import Overlap
 from torso.layers.compiling import is_exporting
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_score, take
-from torso.suppression._overlap import Overlap, overlap_of
+from torso.suppression._overlap import overlap_of
 from torso.types import Candidates
 
 MatrixMethod = Literal["linear", "gaussian"]

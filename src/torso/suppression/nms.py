@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from torso.geometry.boxes import OverlapKind
+from torso.geometry.overlaps import Overlap
 from torso.suppression._base import Suppression
 from torso.suppression._keep import keep_rows
-from torso.suppression._overlap import Overlap, comparison
+from torso.suppression._overlap import comparison
 from torso.types import Candidates
 
 

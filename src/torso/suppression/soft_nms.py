@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import get_args
 
 from torso.geometry.boxes import OverlapKind
+from torso.geometry.overlaps import Overlap
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_score, scored, take
-from torso.suppression._overlap import Overlap, comparison
+from torso.suppression._overlap import comparison
 from torso.suppression._pick import Decay, DecayMethod, pick_candidates
 from torso.types import Candidates
 

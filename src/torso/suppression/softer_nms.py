@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 from torch import Tensor
 
 from torso.geometry.boxes import OverlapKind
+from torso.geometry.overlaps import Overlap
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_score, gather_rows, take
 from torso.suppression._keep import keep_rows
-from torso.suppression._overlap import Overlap, comparison
+from torso.suppression._overlap import comparison
 from torso.suppression._pick import Decay, pick_candidates
 from torso.suppression._vote import Voting, VotingForm, vote
 from torso.types import Candidates

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from torso.geometry.boxes import OverlapKind
+from torso.geometry.overlaps import Overlap
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_count, take
 from torso.suppression._fuse import cluster_rows
-from torso.suppression._overlap import Overlap, comparison
+from torso.suppression._overlap import comparison
 from torso.types import Candidates
 
 FusedScore = Literal["mean", "max"]
