@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from test_plain_references import anchors, points, random_targets, real_rows
 from torch import Tensor
 
 from torso.geometry.boxes import aligned_overlap, iou_matrix
 from torso.geometry.priors.anchors import Anchors
 from torso.parts import PartError
-from torso.training.assigners import _base, simota, ssd, task_aligned, yolo_v3
+from torso.training.assigners import _base, paa, simota, ssd, task_aligned, yolo_v3
 from torso.training.assigners._base import CHUNK, Assigner
+from torso.training.assigners.max_iou import MaxIoU
+from torso.training.assigners.paa import PAA
 from torso.training.assigners.simota import SimOTA
 from torso.training.assigners.ssd import SSD
 from torso.training.assigners.task_aligned import TaskAligned
@@ -204,6 +207,77 @@ def plain_task_aligned(
     return out, quality
 
 
+def plain_mixture(values: list[float], steps: int) -> list[int]:
+    """Which of these ascending values are positive: scikit-learn's fit, as PAA's code starts it, in plain numbers."""
+    if len(values) < 2:
+        return []
+    means, variances, weights, before = [values[0], values[-1]], [1.0, 1.0], [0.5, 0.5], -math.inf
+
+    def joint(x: float) -> list[float]:
+        return [
+            math.log(w) - 0.5 * (math.log(2 * math.pi * v) + (x - m) ** 2 / v)
+            for m, v, w in zip(means, variances, weights, strict=True)
+        ]
+
+    def log_sum(pair: list[float]) -> float:
+        return max(pair) + math.log(sum(math.exp(a - max(pair)) for a in pair))
+
+    for _ in range(steps):
+        logs = [joint(x) for x in values]
+        density = [log_sum(pair) for pair in logs]
+        now = sum(density) / len(values)
+        mass = []
+        for k in range(2):
+            share = [math.exp(pair[k] - d) for pair, d in zip(logs, density, strict=True)]
+            mass.append(sum(share) + 10 * 2.220446049250313e-16)
+            means[k] = sum(s * x for s, x in zip(share, values, strict=True)) / mass[k]
+            spread = sum(s * (x - means[k]) ** 2 for s, x in zip(share, values, strict=True))
+            variances[k] = spread / mass[k] + 1e-6
+        weights = [m / sum(mass) for m in mass]
+        if abs(now - before) < 1e-3:
+            break
+        before = now
+    lower = [k for k, x in enumerate(values) if joint(x)[0] >= joint(x)[1]]
+    density = [log_sum(joint(values[k])) for k in lower]
+    return lower[: density.index(max(density)) + 1] if lower else []
+
+
+def plain_paa(priors: Priors, t: Targets, i: int, boxes: Tensor, scores: Tensor, steps: int) -> list[int]:
+    first = MaxIoU(positive=0.1, negative=0.1, rescue_learns="rescued")
+    own = first(priors, Targets(*(x[i : i + 1] for x in t[:4]))).target[0]
+    out = [-1] * len(own)
+    for j in real_rows(t, i):
+        found: list[tuple[float, int]] = []
+        for start, w, h, a, _ in first_rows(priors):
+            rows = [p for p in range(start, start + w * h * a) if own[p] == j]
+            costs = []
+            for p in rows:
+                hot = torch.nn.functional.one_hot(t.labels[i, j], 4).float()
+                logits = scores[i, p].logit()
+                cls = torchvision.ops.sigmoid_focal_loss(logits, hot, alpha=0.25, gamma=2, reduction="sum")
+                box = 1 - aligned_overlap(boxes[i, p], t.boxes[i, j], "giou")
+                costs.append((float(cls + 1.3 * box), p))
+            found += sorted(costs)[:9]
+        found.sort()
+        for k in plain_mixture([c for c, _ in found], steps):
+            out[found[k][1]] = j
+    return out
+
+
+@pytest.mark.parametrize("m", [1, 7, CHUNK + 9])
+def test_paa(m: int) -> None:
+    t, priors = labelled(m, m), anchors(ratios=(1.0,))
+    boxes, scores = predictions(priors, t, m)
+    got = PAA()(priors, t, boxes, scores)
+    assert got.quality is not None
+    for i in range(3):
+        assert got.target[i].tolist() == plain_paa(priors, t, i, boxes, scores, 30)
+    matched = t.boxes.gather(1, got.target.clamp(min=0)[..., None].expand(-1, -1, 4))
+    fit = torch.where(got.target >= 0, aligned_overlap(boxes, matched, "iou"), 0.0)
+    torch.testing.assert_close(got.quality, fit)
+    assert m == 1 or (got.target >= 0).any()
+
+
 MANY = [1, 7, CHUNK + 9]
 
 
@@ -283,7 +357,7 @@ def test_task_aligned(settings: dict[str, Any], m: int) -> None:
     assert m == 1 or (got.target >= 0).any()
 
 
-RULES: list[Assigner] = [SSD(), YOLOv3(), YOLOv3(extra_iou=0.2), YOLOv5(), SimOTA(), TaskAligned()]
+RULES: list[Assigner] = [SSD(), YOLOv3(), YOLOv3(extra_iou=0.2), YOLOv5(), SimOTA(), TaskAligned(), PAA(iterations=8)]
 
 
 def name(rule: Assigner) -> str:
@@ -330,7 +404,7 @@ class TestEveryRule:
         priors, t = yolo_priors(), labelled(2 * CHUNK + 5, 8)
         boxes, scores = predictions(priors, t, 8)
         chunked = answer(rule, priors, t, boxes, scores)
-        for module in (_base, simota, ssd, task_aligned, yolo_v3):
+        for module in (_base, paa, simota, ssd, task_aligned, yolo_v3):
             monkeypatch.setattr(module, "CHUNK", 1000)
         for a, b in zip(answer(rule, priors, t, boxes, scores), chunked, strict=True):
             assert torch.equal(a, b)
@@ -348,7 +422,7 @@ class TestEveryRule:
             assert (a is None and b is None) or torch.equal(a, b)
 
 
-@pytest.mark.parametrize("rule", [YOLOv3(), SimOTA(), TaskAligned()], ids=name)
+@pytest.mark.parametrize("rule", [YOLOv3(), SimOTA(), TaskAligned(), PAA()], ids=name)
 def test_rules_that_look_at_predictions_say_so(rule: Assigner) -> None:
     assert rule.needs_predictions
     with pytest.raises(ValueError, match="needs"):
@@ -360,6 +434,7 @@ def test_rules_that_look_at_predictions_say_so(rule: Assigner) -> None:
     [
         lambda: SSD(threshold=0.0), lambda: YOLOv2(ignore_above=0.0), lambda: YOLOv3(extra_iou=1.5),
         lambda: YOLOv5(max_ratio=1.0), lambda: SimOTA(radius=0.0), lambda: TaskAligned(top=0),
+        lambda: PAA(candidates=0),
     ],
 )
 def test_wrong_settings_are_refused(wrong: Any) -> None:

@@ -19,6 +19,7 @@ from torso.heads.dense import Dense as DenseHead
 from torso.parts import PartError, part
 from torso.training.assigners.atss import ATSS
 from torso.training.assigners.max_iou import MaxIoU
+from torso.training.assigners.paa import PAA
 from torso.training.assigners.simota import SimOTA
 from torso.training.assigners.ssd import SSD
 from torso.training.assigners.task_aligned import TaskAligned
@@ -57,6 +58,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "yolox": {"priors": part(Points, offset=0.0), "coder": part(Delta), "quality": "box"},
     "gfl": {**POINTS, "coder": part(Distribution, reg_max=8)},
     "tood": {**POINTS, "coder": part(Distribution, reg_max=8)},
+    "paa": {**POINTS, "coder": part(Delta), "quality": "box"},
 }
 CRITERIA: dict[str, dict[str, Any]] = {
     "ssd": {
@@ -84,6 +86,10 @@ CRITERIA: dict[str, dict[str, Any]] = {
     "tood": {
         "assigner": part(TaskAligned), "cls_loss": part(BCE), "box_loss": part(CIoU), "box_weighting": "quality",
         "normaliser": "quality", "dfl_weight": 1.5,
+    },
+    "paa": {
+        "assigner": part(PAA, iterations=4), "box_loss": part(GIoU), "box_weighting": "quality", "box_weight": 1.3,
+        "quality_weight": 0.5,
     },
 }
 
@@ -348,3 +354,16 @@ def test_rules_for_anchors_and_points_alike() -> None:
             built, raw = predictions(**head)
             terms = Dense(assigner=part(rule), cls_loss=part(Focal), box_loss=part(GIoU)).terms(raw, targets(), built)
             assert all(float(t.total) > 0 for t in terms.values())
+
+
+def test_paa_looks_at_classes_without_their_quality() -> None:
+    """The loss that it compares is the class's alone; the IoU branch learns the same IoU that weighs the boxes."""
+    head, raw = predictions(**HEADS["paa"])
+    terms = Dense(**CRITERIA["paa"]).terms(raw, targets(), head)
+    boxes = head.coder.decode(raw.codes, raw.priors)
+    a = PAA(iterations=4)(raw.priors, targets(), boxes, raw.logits.sigmoid())
+    assert a.quality is not None
+    assert raw.quality is not None
+    entropy = F.binary_cross_entropy_with_logits(raw.quality, a.quality, reduction="none")
+    torch.testing.assert_close(terms["quality"].total, 0.5 * entropy[a.target >= 0].sum())
+    torch.testing.assert_close(terms["box"].count, a.quality.sum())

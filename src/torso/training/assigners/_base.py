@@ -13,9 +13,9 @@ from torso.types import Priors
 class Assigner:
     """Called under no_grad with the priors, the targets and, where `needs_predictions`, what the model says now.
 
-    boxes: [B, N, 4] decoded predictions; scores: [B, N, K], fused with the quality branch where there is one. Rows of
-    Targets that are not valid, or are crowd, never match. No Python loop over images, no .item(), no boolean indexing:
-    the caller compiles this with the model.
+    boxes: [B, N, 4] decoded predictions; scores: [B, N, K], fused with the quality branch where there is one and
+    `fused_scores` wants it. Rows of Targets that are not valid, or are crowd, never match. No Python loop over images,
+    no .item(), no boolean indexing: the caller compiles this with the model.
 
     gives_quality: whether Assignment.quality is there; quality_is_score: whether it is what the class should score.
     gives_pairs: whether the answer is Pairs. needs_grid: whether it looks at places of maps (Priors.levels), so that
@@ -23,6 +23,7 @@ class Assigner:
     """
 
     needs_predictions: bool = False
+    fused_scores: bool = True
     gives_quality: bool = False
     quality_is_score: bool = False
     gives_pairs: bool = False

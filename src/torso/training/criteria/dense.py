@@ -160,7 +160,8 @@ class Dense(Criterion):
     def _match(self, raw: DensePredictions, targets: Targets, head: DenseHead) -> Matches:
         if self.assigner.needs_predictions:
             boxes = head.coder.decode(raw.codes.detach(), raw.priors)
-            scores = head.class_scores(raw.logits.detach(), None if raw.quality is None else raw.quality.detach())
+            quality = raw.quality.detach() if raw.quality is not None and self.assigner.fused_scores else None
+            scores = head.class_scores(raw.logits.detach(), quality)
             answer = self.assigner(raw.priors, targets, boxes, scores)
         else:
             answer = self.assigner(raw.priors, targets)
@@ -326,7 +327,8 @@ class Dense(Criterion):
 
 def _labels(matches: Matches, targets: Targets, head: DenseHead) -> Tensor:
     """[B, R]: 0..K-1, and off the positives what the head calls background."""
-    background = head.num_classes if head.softmax and head.columns > head.num_classes else -1
+    absent = 0 if head.softmax else -1  # a softmax without background reads every label, and then drops it
+    background = head.num_classes if head.columns > head.num_classes else absent
     labels = targets.labels.gather(1, matches.target).clamp(max=head.num_classes - 1)
     return torch.where(matches.positive, labels, background)
 
