@@ -9,9 +9,19 @@ from data.builders import write_coco
 from torch import Tensor
 
 from torso.data.layout import open_dataset
-from torso.data.prior_reach import InputBoxes, best_overlap, input_boxes, levels_of, pair_iou, reach
+from torso.data.prior_reach import (
+    InputBoxes,
+    best_overlap,
+    best_ratio,
+    input_boxes,
+    levels_of,
+    pair_iou,
+    placed_shapes,
+    reach,
+)
 from torso.geometry.boxes import iou_matrix
 from torso.geometry.priors.anchors import Anchors
+from torso.geometry.priors.points import Points
 from torso.geometry.priors.shapes import Shapes
 from torso.inputs.fixed import Fixed
 from torso.inputs.letterbox import Letterbox
@@ -80,3 +90,13 @@ def test_reach_counts_groups_by_hand(tmp_path: object) -> None:
     (nothing,) = reach(np.zeros(0), crowded, 0.5)
     assert nothing.boxes == 0
     assert np.isnan(nothing.recall)
+
+
+def test_ratio_of_sides_by_hand_and_what_has_shapes() -> None:
+    made = Shapes(STRIDES, sizes=(((10.0, 20.0),), ((40.0, 10.0),)))
+    sizes = np.array([[10.0, 20.0], [20.0, 10.0], [80.0, 5.0]])
+    seen = InputBoxes(np.zeros((3, 2)), sizes, np.full((3, 2), 96.0))
+    assert best_ratio(seen, levels_of(made)).tolist() == [1.0, 2.0, 2.0]
+    assert placed_shapes(made) is made
+    assert placed_shapes(Points(STRIDES)) is None
+    assert placed_shapes(None) is None

@@ -50,3 +50,15 @@ def test_points_and_nearest_assigners_have_no_threshold(train: Annotations) -> N
 def test_nothing_to_look_at(train: Annotations) -> None:
     empty = train.keep_boxes(np.zeros(len(train.boxes), dtype=np.bool_))
     assert note("retinanet", empty) is None
+
+
+def test_other_assigners_ask_in_their_own_way(train: Annotations) -> None:
+    far = {"head.priors.base_scale": 80.0}
+    by_ratio = note("retinanet", train, **far, assigner="yolo_v5")
+    assert by_ratio is not None
+    assert "matched within 4 times its sides" in by_ratio
+    assert note("retinanet", train, **{"head.priors.base_scale": 2.0}, assigner="yolo_v5") is None
+    assert note("retinanet", train, **far, assigner="yolo_v3") is None  # the most alike is always taken
+    by_overlap = note("retinanet", train, **far, assigner="ssd")
+    assert by_overlap is not None
+    assert "overlapped by 0.5" in by_overlap

@@ -50,10 +50,12 @@ def run(args: argparse.Namespace) -> int:
     if not len(boxes.sizes_wh):
         raise ValueError(f"{args.split} of {args.data} has no boxes to fit to; check it with torso doctor")
     fitted = fit_levels(
-        boxes, asked.per_level, asked.strides_yx, offset=asked.offset, threshold=args.iou, seed=args.seed
-    )
+        boxes, asked.per_level, asked.strides_yx, offset=asked.offset, threshold=args.iou, placed=asked.placed,
+        seed=args.seed,
+    )  # fmt: skip
     tables = {"fitted": fitted, **({"present": asked.present} if asked.present else {})}
-    found = {name: reach(best_overlap(boxes, levels), annotations, args.iou) for name, levels in tables.items()}
+    best = {name: best_overlap(boxes, levels, placed=asked.placed) for name, levels in tables.items()}
+    found = {name: reach(one, annotations, args.iou) for name, one in best.items()}
     if args.json:
         print(json.dumps(_as_json(notes, asked, fitted, found), indent=1))
     else:
@@ -62,7 +64,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Asked(NamedTuple):
-    """What is fitted for. path: of the priors within the recipe; present: the model's own, none without a model."""
+    """What is fitted for. path: of the priors within the recipe; present: the model's own, none without a model.
+
+    placed: whether the assigner meets priors where they stand, or compares shapes alone.
+    """
 
     policy: Input
     multiple: int
@@ -71,6 +76,7 @@ class _Asked(NamedTuple):
     per_level: list[int]
     path: str
     present: list[PriorLevel]
+    placed: bool = True
 
 
 def _plain(args: argparse.Namespace) -> _Asked:
@@ -84,25 +90,26 @@ def _plain(args: argparse.Namespace) -> _Asked:
 def _of_model(args: argparse.Namespace) -> _Asked:
     """The levels, priors and input of a zoo model; UsageError for one without anchors."""
     from torso.compose import built_on_meta
-    from torso.data.prior_reach import levels_of
-    from torso.geometry.priors.anchors import Anchors
-    from torso.geometry.priors.shapes import Shapes
+    from torso.data.prior_reach import levels_of, placed_shapes
     from torso.inputs.letterbox import Letterbox
     from torso.training.compose import compose_recipe
+    from torso.training.prior_note import assigner_of, compares_centred
 
-    model = compose_recipe(Path(args.model) if _is_file(args.model) else args.model).get("model")
+    recipe = compose_recipe(Path(args.model) if _is_file(args.model) else args.model)
+    model: Part[Any] = recipe.get("model")
     path, priors = _priors(model, args.model)
     built = built_on_meta(model)
     head: Any = getattr(built.head, "proposer", built.head)
-    own = priors.build(head.priors.strides_yx)  # on the CPU, where its shapes have values
-    if not isinstance(own, Anchors | Shapes):
+    own = placed_shapes(priors.build(head.priors.strides_yx))  # on the CPU, where its shapes have values
+    if own is None:
         raise UsageError(_no_anchors(args.model))
     if args.count is None:
-        per_level = list(own.per_place)
+        per_level = [len(shapes) for shapes in own.shapes()]
     else:
         per_level = _shares(args.count, len(own.strides_yx), equal=bool(head.shared))
+    placed = not compares_centred(assigner_of(recipe.get("criterion").build()))
     policy = Letterbox(size_hw=tuple(args.size)) if args.size else built.input
-    return _Asked(policy, built.multiple, own.strides_yx, own.offset, per_level, path, levels_of(own))
+    return _Asked(policy, built.multiple, own.strides_yx, own.offset, per_level, path, levels_of(own), placed)
 
 
 def _priors(model: Part[Any], name: str) -> tuple[str, Part[Any]]:
@@ -176,8 +183,8 @@ def _page(
         f"{args.split} of {args.data}: {found['fitted'][0].boxes} boxes on {len(annotations)} pictures, measured as "
         f"the model sees them ({_policy(asked.policy)})",
         "",
-        f"BPR: share of objects that some prior on its grid overlaps by at least {args.iou:g} (best possible recall); "
-        "IoU: mean of each object's best; both in percent",
+        f"BPR: share of objects that some prior overlaps by at least {args.iou:g} (best possible recall); IoU: mean of "
+        f"each object's best; both in percent, {_compared(asked.placed)}",
         "",
         *_table(found, {"fitted": sum(asked.per_level), "present": sum(len(x.shapes_wh) for x in asked.present)}, args),
         "",
@@ -201,6 +208,10 @@ def _page(
         f"    sizes: {sizes}",
         f"    offset: {asked.offset}",
     ]
+
+
+def _compared(placed: bool) -> str:
+    return "priors where they stand" if placed else "centred alike, as the model's assigner compares them"
 
 
 def _policy(policy: Input) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from torch import Tensor
 
 from torso.data.annotations import Annotations, Bools, Floats
-from torso.geometry.priors.anchors import Anchors
-from torso.geometry.priors.shapes import Shapes
+from torso.geometry.priors.points import Points
 from torso.inputs._base import Input
 
 AREAS = (("small", 0.0, 32.0**2), ("medium", 32.0**2, 96.0**2), ("large", 96.0**2, np.inf))
@@ -45,7 +45,23 @@ class Reach(NamedTuple):
     mean_iou: float
 
 
-def levels_of(priors: Anchors | Shapes) -> list[PriorLevel]:
+@runtime_checkable
+class PlacedShapes(Protocol):
+    """A prior generator that puts shapes of its own at every place: anchors, shapes, SSD's default boxes."""
+
+    strides_yx: list[tuple[int, int]]
+    offset: float
+
+    def shapes(self) -> list[Tensor]:
+        """[A, 2] (width, height) of each level."""
+
+
+def placed_shapes(priors: object) -> PlacedShapes | None:
+    """The generator where it has shapes that could be others; None for points, which only mark places."""
+    return priors if isinstance(priors, PlacedShapes) and not isinstance(priors, Points) else None
+
+
+def levels_of(priors: PlacedShapes) -> list[PriorLevel]:
     """What a prior generator puts at the places of its levels."""
     pairs = zip(priors.shapes(), priors.strides_yx, strict=True)
     return [PriorLevel(wh.double().numpy(force=True), stride, priors.offset) for wh, stride in pairs]
@@ -69,6 +85,13 @@ def best_overlap(boxes: InputBoxes, levels: Sequence[PriorLevel], *, placed: boo
     best. Without it box and shape share their centre, as YOLO's assigners compare them.
     """
     return overlaps(boxes, levels, placed=placed).max(axis=1)  # type: ignore[no-any-return]
+
+
+def best_ratio(boxes: InputBoxes, levels: Sequence[PriorLevel]) -> Floats:
+    """[n] of each box and the shape most like it: how many times one's side is the other's, the worse of two sides."""
+    shapes = np.concatenate([level.shapes_wh for level in levels])
+    ratio = boxes.sizes_wh[:, None] / shapes
+    return np.maximum(ratio, 1 / ratio).max(axis=2).min(axis=1)  # type: ignore[no-any-return]
 
 
 def overlaps(boxes: InputBoxes, levels: Sequence[PriorLevel], *, placed: bool) -> Floats:
