@@ -5,6 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from torso.geometry.boxes import OverlapKind
+from torso.geometry.overlaps import BoxOverlap
+from torso.suppression._batched import Rule, rank
+from torso.suppression._cpu_fuse import cluster_cpu
+from torso.suppression._fuse import cluster_portable
+from torso.suppression._overlap import Comparison
 from torso.suppression.weighted_fusion import WeightedFusion
 from torso.types import Candidates
 
@@ -29,6 +35,17 @@ def test_equals_the_papers_steps(name: str, per_class: bool) -> None:
             assert box.tolist() == pytest.approx(by_row[row][0].tolist(), abs=1e-4)
             assert score.item() == pytest.approx(by_row[row][1], abs=1e-6)
         assert (found.scores[image].diff() <= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["iou", "diou", "giou"])
+@pytest.mark.parametrize("name", cases())
+def test_numpy_and_portable_clusters_are_the_same(name: str, kind: OverlapKind) -> None:
+    ranked = rank(cases()[name])
+    for labels in (ranked.labels, None):
+        rule = Rule(kind, 0.4, False)
+        test = Comparison(BoxOverlap(kind=kind), 0.4, inclusive=False)
+        found = cluster_cpu(ranked.boxes, ranked.scores, labels, rule)
+        assert torch.equal(found, cluster_portable(ranked, labels, test))
 
 
 def test_golden_values_of_two_models() -> None:

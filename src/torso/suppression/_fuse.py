@@ -1,7 +1,7 @@
 """Clusters of weighted box fusion (1910.13302): which row founded the cluster that each row joins.
 
-The order of rows decides, so rows are taken one by one, all images at once. CUDA: one Triton program an image. Anything
-else, and torch.export: plain torch.
+The order of rows decides, so rows are taken one by one. CUDA: one Triton program an image. CPU: numpy. Anything else,
+and torch.export: plain torch, all images at once.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from torso.geometry.boxes import OverlapKind
-from torso.geometry.overlaps import BoxOverlap
 from torso.suppression._batched import Rule
+from torso.suppression._cpu_fuse import cluster_cpu
 from torso.suppression._keep import has_kernel
 from torso.suppression._overlap import Comparison
 from torso.types import Candidates
@@ -83,9 +83,7 @@ def _row(values: Tensor, at: Tensor) -> Tensor:
 def _cluster(
     boxes: Tensor, scores: Tensor, labels: Tensor | None, overlap: str, threshold: float, inclusive: bool, beta: float
 ) -> Tensor:
-    rows = torch.zeros_like(scores, dtype=torch.int64)
-    test = Comparison(BoxOverlap(kind=cast(OverlapKind, overlap), beta=beta), threshold, inclusive)
-    return cluster_portable(Candidates(boxes, scores, rows, rows), labels, test)
+    return cluster_cpu(boxes, scores, labels, Rule(cast(OverlapKind, overlap), threshold, inclusive, beta))
 
 
 @_cluster.register_fake
@@ -105,6 +103,6 @@ def _cluster_cuda(
     if 0 < scores.shape[1] <= MAX_ROWS:
         founders: Tensor = cluster_triton(boxes, scores, labels, rule)
         return founders
-    # a row is twenty small kernels here: the CPU is done sooner
+    # a row would be twenty small kernels here: the CPU is done sooner
     elsewhere: Tensor = _cluster(boxes.cpu(), scores.cpu(), None if labels is None else labels.cpu(), *rule)
     return elsewhere.to(boxes.device)

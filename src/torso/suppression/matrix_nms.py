@@ -71,11 +71,18 @@ class MatrixNMS(Suppression):
         batch, total = rows.scores.shape
         step = max(1, total if is_exporting() else _BLOCK // max(1, batch * total))
         starts = range(0, total, step) if total else ()
-        covered = [self._pairs(rows, start, step).amax(dim=1) for start in starts]  # of columns, by better rows
-        compensation = torch.cat(covered, dim=1) if covered else rows.scores
-        decay = [(self._log_f(self._pairs(rows, start, step)) - self._log_f(compensation).unsqueeze(2))
-                 .nan_to_num(nan=0.0).amin(dim=1) for start in starts]  # fmt: skip
-        return torch.cat(decay, dim=1).clamp(max=0.0).exp() if decay else rows.scores
+        whole = self._pairs(rows, 0, total) if len(starts) == 1 else None
+
+        def block(start: int) -> Tensor:
+            return self._pairs(rows, start, step) if whole is None else whole
+
+        covered = [block(start).amax(dim=1) for start in starts]  # of columns, by better rows
+        if not covered:
+            return rows.scores
+        compensation = self._log_f(torch.cat(covered, dim=1)).unsqueeze(2)
+        # both may be -inf, of a row that is covered in full: it has no say
+        logs = [(self._log_f(block(start)) - compensation).nan_to_num(nan=0.0).amin(dim=1) for start in starts]
+        return torch.cat(logs, dim=1).clamp(max=0.0).exp()
 
     def _pairs(self, rows: Candidates, start: int, step: int) -> Tensor:
         """[B, T, S]: overlap of every better row with the S rows from start; 0 for any other pair."""
