@@ -52,6 +52,17 @@ def test_norms_and_biases_do_not_decay_and_the_backbone_has_its_own_rate(model):
     assert seen == len([p for p in model.parameters() if p.requires_grad])
 
 
+def test_what_was_added_to_a_published_backbone_learns_at_the_full_rate(tmp_path):
+    added = built(
+        recipe(**{"backbone.block": "cbam", "backbone.block_strides": (16,)}), annotations(tmp_path)
+    )
+    rate = {id(p): g["base_lr"] for g in optimizer_of(added, backbone_lr=0.1).param_groups for p in g["params"]}
+    blocks = [p for p in added.backbone.blocks.parameters() if p.requires_grad]
+    assert blocks
+    assert all(rate[id(p)] == 0.1 for p in blocks)
+    assert all(rate.get(id(p), 0.01) == pytest.approx(0.01) for p in added.backbone.body.parameters())
+
+
 def test_a_model_that_is_frozen_whole_is_refused(model):
     frozen = copy.deepcopy(model).requires_grad_(False)
     with pytest.raises(ValueError, match="no parameter of the model learns"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,10 @@ class Backbone(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         raise NotImplementedError
+
+    def published_parameters(self) -> Iterator[nn.Parameter]:
+        """Those that `load_pretrained` fills: all, unless a backbone adds something of its own to a published one."""
+        return self.parameters()
 
     def load_pretrained(self, source: str) -> None:
         """Load published weights; `source` is "hub" or a local file. A backbone without any says so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,6 +91,9 @@ class Timm(Backbone):
         if hasattr(self, "_frozen"):
             self._frozen.apply()
         return self
+
+    def published_parameters(self) -> Iterator[nn.Parameter]:
+        return self.body.parameters()
 
     def load_pretrained(self, source: str) -> None:
         """Copy the published ImageNet weights: `source` is "hub" (timm's download) or a local file in timm's keys.

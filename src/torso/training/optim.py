@@ -67,7 +67,8 @@ def make_optimizer(
     """A fused optimiser over the parameters that learn; `extra` are a criterion's own.
 
     Norms and biases (every parameter of fewer than two dimensions) do not decay; backbone_lr is the factor of the
-    backbone's learning rate. Each group keeps its unscheduled rate as "base_lr".
+    learning rate of what the backbone's publisher trained, not of blocks and norms that were added to it. Each group
+    keeps its unscheduled rate as "base_lr".
     """
     groups = _groups(model, list(extra), lr, weight_decay, backbone_lr)
     optimizer: Optimizer
@@ -121,7 +122,7 @@ def gradient_norm(grads: list[Tensor]) -> Tensor:
 def _groups(
     model: Detector, extra: list[nn.Parameter], lr: float, weight_decay: float, backbone_lr: float
 ) -> list[dict[str, object]]:
-    backbone = {id(p) for p in model.backbone.parameters()}
+    backbone = {id(p) for p in model.backbone.published_parameters()}
     sorted_in: dict[tuple[float, float], list[nn.Parameter]] = {}
     for p in [*model.parameters(), *extra]:
         if p.requires_grad:

@@ -30,6 +30,7 @@ class Recorder(Callback):
         self._board = _tensorboard(folder, resumed_at) if folder else None
         self._row_pictures, self._row_start = 0, time.monotonic()
         self._epoch_start: float | None = None
+        self._first_loss: float | None = None
 
     def write(self, row: Mapping[str, float | int]) -> None:
         """One row; it needs "step" and "epoch"."""
@@ -97,11 +98,24 @@ class Recorder(Callback):
         lr = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
         numbers = {**named, "lr": lr, "images_per_second": speed}
         self.write({"step": trainer.global_step, "epoch": trainer.current_epoch, **numbers})
+        self._warn(numbers["train/loss"])
         return numbers
+
+    def _warn(self, loss: float) -> None:
+        """Say once that the loss has grown far beyond its beginning: it is finite, and still nothing is learned."""
+        if self._first_loss is None:
+            self._first_loss = loss
+        elif loss > _DIVERGED * self._first_loss > 0:
+            self.shown.say(
+                f"the loss is {loss:.3g} after it began with {self._first_loss:.3g}: this run diverges; stop it and "
+                "lower --lr or --clip-norm, or lengthen --warmup-steps"
+            )
+            self._first_loss = float("inf")
 
 
 _COLUMNS = {"loss": "train/loss", "norm": "train/gradient_norm"}
 _SHOWN = ("train/loss", "lr", "images_per_second")
+_DIVERGED = 5.0
 
 
 def _tensorboard(folder: RunFolder, resumed_at: int | None) -> Any:

@@ -28,5 +28,5 @@ def atss(*, num_classes: int = 80) -> Part[Recipe]:
         ),
         augment=(part(HorizontalFlip),),
         lr=0.01,
-        clip_norm=35.0,
+        clip_norm=10.0,
     )

@@ -29,5 +29,5 @@ def fcos(*, num_classes: int = 80) -> Part[Recipe]:
         ),
         augment=(part(HorizontalFlip),),
         lr=0.01,
-        clip_norm=35.0,
+        clip_norm=10.0,
     )

@@ -28,5 +28,5 @@ def rpn(*, num_classes: int = 1) -> Part[Recipe]:
         ),
         augment=(part(HorizontalFlip),),
         lr=0.02,
-        clip_norm=35.0,
+        clip_norm=10.0,
     )
