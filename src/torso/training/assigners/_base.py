@@ -18,8 +18,9 @@ class Assigner:
     no .item(), no boolean indexing: the caller compiles this with the model.
 
     gives_quality: whether Assignment.quality is there; quality_is_score: whether it is what the class should score.
-    gives_pairs: whether the answer is Pairs. needs_grid: whether it looks at places of maps (Priors.levels), so that
-    regions of a second stage cannot be assigned.
+    gives_pairs: whether the answer is Pairs. at_cell: whether a truth's priors all lie about the cell of its centre, as
+    the codes of the YOLO line want it. needs_grid: whether it looks at places of maps (Priors.levels), so that regions
+    of a second stage cannot be assigned.
     """
 
     needs_predictions: bool = False
@@ -27,6 +28,7 @@ class Assigner:
     gives_quality: bool = False
     quality_is_score: bool = False
     gives_pairs: bool = False
+    at_cell: bool = False
     needs_grid: bool = False
 
     def __call__(
@@ -51,9 +53,10 @@ def boxes_to_match(priors: Priors, point_scale: float) -> Tensor:
     """[N, 4] or [B, N, 4]: the priors as boxes whose overlap with a truth says something.
 
     A point is written as a box of one stride, which overlaps no truth of its level's size; one of `point_scale`
-    strides stands for it. RoIs ([B, N, 2]) are boxes of their own.
+    strides stands for it. Points are alone at their places: of several anchors one may be a stride wide, as SSD300's
+    are that end at the picture. RoIs ([B, N, 2]) are boxes of their own.
     """
-    if priors.centers_xy.dim() == 3 or point_scale == 1:
+    if priors.centers_xy.dim() == 3 or point_scale == 1 or all(a > 1 for _, _, a in priors.levels):
         return priors.boxes
     sizes = torch.where(priors.sizes_wh == priors.strides_xy, priors.sizes_wh * point_scale, priors.sizes_wh)
     return torch.cat([priors.centers_xy - sizes / 2, priors.centers_xy + sizes / 2], dim=-1)

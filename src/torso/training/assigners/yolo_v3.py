@@ -26,6 +26,7 @@ class YOLOv3(Assigner):
 
     needs_predictions = True
     needs_grid = True
+    at_cell = True
 
     def __init__(self, *, ignore_above: float = 0.7, extra_iou: float | None = None) -> None:
         if not 0 < ignore_above <= 1 or (extra_iou is not None and not 0 <= extra_iou < 1):

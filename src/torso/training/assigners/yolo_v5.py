@@ -25,6 +25,7 @@ class YOLOv5(Assigner):
 
     gives_pairs = True
     needs_grid = True
+    at_cell = True
 
     def __init__(self, *, max_ratio: float = 4.0) -> None:
         if max_ratio <= 1:

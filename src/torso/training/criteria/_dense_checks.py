@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torso.geometry.coders.yolo import YOLO
 from torso.heads.dense import Dense as DenseHead
 from torso.parts import PartError
 from torso.training.criteria._uncertainty import check_uncertainty
@@ -55,6 +56,11 @@ def _check_boxes(criterion: Dense, head: DenseHead) -> None:
             "each side, which the dfl term teaches: choose --box-loss giou (or another of the IoU family)"
         )
     check_uncertainty(criterion.box_loss, head)
+    if isinstance(head.coder, YOLO) and not criterion.assigner.at_cell:
+        raise PartError(
+            f"{type(criterion.assigner).__name__} gives a truth to priors of several cells, but the yolo coder says "
+            "only centres in a prior's own cell: choose --head.coder delta, or --assigner yolo_v3"
+        )
     levels = len(head.priors.per_place)
     if criterion.level_weights and len(criterion.level_weights) != levels:
         raise PartError(

@@ -108,6 +108,8 @@ class Dense(Criterion):
     def counts(
         self, model: Detector, images: Images, targets: Targets, sizes_hw: Sequence[tuple[int, int]]
     ) -> dict[str, Tensor]:
+        if self.counts_need_predictions:
+            return super().counts(model, images, targets, sizes_hw)
         head = self._dense_head(model)
         height, width = images.pixels.shape[-2:]
         priors = head.priors(sizes_hw, (height, width))
