@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from torso.compose import compose_model, create, from_yaml, to_yaml
+from torso.compose import compose_model, create, from_yaml, swap_model, to_yaml
 from torso.necks.fpn import FPN
 from torso.parts import Part, PartError, names, part
 from torso.training.compose import check, compose_recipe
@@ -29,6 +29,13 @@ def test_a_timm_name_is_a_backbone_and_keeps_the_freezing() -> None:
     assert (backbone.get("name"), backbone.get("frozen_stride"), backbone.get("frozen_norm")) == ("resnet18", 4, True)
     without_stride_4 = compose_model("retinanet", backbone="test_vit").get("backbone")
     assert without_stride_4.get("frozen_stride") == 0
+
+
+def test_widths_of_stages_and_strides_of_levels_are_not_carried_to_another_neck() -> None:
+    for neck in ("csp_pan", "asff"):
+        assert compose_model("centernet_points", neck=neck).get("neck").get("widths") is None
+    model = compose_model("retinanet", neck=(part("necks.ssd_extra", strides=(2, 2, 2, 2)),))
+    assert swap_model(model, neck="spp+pan").get("neck")[0].get("strides") == ()
 
 
 def test_head_and_neck_keep_levels_widths_and_classes() -> None:

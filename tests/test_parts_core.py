@@ -193,6 +193,11 @@ def test_swapped_keeps_what_both_know() -> None:
     assert dict(part(Focal, alpha=0.3).swapped(part(SmoothL1)).args) == {}
 
 
+def test_swapped_leaves_behind_what_the_other_cannot_take() -> None:
+    old = part("necks.csp_pan", channels=None, finest=4)
+    assert dict(old.swapped(part(FPN)).args) == {"finest": 4}
+
+
 def test_round_trip_of_a_model() -> None:
     model = retinanet(num_classes=3)
     data = model.to_dict()

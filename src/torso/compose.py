@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 # An overlap threshold means one thing to hard suppression and another to soft; the new method keeps its own.
 _SUPPRESSION_OWN = ("iou_threshold",)
+# So do widths and strides: of stages, of new levels, of the backbone's levels or of blocks, which are not equally many.
+_NECK_OWN = ("widths", "strides")
 
 
 def compose_model(
@@ -190,15 +192,17 @@ def _swapped_necks(old: Part[Any] | tuple[Part[Any], ...] | None, new: tuple[Par
     Where blocks go is their own affair: the last old one that is no block's is asked, and gives `finest`.
     """
     olds = [n for n in (old if isinstance(old, tuple) else (old,)) if n is not None and n.target is not AtLevels]
-    chain = tuple(olds[-1].swapped(n) for n in new) if olds else new
+    chain = tuple(_without(olds[-1], _NECK_OWN, n).swapped(n) for n in new) if olds else new
     return chain[0] if len(chain) == 1 else chain
 
 
 def _swapped_suppression(old: Part[Any], new: Part[Any]) -> Part[Any]:
-    shared = old if old.target is new.target else Part(
-        old.target, {k: v for k, v in old.args if k not in _SUPPRESSION_OWN}
-    )
-    return shared.swapped(new)
+    return _without(old, _SUPPRESSION_OWN, new).swapped(new)
+
+
+def _without(old: Part[Any], own: Collection[str], new: Part[Any]) -> Part[Any]:
+    """The old part with what the new one is to have of its own left out, unless both are of one class."""
+    return old if old.target is new.target else Part(old.target, {k: v for k, v in old.args if k not in own})
 
 
 def built_on_meta(p: Part[T]) -> T:

@@ -100,11 +100,19 @@ class Part(Generic[T]):
     def swapped(self, other: Part[Any]) -> Part[Any]:
         """`other` in this part's place: arguments set here and known there by the same name carry over, unless set.
 
-        So `retinanet --neck pan` keeps the levels and the channels that the model gave its FPN.
+        So `retinanet --neck pan` keeps the levels and the channels that the model gave its FPN. A value of a kind that
+        the other does not take (widths a level where it wants one number) stays behind.
         """
         own = dict(other.args)
-        carried = {k: v for k, v in self.args if k not in own and other.accepts(k)}
+        carried = {k: v for k, v in self.args if k not in own and other.accepts(k) and other._takes(k, v)}
         return Part(other.target, {**carried, **own})
+
+    def _takes(self, name: str, value: object) -> bool:
+        try:
+            _checked(self.target, {name: value})
+        except PartError:
+            return False
+        return True
 
     def override(self, path: str, value: object) -> Part[T]:
         """A copy with the argument at a dotted path changed; text is read by the argument's type (JSON, then plain).

@@ -62,7 +62,10 @@ class SFAM(Neck):
             strides.append(strides[-1] * 2)
         self._positions = _two_levels(in_specs, finest)
         if len(strides) < 3:
-            raise ValueError(f"SFAM has at least three scales; finest={finest} and coarsest={coarsest} leave {strides}")
+            raise ValueError(
+                f"SFAM has at least three scales; finest={finest} and coarsest={coarsest} leave {strides}: "
+                f"set coarsest={4 * finest} or more"
+            )
 
         def conv(a: int, b: int, kernel: int) -> ConvNormAct:
             return ConvNormAct(a, b, kernel=kernel, norm=norm, activation=activation)
