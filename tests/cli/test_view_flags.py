@@ -67,6 +67,7 @@ def test_a_model_trained_on_tiles_is_judged_on_tiles(torso: Command, data: Path,
     assert whole["detections"] <= 400
     shown = torso("show", "fcos", *size, "--yaml").out
     assert "part: inputs.tiles" in shown
+    assert "crowd: ignored" in shown
     assert "inputs.short_side" in shown or "inner" in shown
 
 

@@ -176,3 +176,21 @@ def test_any_assigner_with_quality_teaches_a_quality_branch() -> None:
     head, raw = predictions(FCOSHead)
     for assigner in (part(FCOS), part(ATSS)):
         assert float(Dense(assigner=assigner).terms(raw, targets(), head)["quality"].total.detach()) > 0
+
+
+def test_background_in_a_crowd_is_ignored_on_demand_and_what_learns_an_object_there_is_not() -> None:
+    head, raw = predictions()
+    with_crowd = Targets(
+        torch.cat([targets().boxes, torch.tensor([[[0.0, 0, 32, 64]], [[32, 32, 33, 33]]])], 1),
+        torch.tensor([[0, 2, 1], [1, 0, 1]]),
+        torch.tensor([[True, True, True], [True, False, False]]),  # the second picture's crowd is padding
+        torch.tensor([[False, False, True], [False, False, True]]),
+    )
+    plain, ignoring = (Dense(crowd=crowd)._match(raw, with_crowd, head) for crowd in ("background", "ignored"))
+    gone = plain.used & ~ignoring.used
+    x = raw.priors.centers_xy[:, 0]
+    assert torch.equal(gone[0], plain.used[0] & ~plain.positive[0] & (x < 32))
+    assert gone[0].any()
+    assert (ignoring.positive[0] & (x < 32)).any()
+    assert torch.equal(ignoring.positive & ignoring.used, plain.positive)
+    assert not gone[1].any()

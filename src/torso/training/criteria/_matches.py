@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from torso.geometry.priors._base import gather_priors, level_of_rows
-from torso.training.targets import IGNORED, Assignment, Pairs
+from torso.training.assigners._base import CHUNK
+from torso.training.targets import IGNORED, Assignment, Pairs, Targets
 from torso.types import Priors
 
 
@@ -47,6 +48,18 @@ class Matches(NamedTuple):
         if self.prior is None:
             return values
         return torch.zeros_like(self.used, dtype=values.dtype).scatter_reduce(1, self.prior, values, "amax")
+
+    def ignoring_crowds(self, priors: Priors, targets: Targets) -> Matches:
+        """The same, but background whose centre lies in a crowd's box is ignored: it may well show an object."""
+        inside = torch.zeros_like(self.used)
+        x, y = priors.centers_xy[..., None, :].unbind(-1)  # [N, 1] each
+        for start in range(0, targets.boxes.shape[1], CHUNK):
+            rows = slice(start, start + CHUNK)
+            crowd = (targets.valid & targets.crowd)[:, None, rows]
+            x1, y1, x2, y2 = targets.boxes[:, None, rows].unbind(-1)
+            inside |= ((x >= x1) & (x < x2) & (y >= y1) & (y < y2) & crowd).any(-1)
+        learns = self.on_priors(torch.ones_like(self.positive, dtype=torch.float32)) > 0
+        return self._replace(used=self.used & (learns | ~inside))
 
     def sums(self, rows: Tensor) -> Tensor:
         """[B, levels]: sums over rows [B, R]."""

@@ -23,7 +23,7 @@ from torso.training.losses.dfl import DFL
 from torso.training.losses.focal import Focal
 from torso.training.losses.l1 import L1
 from torso.training.samplers._base import Sampler
-from torso.training.targets import Assignment, Targets
+from torso.training.targets import Assignment, Pairs, Targets
 from torso.types import DensePredictions, Images, Priors
 
 Normaliser = Literal["positives", "image", "sampled", "quality", "targets", "batch"]
@@ -52,6 +52,8 @@ class Dense(Criterion):
         quality_loss: binary cross entropy, or "squared" error of the sigmoid, halved (YOLOv2).
         positive_weight: of positives in the objectness (YOLOv2's object_scale 5).
         level_weights: of the levels in the quality or objectness term, fine to coarse (YOLOv5 4, 1, 0.4); () is ones.
+        crowd: what background inside a crowd's box is: "background" like any other (the papers), or "ignored"; what is
+            cut off at the edge of a tile is marked as a crowd.
         dfl_loss: of a head whose coder predicts distributions.
         cls_weight, box_weight, quality_weight, dfl_weight: factors of the terms.
     """
@@ -75,6 +77,7 @@ class Dense(Criterion):
         quality_loss: Literal["bce", "squared"] = "bce",
         positive_weight: float = 1.0,
         level_weights: tuple[float, ...] = (),
+        crowd: Literal["background", "ignored"] = "background",
         dfl_loss: Part[DistributionLoss] = part(DFL),
         cls_weight: float = 1.0,
         box_weight: float = 1.0,
@@ -84,6 +87,7 @@ class Dense(Criterion):
         super().__init__()
         self.assigner, self.cls_loss, self.box_loss = assigner.build(), cls_loss.build(), box_loss.build()
         self.sampler, self.dfl_loss = sampler.build() if sampler else None, dfl_loss.build()
+        self.crowd = crowd
         self.normaliser, self.quality_normaliser = normaliser, quality_normaliser or normaliser
         self.per_level, self.cls_on, self.box_weighting = per_level, cls_on, box_weighting
         own = "assigner" if self.assigner.quality_is_score else "iou" if self.cls_loss.soft else "one"
@@ -117,7 +121,7 @@ class Dense(Criterion):
         if self.sampler is not None and isinstance(answer, Assignment):
             # which background a sampler keeps may follow from its loss; how much of it does not
             answer = self.sampler(answer, answer.target.float() if self.sampler.needs_loss else None)
-        matches = matches_of(answer, priors, per_level=self.per_level)
+        matches = self._matches(answer, priors, targets)
         counts = self._counts(matches, self._weights(matches, None, priors, targets, head), targets, head)
         return {key: value for name, group in counts.items() for key, value in self._named(name, group).items()}
 
@@ -173,7 +177,11 @@ class Dense(Criterion):
                 labels = _labels(matches_of(answer, raw.priors), targets, head)
                 loss = self.cls_loss(raw.logits.detach(), labels)
             answer = self.sampler(answer, loss)
-        return matches_of(answer, raw.priors, per_level=self.per_level)
+        return self._matches(answer, raw.priors, targets)
+
+    def _matches(self, answer: Assignment | Pairs, priors: Priors, targets: Targets) -> Matches:
+        matches = matches_of(answer, priors, per_level=self.per_level)
+        return matches.ignoring_crowds(priors, targets) if self.crowd == "ignored" else matches
 
     def _weights(
         self, matches: Matches, raw: DensePredictions | None, priors: Priors, targets: Targets, head: DenseHead
