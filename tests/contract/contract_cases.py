@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torso.necks.ssd_extra import SSDExtra
 from torso.parts import Part, PartError, arguments, named
 from torso.training.targets import Targets
 from torso.types import FeatureSpec, Images
@@ -21,6 +22,9 @@ SMALL: dict[str, Any] = {
     "repeats": 1,
     "filter_scale": 0.125,
     "widths": (16, 16, 16),
+    "width": 0.125,
+    "depth": 0.1,
+    "hidden": 32,
     "roi_size": 3,
     "proposals": 20,
     "proposal_top": 40,
@@ -43,9 +47,14 @@ def smallest(p: Part[Any]) -> Part[Any]:
             p = p.with_args(**{name: smallest(value)})
         elif isinstance(value, tuple) and value and all(isinstance(v, Part) for v in value):
             p = p.with_args(**{name: tuple(smallest(v) for v in value)})
+        elif p.target is SSDExtra and name in ("strides", "paddings"):
+            p = p.with_args(**{name: None})  # SSD300's unpadded convolutions leave nothing of small pictures
         elif name in SMALL:
+            small = SMALL[name]
+            if name == "widths" and isinstance(value, tuple):
+                small = (16,) * len(value)
             try:
-                p = p.with_args(**{name: SMALL[name]})
+                p = p.with_args(**{name: small})
             except PartError:
                 continue  # the same word for another kind of value
     return p

@@ -94,7 +94,9 @@ def test_a_better_model_has_a_lower_loss(name: str) -> None:
     model, criterion = model_of(name), criterion_of(name)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     losses = []
-    for _ in range(12):
+    # a class that is to score its box's IoU has next to nothing to learn until boxes fit
+    steps = 30 if getattr(criterion, "cls_target", None) == "iou" else 12
+    for _ in range(steps):
         torch.manual_seed(1)
         total, _ = loss_of(criterion(model, images(SIZE), targets()))
         optimizer.zero_grad()

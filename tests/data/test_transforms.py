@@ -21,6 +21,7 @@ from torso.data.transforms.photometric import Photometric
 from torso.data.transforms.resize_short import ResizeShort
 from torso.data.transforms.scale_jitter import ScaleJitter
 from torso.data.transforms.vertical_flip import VerticalFlip
+from torso.data.transforms.zoom_out import ZoomOut
 from torso.inputs.letterbox import Letterbox as LetterboxInput
 from torso.inputs.short_side import ShortSide
 from torso.parts import find, names, part
@@ -77,6 +78,7 @@ GEOMETRIC: dict[str, Transform] = {
     "resize_short": ResizeShort(short_sides=(60, 90, 130), longest=170),
     "scale_jitter": ScaleJitter(size_hw=(100, 100), low=0.4, high=2.0, min_visible=0.0),
     "iou_crop": IoUCrop(),
+    "zoom_out": ZoomOut(probability=1.0),
     "to_input": ToInput(ShortSide(short=60, longest=100), 1),
 }
 
@@ -221,6 +223,7 @@ def test_every_transform(name: str) -> None:
         (lambda: ScaleJitter(low=2.0, high=1.0), "ScaleJitter wants 0 < low <= high"),
         (lambda: IoUCrop(min_scale=2.0), "IoUCrop wants overlaps"),
         (lambda: Photometric(hue=2.0), "Photometric wants brightness"),
+        (lambda: ZoomOut(largest=0.5), "ZoomOut wants largest"),
         (lambda: Mosaic(fill=300), "Mosaic wants"),
         (lambda: MixUp(alpha=0.0), "MixUp wants alpha"),
     ],

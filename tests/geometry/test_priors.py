@@ -9,6 +9,7 @@ from torso.geometry.priors._base import PriorGenerator, gather_priors, level_of_
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
 from torso.geometry.priors.shapes import Shapes
+from torso.geometry.priors.ssd import SSD
 from torso.parts import find, names
 
 
@@ -101,3 +102,28 @@ def test_shapes_are_those_given_and_may_differ_in_number() -> None:
 def test_shapes_that_fit_no_level_are_refused(sizes: tuple[tuple[tuple[float, float], ...], ...]) -> None:
     with pytest.raises(ValueError, match=r"Shapes\.sizes"):
         Shapes([(8, 8), (16, 16)], sizes=sizes)
+
+
+def test_default_boxes_of_ssd() -> None:
+    """The first of SSD300 on COCO, and what clipping leaves of the last level: sides end at the picture's."""
+    sizes, ratios = (21.0, 45.0, 99.0), ((2.0,), (2.0, 3.0))
+    boxes = SSD([(8, 8), (16, 16)], sizes=sizes, ratios=ratios)([(2, 2), (1, 1)], (16, 16)).boxes
+    want = [[-6.5, -6.5, 14.5, 14.5], [-11.3704, -11.3704, 19.3704, 19.3704], [-10.8492, -3.4246, 18.8492, 11.4246],
+            [-3.4246, -10.8492, 11.4246, 18.8492]]
+    torch.testing.assert_close(boxes[:4], torch.tensor(want), rtol=0, atol=1e-4)
+    assert len(boxes) == 4 * 4 + 6
+    clipped = SSD([(8, 8), (16, 16)], sizes=sizes, ratios=ratios, clip=True)([(2, 2), (1, 1)], (60, 24)).sizes_wh
+    assert clipped[:, 0].max() == 24 < clipped[:, 1].max() == 60
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"sizes": (20.0, 40.0)}, "want 3 sizes and 2 tuples of ratios"),
+        ({"ratios": ((2.0,),)}, "want 3 sizes and 2 tuples of ratios"),
+        ({"ratios": ((2.0,), (0.5,))}, "ratios from 1 on"),
+    ],
+)
+def test_default_boxes_that_cannot_be(wrong: dict[str, tuple[float, ...]], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        SSD([(8, 8), (16, 16)], **wrong)

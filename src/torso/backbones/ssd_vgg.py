@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torso.backbones.timm import Timm
 from torso.types import FeatureSpec
 
 _WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+_CAFFE_MEAN = (0.48235, 0.45882, 0.40784)  # RGB (123, 117, 104) of 255
 
 
 class SSDVGG(Backbone):
@@ -21,6 +23,8 @@ class SSDVGG(Backbone):
     Args:
         l2_scale: initial factor of conv4_3's channels after each place is divided by its length (its values are some
             twenty times those of fc7); None leaves the map as it is.
+        pixels: "imagenet" mean and deviation, or 0..255 less the mean, as the weights that were made with Caffe want
+            them: "caffe" (the paper's, and torchvision's SSD300).
 
     A level has ceil(size / stride) places: SSD300's 38 and 19. torchvision rounds up at the third pooling alone, which
     is the same for pictures of even quarters, 300 and 512 among them.
@@ -28,8 +32,10 @@ class SSDVGG(Backbone):
 
     multiple = 1
 
-    def __init__(self, *, l2_scale: float | None = 20.0) -> None:
+    def __init__(self, *, l2_scale: float | None = 20.0, pixels: Literal["imagenet", "caffe"] = "imagenet") -> None:
         super().__init__()
+        if pixels == "caffe":
+            self.mean, self.std = _CAFFE_MEAN, (1 / 255,) * 3
         self.blocks = nn.ModuleList()
         channels = 3
         for widths in _WIDTHS:
@@ -76,5 +82,6 @@ class _L2Norm(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        # in float32: squares of conv4_3 leave the range of half precision
-        return (F.normalize(x.float()) * self.weight.float().view(1, -1, 1, 1)).to(x.dtype)
+        # in float32 at least: squares of conv4_3 leave the range of half precision
+        wide = x if x.dtype == torch.float64 else x.float()
+        return (F.normalize(wide) * self.weight.to(wide.dtype).view(1, -1, 1, 1)).to(x.dtype)

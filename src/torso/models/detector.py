@@ -56,7 +56,7 @@ class Detector(nn.Module):
         self.head = head.build(specs)
         self.suppression, self.input = suppression.build(), input.build()
         self.suppression.check(self.head)
-        self.multiple = max([self.backbone.multiple, *(max(s.stride_yx) for s in self.backbone.out_specs)])
+        self.multiple = self.backbone.multiple
         self.names: tuple[str, ...] = tuple(str(i) for i in range(self.head.num_classes))
         for name, values in (("mean", self.backbone.mean), ("std", self.backbone.std)):
             self.register_buffer(name, torch.tensor(values).mul(255).view(1, 3, 1, 1), persistent=False)

@@ -20,12 +20,20 @@ def freeze_unreached(step: TrainStep) -> list[str]:
     device = step.model.mean.device
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), kept_buffers(step):
-        terms = step(*_blank(step.model.multiple * 2, device))
+        terms = step(*_blank(_side(step), device))
         reached = _leaves([term.total for term in terms.values()])
     unreached = [(n, p) for n, p in step.named_parameters() if id(p) in own - reached]
     for _, p in unreached:
         p.requires_grad_(False)
     return [n for n, _ in unreached]
+
+
+def _side(step: TrainStep) -> int:
+    """px: two of the model's multiples, and at least a place of its coarsest map, which SSD's convolutions want."""
+    multiple = step.model.multiple
+    _, specs = step.model.specs[-1]
+    coarsest: int = max(max(s.stride_yx) for s in specs)
+    return max(2 * multiple, -(-coarsest // multiple) * multiple)
 
 
 def _blank(side: int, device: torch.device) -> tuple[Images, Targets]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.keymaps.fcos import torchvision_model as fcos_model
 from torso.keymaps.retinanet import torchvision_model as retinanet_model
+from torso.keymaps.ssd import torchvision_model as ssd_model
 from torso.parts import Part, part
 from torso.training.assigners.fcos import FCOS
 from torso.training.assigners.max_iou import MaxIoU
+from torso.training.assigners.ssd import SSD
 from torso.training.criteria.dense import Dense
+from torso.training.losses.cross_entropy import CrossEntropy
 from torso.training.losses.focal import Focal
 from torso.training.losses.giou import GIoU
 from torso.training.losses.l1 import L1
+from torso.training.losses.smooth_l1 import SmoothL1
 from torso.training.recipes.recipe import Recipe
+from torso.training.samplers.hard_negative import HardNegative
 
 
 def retinanet(*, num_classes: int = 91) -> Part[Recipe]:
@@ -50,4 +55,24 @@ def fcos(*, num_classes: int = 91) -> Part[Recipe]:
         ),
         augment=(part(HorizontalFlip),),
         lr=0.01,
+    )
+
+
+def ssd300(*, num_classes: int = 90) -> Part[Recipe]:
+    """Pictures without objects teach nothing, as in the paper; num_classes is without background."""
+    return part(
+        Recipe,
+        model=ssd_model(num_classes=num_classes),
+        criterion=part(
+            Dense,
+            assigner=part(SSD, threshold=0.5),
+            cls_loss=part(CrossEntropy),
+            box_loss=part(SmoothL1, beta=1.0),
+            sampler=part(HardNegative, ratio=3.0, least=0),
+            normaliser="positives",
+        ),
+        augment=(part(HorizontalFlip),),
+        lr=0.002,
+        lr_batch=32,
+        weight_decay=5e-4,
     )

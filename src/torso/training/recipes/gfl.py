@@ -1,0 +1,35 @@
+"""How GFL is trained (arXiv 2006.04388, section 4)."""
+
+from __future__ import annotations
+
+from torso.data.transforms.horizontal_flip import HorizontalFlip
+from torso.parts import Part, part
+from torso.training.assigners.atss import ATSS
+from torso.training.criteria.dense import Dense
+from torso.training.losses.dfl import DFL
+from torso.training.losses.giou import GIoU
+from torso.training.losses.qfl import QFL
+from torso.training.recipes.recipe import Recipe
+from torso.zoo.gfl import gfl as model
+
+
+def gfl(*, num_classes: int = 80) -> Part[Recipe]:
+    """SGD, lr 0.01 for 16 pictures. GIoU loss of weight 2 and DFL of 0.25, both weighed by the class score."""
+    return part(
+        Recipe,
+        model=model(num_classes=num_classes),
+        criterion=part(
+            Dense,
+            assigner=part(ATSS, candidates=9),
+            cls_loss=part(QFL, beta=2.0),
+            box_loss=part(GIoU),
+            dfl_loss=part(DFL),
+            normaliser="positives",
+            cls_target="iou",
+            box_weighting="score",
+            box_weight=2.0,
+            dfl_weight=0.25,
+        ),
+        augment=(part(HorizontalFlip),),
+        lr=0.01,
+    )

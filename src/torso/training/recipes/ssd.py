@@ -1,0 +1,52 @@
+"""How SSD is trained (arXiv 1512.02325, sections 2.2 and 3.4)."""
+
+from __future__ import annotations
+
+from torso.data.transforms.horizontal_flip import HorizontalFlip
+from torso.data.transforms.iou_crop import IoUCrop
+from torso.data.transforms.photometric import Photometric
+from torso.data.transforms.zoom_out import ZoomOut
+from torso.models.detector import Detector
+from torso.parts import Part, part
+from torso.training.assigners.ssd import SSD
+from torso.training.criteria.dense import Dense
+from torso.training.losses.cross_entropy import CrossEntropy
+from torso.training.losses.smooth_l1 import SmoothL1
+from torso.training.recipes.recipe import Recipe
+from torso.training.samplers.hard_negative import HardNegative
+from torso.zoo import ssd
+
+
+def ssd300(*, num_classes: int = 80) -> Part[Recipe]:
+    """SGD, lr 1e-3 for 32 pictures; 65 epochs are the 240,000 steps of the paper's COCO schedule."""
+    return _recipe(ssd.ssd300(num_classes=num_classes))
+
+
+def ssd512(*, num_classes: int = 80) -> Part[Recipe]:
+    """SSD512 as SSD300: SGD, lr 1e-3 for 32 pictures, the paper's COCO schedule."""
+    return _recipe(ssd.ssd512(num_classes=num_classes))
+
+
+def _recipe(model: Part[Detector]) -> Part[Recipe]:
+    """Ours: the warm-up, and three backgrounds learnt in pictures without objects, where the paper learns none."""
+    return part(
+        Recipe,
+        model=model,
+        criterion=part(
+            Dense,
+            assigner=part(SSD, threshold=0.5),
+            cls_loss=part(CrossEntropy),
+            box_loss=part(SmoothL1, beta=1.0),
+            sampler=part(HardNegative, ratio=3.0, least=3),
+            normaliser="positives",
+        ),
+        augment=(part(Photometric), part(ZoomOut), part(IoUCrop), part(HorizontalFlip)),
+        epochs=65,
+        batch_size=32,
+        lr=1e-3,
+        lr_batch=32,
+        weight_decay=5e-4,
+        warmup_steps=500,
+        schedule="step",
+        milestones=(160 / 240, 200 / 240),
+    )
