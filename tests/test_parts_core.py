@@ -58,6 +58,8 @@ def test_a_file_holds_one_class_or_a_family_of_functions() -> None:
     assert _entries("sizes", ast.parse(family)) == {
         "a_s": Entry("sizes", "a_s", "Small."), "a_l": Entry("sizes", "a_l", "Sizes (Paper).")
     }
+    named = 'def a():\n    """Plain."""\ndef a_spp():\n    """With a pyramid."""'
+    assert set(_entries("a", ast.parse(named))) == {"a", "a_spp"}
     with pytest.raises(PartError, match="one public class, or functions only"):
         _entries("two", ast.parse("class A: ...\nclass B: ..."))
 

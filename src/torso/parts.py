@@ -216,9 +216,9 @@ def _entries(stem: str, tree: ast.Module) -> dict[str, Entry]:
     line = _first_line(tree)
     public = [n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and not n.name.startswith("_")]
     functions = [n for n in public if isinstance(n, ast.FunctionDef)]
-    if any(f.name == stem for f in functions):
-        return {stem: Entry(stem, stem, line)}
     classes = [n for n in public if isinstance(n, ast.ClassDef)]
+    if [n.name for n in public] == [stem]:
+        return {stem: Entry(stem, stem, line)}
     if len(classes) == 1:
         return {stem: Entry(stem, classes[0].name, line)}
     if classes or not functions:
