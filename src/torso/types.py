@@ -83,6 +83,19 @@ class DensePredictions(NamedTuple):
     log_variance: Tensor | None = None
 
 
+class GridPredictions(NamedTuple):
+    """Raw output of YOLOv1: a class vector a cell, shared by the A boxes of it; G cells row by row, N = G * A.
+
+    scores: [B, G, K] and confidences: [B, N], meant to be in 0..1 but linear; codes: [B, N, 4] in the coder's units.
+    priors: N rows, each as large as the picture, at its cell's middle.
+    """
+
+    scores: Tensor
+    confidences: Tensor
+    codes: Tensor
+    priors: Priors
+
+
 class HeatmapPredictions(NamedTuple):
     """Raw output of the keypoint family, flattened over places like the dense family.
 
@@ -125,4 +138,4 @@ class RoIPredictions(NamedTuple):
     log_variance: Tensor | None = None
 
 
-RawPredictions = DensePredictions | HeatmapPredictions | RoIPredictions
+RawPredictions = DensePredictions | GridPredictions | HeatmapPredictions | RoIPredictions

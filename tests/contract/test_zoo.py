@@ -93,17 +93,16 @@ def test_a_batch_without_objects_is_finite_and_still_teaches_background(name: st
 def test_a_better_model_has_a_lower_loss(name: str) -> None:
     model, criterion = model_of(name), criterion_of(name)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    losses = []
-    # a class that is to score its box's IoU has next to nothing to learn until boxes fit
-    steps = 30 if getattr(criterion, "cls_target", None) == "iou" else 12
-    for _ in range(steps):
+    losses: list[float] = []
+    # classes or objectness that are to score a box's IoU have next to nothing to learn until boxes fit, and then more
+    while len(losses) < 45 and not (losses and losses[-1] < 0.85 * losses[0]):
         torch.manual_seed(1)
         total, _ = loss_of(criterion(model, images(SIZE), targets()))
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
         losses.append(float(total.detach()))
-    assert sum(losses[-3:]) < 0.9 * sum(losses[:3]), losses
+    assert losses[-1] < 0.85 * losses[0], losses
 
 
 class Tensors(torch.nn.Module):

@@ -1,0 +1,36 @@
+"""How YOLOv1 is trained (arXiv 1506.02640, section 2.2)."""
+
+from __future__ import annotations
+
+from torso.data.transforms.horizontal_flip import HorizontalFlip
+from torso.data.transforms.photometric import Photometric
+from torso.data.transforms.scale_jitter import ScaleJitter
+from torso.parts import Part, part
+from torso.training.criteria.grid import Grid
+from torso.training.recipes.recipe import Recipe
+from torso.zoo.yolov1 import yolov1 as model
+
+
+def yolov1(*, num_classes: int = 80) -> Part[Recipe]:
+    """SGD, lr 0.01 for 64 pictures, 135 epochs, steps after 75 and 105 of them; scales, shifts, colours.
+
+    Scales of 0.8 to 1.2 are the paper's. Ours: the flip, and a warm-up of 1000 steps in place of its slow first epochs.
+    """
+    return part(
+        Recipe,
+        model=model(num_classes=num_classes),
+        criterion=part(Grid, box_weight=5.0, background_weight=0.5),
+        augment=(
+            part(ScaleJitter, size_hw=(448, 448), low=0.8, high=1.2),
+            part(HorizontalFlip),
+            part(Photometric),
+        ),
+        epochs=135,
+        batch_size=16,
+        lr=0.01,
+        lr_batch=64,
+        weight_decay=5e-4,
+        warmup_steps=1000,
+        schedule="step",
+        milestones=(75 / 135, 105 / 135),
+    )

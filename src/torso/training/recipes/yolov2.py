@@ -1,0 +1,55 @@
+"""How YOLOv2 is trained (arXiv 1612.08242, section 2; darknet's yolov2.cfg and region layer for what it leaves out)."""
+
+from __future__ import annotations
+
+from torso.data.transforms.horizontal_flip import HorizontalFlip
+from torso.data.transforms.photometric import Photometric
+from torso.data.transforms.scale_jitter import ScaleJitter
+from torso.parts import Part, part
+from torso.training.assigners.yolo_v2 import YOLOv2
+from torso.training.criteria.dense import Dense
+from torso.training.losses.cross_entropy import CrossEntropy
+from torso.training.losses.yolo_box import YOLOBox
+from torso.training.recipes.recipe import Recipe
+from torso.zoo.yolov2 import yolov2 as model
+
+
+def yolov2(*, num_classes: int = 80) -> Part[Recipe]:
+    """SGD, lr 0.001 for 64 pictures, 273 epochs, sizes of 320 to 608 pixels; sums a picture, as darknet.
+
+    Squared errors of objectness (wanted: the box's IoU) and of places within cells; boxes weigh 2 - their share of the
+    picture. Ours: the pull of all priors to their anchors in the first 12,800 pictures is left out, gradients are
+    clipped.
+    """
+    return part(
+        Recipe,
+        model=model(num_classes=num_classes),
+        criterion=part(
+            Dense,
+            assigner=part(YOLOv2, ignore_above=0.6),
+            cls_loss=part(CrossEntropy),
+            box_loss=part(YOLOBox, center="squared"),
+            normaliser="batch",
+            cls_on="positives",
+            box_weighting="size",
+            quality_on="used",
+            quality_target="iou",
+            quality_loss="squared",
+            positive_weight=5.0,
+        ),
+        augment=(
+            part(ScaleJitter, size_hw=(416, 416), low=0.6, high=1.4),
+            part(HorizontalFlip),
+            part(Photometric),
+        ),
+        scales=(320 / 416, 1.0, 512 / 416, 608 / 416),
+        epochs=273,
+        batch_size=16,
+        lr=1e-3,
+        lr_batch=64,
+        weight_decay=5e-4,
+        warmup_steps=1000,
+        schedule="step",
+        milestones=(0.8, 0.9),
+        clip_norm=35.0,
+    )

@@ -1,0 +1,51 @@
+"""How YOLOv3 is trained (arXiv 1804.02767, section 2; darknet's yolov3.cfg and yolo layer for what it leaves out)."""
+
+from __future__ import annotations
+
+from torso.data.transforms.horizontal_flip import HorizontalFlip
+from torso.data.transforms.photometric import Photometric
+from torso.data.transforms.scale_jitter import ScaleJitter
+from torso.parts import Part, part
+from torso.training.assigners.yolo_v3 import YOLOv3
+from torso.training.criteria.dense import Dense
+from torso.training.losses.bce import BCE
+from torso.training.losses.yolo_box import YOLOBox
+from torso.training.recipes.recipe import Recipe
+from torso.zoo.yolov3 import yolov3 as model
+
+
+def yolov3(*, num_classes: int = 80) -> Part[Recipe]:
+    """SGD, lr 0.001 for 64 pictures, 273 epochs, sizes of 320 to 608 pixels; sums a picture, as darknet.
+
+    Boxes weigh 2 - their share of the picture. Ours: gradients are clipped.
+    """
+    return part(
+        Recipe,
+        model=model(num_classes=num_classes),
+        criterion=part(
+            Dense,
+            assigner=part(YOLOv3, ignore_above=0.7),
+            cls_loss=part(BCE),
+            box_loss=part(YOLOBox, center="entropy"),
+            normaliser="batch",
+            cls_on="positives",
+            box_weighting="size",
+            quality_on="used",
+            quality_target="one",
+        ),
+        augment=(
+            part(ScaleJitter, size_hw=(416, 416), low=0.6, high=1.4),
+            part(HorizontalFlip),
+            part(Photometric),
+        ),
+        scales=(320 / 416, 1.0, 512 / 416, 608 / 416),
+        epochs=273,
+        batch_size=16,
+        lr=1e-3,
+        lr_batch=64,
+        weight_decay=5e-4,
+        warmup_steps=1000,
+        schedule="step",
+        milestones=(0.8, 0.9),
+        clip_norm=35.0,
+    )

@@ -1,0 +1,52 @@
+"""How YOLOv4 is trained (arXiv 2004.10934, section 4.1; darknet's yolov4.cfg for what it leaves out)."""
+
+from __future__ import annotations
+
+from torso.data.transforms.horizontal_flip import HorizontalFlip
+from torso.data.transforms.mosaic import Mosaic
+from torso.data.transforms.photometric import Photometric
+from torso.parts import Part, part
+from torso.training.assigners.yolo_v3 import YOLOv3
+from torso.training.criteria.dense import Dense
+from torso.training.losses.bce import BCE
+from torso.training.losses.ciou import CIoU
+from torso.training.recipes.recipe import Recipe
+from torso.zoo.yolov4 import yolov4 as model
+
+
+def yolov4(*, num_classes: int = 80) -> Part[Recipe]:
+    """SGD of momentum 0.949, lr 0.0013 for 64 pictures, 273 epochs; mosaic, CIoU, several anchors a truth.
+
+    Sums a picture, as darknet, whose weights are 0.07 for CIoU and 1 for the others. Ours: gradients are clipped.
+    """
+    return part(
+        Recipe,
+        model=model(num_classes=num_classes),
+        criterion=part(
+            Dense,
+            assigner=part(YOLOv3, ignore_above=0.7, extra_iou=0.213),
+            cls_loss=part(BCE),
+            box_loss=part(CIoU),
+            box_weight=0.07,
+            normaliser="batch",
+            cls_on="positives",
+            quality_on="used",
+            quality_target="one",
+        ),
+        augment=(
+            part(Mosaic, size_hw=(608, 608)),
+            part(HorizontalFlip),
+            part(Photometric),
+        ),
+        scales=(320 / 608, 416 / 608, 512 / 608, 1.0),
+        epochs=273,
+        batch_size=16,
+        lr=1.3e-3,
+        lr_batch=64,
+        momentum=0.949,
+        weight_decay=5e-4,
+        warmup_steps=1000,
+        schedule="step",
+        milestones=(0.8, 0.9),
+        clip_norm=35.0,
+    )

@@ -1,0 +1,53 @@
+"""Task-aligned detectors n to x of the v8 style: C2f layers, unequal towers, DFL (arXiv 2108.07755, 2207.02696)."""
+
+from __future__ import annotations
+
+from torso.backbones import csp_sizes as sizes
+from torso.backbones.csp import CSPDarknet
+from torso.heads.tal import TAL
+from torso.inputs.letterbox import Letterbox
+from torso.models.detector import Detector
+from torso.necks.csp_pan import CSPPAN
+from torso.parts import Part, part
+from torso.suppression.nms import NMS
+
+
+def tal_n(*, num_classes: int = 80) -> Part[Detector]:
+    """v8-style, nano, 640 pixels: 3.16 M parameters, 8.9 G operations; YOLOv8n has AP 37.3 (arXiv 2108.07755)."""
+    return _family(num_classes, sizes.c2f_n(), width=64)
+
+
+def tal_s(*, num_classes: int = 80) -> Part[Detector]:
+    """v8-style, small, 640 pixels: 11.2 M parameters, 28.8 G operations; YOLOv8s has AP 44.9 (arXiv 2108.07755)."""
+    return _family(num_classes, sizes.c2f_s(), width=128)
+
+
+def tal_m(*, num_classes: int = 80) -> Part[Detector]:
+    """v8-style, medium, 640 pixels: 25.9 M parameters, 79.3 G operations; YOLOv8m has AP 50.2 (arXiv 2108.07755)."""
+    return _family(num_classes, sizes.c2f_m(), width=192)
+
+
+def tal_l(*, num_classes: int = 80) -> Part[Detector]:
+    """v8-style, large, 640 pixels: 43.7 M parameters, 165.7 G operations; YOLOv8l has AP 52.9 (arXiv 2108.07755)."""
+    return _family(num_classes, sizes.c2f_l(), width=256)
+
+
+def tal_x(*, num_classes: int = 80) -> Part[Detector]:
+    """v8-style, extra large: 68.2 M parameters, 258.5 G operations; YOLOv8x has AP 53.9 (arXiv 2108.07755)."""
+    return _family(num_classes, sizes.c2f_x(), width=320)
+
+
+def _family(num_classes: int, backbone: Part[CSPDarknet], *, width: int) -> Part[Detector]:
+    """One member; width is the finest level's. The class tower has 80 channels or more whatever the classes are, so
+    that weights of COCO fit every other class list.
+    """
+    return part(
+        Detector,
+        backbone=backbone,
+        neck=part(
+            CSPPAN, channels=None, depth=round(3 * backbone.get("depth")), layer="c2f", finest=8, coarsest=32
+        ),
+        head=part(TAL, num_classes=num_classes, channels=max(width, 80), box_channels=max(width // 4, 64)),
+        suppression=part(NMS, iou_threshold=0.7, max_detections=300),
+        input=part(Letterbox, size_hw=(640, 640)),
+    )
