@@ -7,7 +7,7 @@ PARITY ?= .venv-mmdet
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs env gpu-test parity bench bench-cpu accuracy clean help
+.PHONY: demo test lint docs env gpu-test parity bench bench-cpu accuracy necks compositions clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -54,6 +54,12 @@ bench-cpu: $(STAMP) ## prediction beside torchvision on the CPU
 
 accuracy: $(STAMP) ## accuracy beside torchvision on a CUDA device, DATA=folder; repeat until all trainings are done
 	$(BIN)/python benchmarks/accuracy.py --data $(DATA) --out benchmarks/results/local/accuracy
+
+necks: $(STAMP) ## necks beside each other on a CUDA device, DATA=folder; repeat until all trainings are done
+	$(BIN)/python benchmarks/necks.py --data $(DATA) --out benchmarks/results/local/necks
+
+compositions: $(STAMP) ## every backbone x neck x head, on the meta device; writes docs/compositions.md
+	$(BIN)/python benchmarks/compositions.py --out docs/compositions.md
 
 clean: ## remove the environment and what the demo left
 	rm -rf $(VENV) demo site
