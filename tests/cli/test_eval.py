@@ -38,6 +38,18 @@ def test_suppression_is_swapped_by_flag(torso: Command, data: Path, checkpoint: 
     assert found("--suppression.max_detections=3") == 3 * 4
 
 
+@pytest.mark.parametrize("precision", ["bf16", "16"])
+def test_lower_precision_moves_the_numbers_a_little(
+    torso: Command, data: Path, checkpoint: Path, precision: str
+) -> None:
+    exact, lower = (
+        json.loads(torso("eval", checkpoint, "--data", data, "--json", "--precision", p).out)
+        for p in ("32", precision)
+    )
+    assert lower["AR100"] == pytest.approx(exact["AR100"], abs=0.05)
+    assert lower["detections"] > 0
+
+
 def test_a_folder_of_a_run_names_its_weights(torso: Command, data: Path, checkpoint: Path) -> None:
     assert torso("eval", checkpoint.parent, "--data", data).code == 0
 
