@@ -9,7 +9,7 @@ from torch import nn
 from torso.backbones.csp import CSPDarknet
 from torso.compose import built_on_meta
 from torso.layers.conv import ConvNormAct
-from torso.layers.csp import C2f, PyramidPooling
+from torso.layers.csp import C2f
 from torso.necks.csp_pan import CSPPAN
 from torso.parts import named
 
@@ -87,18 +87,6 @@ def test_conv6_is_a_focus_stem_with_more_weights() -> None:
     with torch.no_grad():
         for a, b in zip(focus(x), conv6(x), strict=True):
             torch.testing.assert_close(a, b)
-
-
-def test_chained_pools_are_the_windows_5_9_13() -> None:
-    torch.manual_seed(0)
-    kinds = {"kernels": (5, 9, 13), "norm": "bn", "activation": "silu"}
-    chained, parallel = (PyramidPooling(8, 8, chain=c, **kinds).eval() for c in (True, False))
-    parallel.load_state_dict(chained.state_dict())
-    x = torch.randn(1, 8, 20, 17)
-    with torch.no_grad():
-        assert torch.equal(chained(x), parallel(x))
-    with pytest.raises(ValueError, match="windows rise by 4"):
-        PyramidPooling(8, 8, kernels=(5, 7), chain=True, norm="bn", activation="silu")
 
 
 def test_c2f_joins_every_bottleneck() -> None:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from torso.backbones._base import Backbone
+from torso.blocks.sppf import SPPF
 from torso.layers.conv import Activation, ConvNormAct
-from torso.layers.csp import C3, C2f, PyramidPooling
+from torso.layers.csp import C3, C2f
 from torso.types import FeatureSpec
 
 _WIDTHS = (64, 128, 256, 512, 1024)  # of the stem and of the stages of strides 4, 8, 16, 32
-_WINDOWS = (5, 9, 13)
 
 
 class CSPDarknet(Backbone):
@@ -26,7 +26,7 @@ class CSPDarknet(Backbone):
         stem: "focus" 3x3 on blocks of 2x2 pixels (YOLOX), "conv6" the same reach as one 6x6 of stride 2, "conv3".
         layer: "c3", or "c2f", which joins every bottleneck's output, as ELAN does (arXiv 2207.02696).
         pooling: "sppf" after the last stage; "spp" in YOLOX's way, before its partial layer, whose bottlenecks then
-            have no shortcut; "none".
+            have no shortcut; "none". Either is computed by chained 5x5 pools, whose windows are the 5, 9, 13 of SPP.
         activation: of every convolution.
 
     BatchNorm has eps 1e-3 and momentum 0.03. Pictures of any size but "focus", which wants even sides.
@@ -60,8 +60,7 @@ class CSPDarknet(Backbone):
             layers: list[nn.Module] = [ConvNormAct(a, b, stride=2, norm="bn", activation=activation)]
             layers.append(partial(b, b, depth=n, shortcut=not early, norm="bn", activation=activation))
             if early or late:
-                pool = PyramidPooling(b, b, kernels=_WINDOWS, chain=late, norm="bn", activation=activation)
-                layers.insert(1 if early else 2, pool)
+                layers.insert(1 if early else 2, SPPF(b, norm="bn", activation=activation))
             self.stages.append(nn.Sequential(*layers))
         self.out_specs = tuple(FeatureSpec(c, (4 << i, 4 << i)) for i, c in enumerate(channels[1:]))
         for m in self.modules():

@@ -1,11 +1,8 @@
-"""Cross-stage-partial layers and pyramid pooling of the YOLO family (arXiv 1911.11929, 2107.08430, 2207.02696)."""
+"""Cross-stage-partial layers of the YOLO family (arXiv 1911.11929, 2107.08430, 2207.02696)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
@@ -73,37 +70,4 @@ class C2f(nn.Module):
         for block in self.blocks:
             maps.append(block(maps[-1]))
         y: Tensor = self.final(torch.cat(maps, dim=1))
-        return y
-
-
-class PyramidPooling(nn.Module):
-    """YOLO's SPP: a 1x1 to half the width, max-pools beside it, a 1x1: [B, C, h, w] -> [B, C', h, w].
-
-    chain: the windows are made by chaining pools of the first one, which gives 5, 9, 13 the same values (SPPF) faster.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        kernels: Sequence[int],
-        chain: bool,
-        norm: Norm,
-        activation: Activation,
-    ) -> None:
-        super().__init__()
-        if chain and any(k != 1 + (i + 1) * (kernels[0] - 1) for i, k in enumerate(kernels)):
-            raise ValueError(f"chained pools of {kernels[0]}: windows rise by {kernels[0] - 1}; {kernels} came")
-        half = in_channels // 2
-        self.reduce = ConvNormAct(in_channels, half, kernel=1, norm=norm, activation=activation)
-        self.join = ConvNormAct(half * (len(kernels) + 1), out_channels, kernel=1, norm=norm, activation=activation)
-        self.kernels, self.chain = tuple(kernels), chain
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps = [self.reduce(x)]
-        for k in self.kernels:
-            source, window = (maps[-1], self.kernels[0]) if self.chain else (maps[0], k)
-            maps.append(F.max_pool2d(source, window, stride=1, padding=window // 2))
-        y: Tensor = self.join(torch.cat(maps, dim=1))
         return y

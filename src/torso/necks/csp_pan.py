@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
-from torso.layers.csp import C2f
+from torso.layers.csp import C3, C2f
 from torso.layers.resample import upsample_nearest
 from torso.necks._base import Neck, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
@@ -59,9 +59,8 @@ class CSPPAN(Neck):
             return ConvNormAct(a, b, kernel=kernel, stride=stride, norm=norm, activation=activation)
 
         def csp(a: int, b: int) -> nn.Module:
-            if layer == "c2f":
-                return C2f(a, b, depth=depth, shortcut=False, norm=norm, activation=activation)
-            return _CSPLayer(a, b, depth, norm, activation)
+            partial = C3 if layer == "c3" else C2f
+            return partial(a, b, depth=depth, shortcut=False, norm=norm, activation=activation)
 
         self.lateral = nn.ModuleList(
             nn.Identity() if s.channels == w else conv(s.channels, w) for s, w in zip(incoming, inner, strict=True)
@@ -102,22 +101,3 @@ class CSPPAN(Neck):
             n.append(self.bottom_up[i](torch.cat([down, t_next], dim=1)))
         out = [output(x) for output, x in zip(self.output, n, strict=True)]
         return [*out, *self.extra(c[-1], out[-1])]
-
-
-class _CSPLayer(nn.Module):
-    """Half the width through `depth` bottlenecks (1x1, 3x3, no shortcut), half past them; the size stays."""
-
-    def __init__(self, in_channels: int, out_channels: int, depth: int, norm: Norm, activation: Activation) -> None:
-        super().__init__()
-        half = out_channels // 2
-
-        def conv(a: int, b: int, kernel: int = 1) -> ConvNormAct:
-            return ConvNormAct(a, b, kernel=kernel, norm=norm, activation=activation)
-
-        self.main, self.short = conv(in_channels, half), conv(in_channels, half)
-        self.blocks = nn.Sequential(*(nn.Sequential(conv(half, half), conv(half, half, 3)) for _ in range(depth)))
-        self.final = conv(2 * half, out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        merged: Tensor = self.final(torch.cat([self.blocks(self.main(x)), self.short(x)], dim=1))
-        return merged

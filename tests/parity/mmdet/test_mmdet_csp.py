@@ -20,7 +20,7 @@ YOLOX: Part[CSPDarknet] = part(CSPDarknet, repeats=(3, 9, 9, 3), stem="focus", p
 KEYS = [
     *((rf"^stage{i + 1}\.", f"stages.{i}.") for i in range(4)),
     (r"^(stages\.3\.1)\.conv1\.", r"\1.reduce."),
-    (r"^(stages\.3\.1)\.conv2\.", r"\1.join."),
+    (r"^(stages\.3\.1)\.conv2\.", r"\1.project."),
     (r"\.main_conv\.", ".main."),
     (r"\.short_conv\.", ".short."),
     (r"\.final_conv\.", ".final."),

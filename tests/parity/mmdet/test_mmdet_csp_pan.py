@@ -27,8 +27,6 @@ KEYS = [
     (r"\.main_conv\.", ".main."),
     (r"\.short_conv\.", ".short."),
     (r"\.final_conv\.", ".final."),
-    (r"\.blocks\.(\d)\.conv1\.", r".blocks.\1.0."),
-    (r"\.blocks\.(\d)\.conv2\.", r".blocks.\1.1."),
     (r"\.bn\.", ".norm."),
 ]
 
