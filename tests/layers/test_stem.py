@@ -1,14 +1,12 @@
-"""The quick forms of the stem and of upsampling compute the plain ones."""
+"""The quick form of the stem computes the plain one."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from torso.backbones.timm import Timm
-from torso.layers.resample import repeat_twice
 from torso.layers.stem import StemConv2d, conv2d_on_blocks, fits
 
 
@@ -32,8 +30,3 @@ def test_only_such_a_convolution_is_replaced_and_its_name_stays() -> None:
     body = Timm(name="resnet18").body
     assert isinstance(body.conv1, StemConv2d)
     assert "conv1.weight" in body.state_dict()
-
-
-def test_repeating_is_nearest_upsampling_by_two() -> None:
-    x = torch.randn(2, 3, 5, 4)
-    torch.testing.assert_close(repeat_twice(x), F.interpolate(x, scale_factor=2, mode="nearest"), rtol=0, atol=0)
