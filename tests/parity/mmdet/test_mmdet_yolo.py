@@ -1,0 +1,258 @@
+"""YOLOv3 and YOLOX whole, and YOLOv3's losses, beside mmdetection's."""
+
+from __future__ import annotations
+
+from mmdet_peer import (
+    CLASSES,
+    SIZE_HW,
+    ConfigDict,
+    InstanceData,
+    assert_equal,
+    copy_weights,
+    images,
+    metas,
+    randomise,
+    target_sets,
+)
+
+# the stand-ins for compiled operations must be there before mmdet is imported
+# isort: split
+from collections.abc import Mapping, Sequence
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmdet.models.backbones import CSPDarknet, Darknet
+from mmdet.models.dense_heads import YOLOV3Head, YOLOXHead
+from mmdet.models.necks import YOLOXPAFPN, YOLOV3Neck
+from torch import Tensor, nn
+
+from torso.heads.yolov3 import YOLOv3
+from torso.parts import find, part
+from torso.training.assigners._base import Assigner
+from torso.training.criteria.dense import Dense
+from torso.training.losses.bce import BCE
+from torso.training.losses.yolo_box import YOLOBox
+from torso.training.targets import BACKGROUND, IGNORED, Assignment, Targets
+from torso.types import Candidates, FeatureSpec, Priors
+
+WIDTHS = (8, 16, 32)
+SETS = target_sets()
+TOP = 300  # candidates that are compared: of the further ones scores are too close to have one order
+
+
+def copy_in_order(peer: nn.Module, ours: nn.Module) -> None:
+    """Both list their convolutions and norms in the order in which they run."""
+    theirs = [v for k, v in peer.state_dict().items() if not k.endswith("num_batches_tracked")]
+    mine = {k: v for k, v in ours.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert [v.shape for v in theirs] == [v.shape for v in mine.values()]
+    ours.load_state_dict(dict(zip(mine, theirs, strict=True)), strict=False)
+
+
+def split_outputs(state: Mapping[str, Tensor], classes: int) -> dict[str, Tensor]:
+    """mmdetection's output rows, for each anchor (x, y, w, h, objectness, classes), as those of our three outputs.
+
+    Its levels run from coarse to fine.
+    """
+    parts = {}
+    for i in range(3):
+        for name in ("weight", "bias"):
+            rows = state[f"convs_pred.{2 - i}.{name}"].unflatten(0, (3, 5 + classes))
+            for output, values in (("box", rows[:, :4]), ("quality", rows[:, 4:5]), ("cls", rows[:, 5:])):
+                parts[f"branches.{i}.{output}_out.{name}"] = values.flatten(0, 1)
+    return parts
+
+
+def copy_head(peer: YOLOV3Head, ours: nn.Module) -> None:
+    state = {}
+    for key, value in peer.state_dict().items():
+        if key.startswith("convs_bridge."):
+            level = 2 - int(key.split(".")[1])
+            state[f"branches.{level}.cls_tower.0.{key.split('.', 2)[2]}".replace(".bn.", ".norm.")] = value
+    ours.load_state_dict({**state, **split_outputs(peer.state_dict(), ours.num_classes)}, strict=True)
+
+
+def peer_head(widths: Sequence[int], classes: int) -> YOLOV3Head:
+    sizes = part(YOLOv3, num_classes=1).get("priors").get("sizes")
+    return YOLOV3Head(
+        num_classes=classes, in_channels=list(widths)[::-1], out_channels=[2 * w for w in widths][::-1],
+        anchor_generator={
+            "type": "YOLOAnchorGenerator", "base_sizes": [list(level) for level in sizes[::-1]],
+            "strides": [32, 16, 8],
+        },
+        bbox_coder={"type": "YOLOBBoxCoder"}, featmap_strides=[32, 16, 8],
+        loss_cls={"type": "CrossEntropyLoss", "use_sigmoid": True, "loss_weight": 1.0, "reduction": "sum"},
+        loss_conf={"type": "CrossEntropyLoss", "use_sigmoid": True, "loss_weight": 1.0, "reduction": "sum"},
+        loss_xy={"type": "CrossEntropyLoss", "use_sigmoid": True, "loss_weight": 2.0, "reduction": "sum"},
+        loss_wh={"type": "MSELoss", "loss_weight": 2.0, "reduction": "sum"},
+        train_cfg=ConfigDict(
+            assigner={"type": "GridAssigner", "pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "min_pos_iou": 0}
+        ),
+        test_cfg=ConfigDict(score_thr=0.0, nms_pre=-1),
+    ).double()  # fmt: skip
+
+
+def rows_of(maps: Sequence[Tensor], values: int) -> Tensor:
+    """[B, N, values], fine to coarse, of maps from coarse to fine."""
+    return torch.cat([m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, values) for m in reversed(maps)], dim=1)
+
+
+def heads() -> tuple[YOLOV3Head, YOLOv3, list[Tensor]]:
+    peer = peer_head(WIDTHS, CLASSES)
+    randomise(peer)
+    peer.eval()
+    specs = [FeatureSpec(w, (s, s)) for w, s in zip(WIDTHS, (8, 16, 32), strict=True)]
+    ours = YOLOv3(
+        specs, num_classes=CLASSES, channels=tuple(2 * w for w in WIDTHS), score_threshold=0.0, pre_nms_top=10**6
+    )
+    copy_head(peer, ours.double())
+    g = torch.Generator().manual_seed(1)
+    size = [(SIZE_HW[0] // s.stride, SIZE_HW[1] // s.stride) for s in specs]
+    features = [torch.randn(2, w, *hw, generator=g, dtype=torch.float64) for w, hw in zip(WIDTHS, size, strict=True)]
+    return peer, ours.eval(), features
+
+
+def assert_candidates(what: str, found: Candidates, peers: Sequence[InstanceData]) -> None:
+    """The best candidates, before suppression; mmdetection's are clipped as ours."""
+    height, width = SIZE_HW
+    for i, peer in enumerate(peers):
+        mine, theirs = found.scores[i].topk(TOP), peer.scores.topk(TOP)
+        boxes = torch.minimum(peer.bboxes.clamp(min=0), torch.tensor([width, height, width, height]))
+        assert_equal(f"{what} scores", mine.values, theirs.values)
+        assert_equal(f"{what} boxes", found.boxes[i][mine.indices], boxes[theirs.indices])
+        assert torch.equal(found.labels[i][mine.indices], peer.labels[theirs.indices])
+
+
+@torch.no_grad()
+def test_yolov3_head_and_candidates() -> None:
+    peer, ours, features = heads()
+    (maps,) = peer(features[::-1])
+    raw = ours(features, images())
+    wanted = rows_of(maps, 5 + CLASSES)
+    assert raw.quality is not None
+    assert_equal("yolov3 logits", raw.logits, wanted[..., 5:])
+    assert_equal("yolov3 codes", raw.codes, wanted[..., :4])
+    assert_equal("yolov3 objectness", raw.quality, wanted[..., 4])
+    peers = peer.predict_by_feat([m.clone() for m in maps], metas(), rescale=False, with_nms=False)
+    for p in peers:
+        p.scores = p.scores * p.score_factors if "score_factors" in p else p.scores
+    assert_candidates("yolov3 candidates,", ours.decode(raw, images()), peers)
+
+
+class Given(Assigner):
+    """What mmdetection assigned."""
+
+    at_cell = True
+
+    def __init__(self, target: Tensor) -> None:
+        self.target = target
+
+    def __call__(
+        self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
+    ) -> Assignment:
+        return Assignment(self.target)
+
+
+def assigned(peer: YOLOV3Head, maps: Sequence[Tensor], truths: Sequence[InstanceData]) -> Tensor:
+    """[B, N] rows of our targets, whose row 0 is a crowd: mmdetection counts truths from 1, too."""
+    sizes = [m.shape[-2:] for m in maps]
+    anchors = peer.prior_generator.grid_priors(sizes, device="cpu")
+    found = []
+    for truth in truths:
+        flags = peer.responsible_flags(sizes, truth.bboxes, "cpu")
+        given = InstanceData(priors=torch.cat(anchors), responsible_flags=torch.cat(flags))
+        index = peer.assigner.assign(given, truth).gt_inds
+        index = torch.where(index > 0, index, torch.where(index == 0, BACKGROUND, IGNORED))
+        found.append(torch.cat(index.split([len(a) for a in anchors])[::-1]))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_yolov3_losses(name: str) -> None:
+    """With mmdetection's assignment; its entropies of the wanted shares are constants, which our loss leaves out."""
+    peer, ours, features = heads()
+    targets, truths = SETS[name]
+    (maps,) = peer(features[::-1])
+    wanted = {k: torch.stack(v).sum() for k, v in peer.loss_by_feat(maps, truths, metas()).items()}
+    criterion = Dense(
+        cls_loss=part(BCE), box_loss=part(YOLOBox, size_weight=2.0), box_weight=2.0, normaliser="batch",
+        cls_on="positives", quality_on="used", quality_target="one",
+    )  # fmt: skip
+    criterion.assigner = Given(assigned(peer, maps, truths))
+    raw = ours(features, images())
+    terms = criterion.terms(raw, targets, ours)
+    target = criterion.assigner.target
+    truth = targets.boxes.gather(1, target.clamp(min=0)[..., None].expand(-1, -1, 4))
+    truth = torch.where(target[..., None] >= 0, truth, raw.priors.boxes)
+    share = ours.coder.encode(truth, raw.priors)[..., :2].sigmoid()
+    least = F.binary_cross_entropy(share, share, reduction="none").sum(-1)[target >= 0].sum()
+    assert_equal(f"yolov3 cls loss, {name}", terms["cls"].total, wanted["loss_cls"])
+    assert_equal(f"yolov3 objectness loss, {name}", terms["objectness"].total, wanted["loss_conf"])
+    box = wanted["loss_xy"] + wanted["loss_wh"]
+    assert_equal(f"yolov3 box loss, {name}", terms["box"].total + 2 * least, box)
+    assert bool((target >= 0).any()) == any(len(t.labels) for t in truths)
+
+
+@torch.no_grad()
+def test_yolov3_whole() -> None:
+    backbone = Darknet(depth=53, out_indices=(3, 4, 5)).double()
+    neck = YOLOV3Neck(num_scales=3, in_channels=[1024, 512, 256], out_channels=[512, 256, 128]).double()
+    head = peer_head((128, 256, 512), 80)
+    ours = find("yolov3", "zoo")().build().double().eval()
+    for i, module in enumerate((backbone, neck, head)):
+        randomise(module, seed=i)
+        module.eval()
+    copy_in_order(backbone, ours.backbone.body)
+    keys = [
+        *((rf"^detect{i + 1}\.conv{j + 1}\.", f"top_down.{2 - i}.{j}.") for i in range(3) for j in range(5)),
+        (r"^conv1\.", "reduce.1."), (r"^conv2\.", "reduce.0."), (r"\.bn\.", ".norm."),
+    ]  # fmt: skip
+    copy_weights(neck, ours.neck[0], keys)
+    copy_head(head, ours.head)
+    assert sum(p.numel() for m in (backbone, neck, head) for p in m.parameters()) == 61_949_149
+    pixels = images(1)
+    (maps,) = head(neck(backbone(ours.normalise(pixels))))
+    raw, wanted = ours(pixels), rows_of(maps, 85)
+    assert raw.quality is not None
+    assert_equal("yolov3 whole, logits", raw.logits, wanted[..., 5:])
+    assert_equal("yolov3 whole, codes", raw.codes, wanted[..., :4])
+    assert_equal("yolov3 whole, objectness", raw.quality, wanted[..., 4])
+
+
+@torch.no_grad()
+def test_yolox_whole_and_candidates() -> None:
+    from test_mmdet_csp import KEYS as BODY
+    from test_mmdet_csp_pan import KEYS as NECK
+
+    backbone = CSPDarknet(deepen_factor=0.33, widen_factor=0.5, out_indices=(1, 2, 3, 4)).double()
+    neck = YOLOXPAFPN([128, 256, 512], 128, num_csp_blocks=1).double()
+    head = YOLOXHead(num_classes=80, in_channels=128, feat_channels=128, test_cfg=ConfigDict(score_thr=0.0)).double()
+    ours = find("yolox_s", "zoo")().override("head.pre_nms_top", 10**6).override("head.score_threshold", 0.0)
+    ours = ours.build().double().eval()
+    for i, module in enumerate((backbone, neck, head)):
+        randomise(module, seed=i)
+        module.eval()
+    copy_weights(backbone, ours.backbone, BODY)
+    copy_weights(neck, ours.neck[0], NECK)
+    keys = [
+        (r"^multi_level_cls_convs\.(\d)\.", r"branches.\1.cls_tower."),
+        (r"^multi_level_reg_convs\.(\d)\.", r"branches.\1.box_tower."),
+        (r"^multi_level_conv_cls\.(\d)\.", r"branches.\1.cls_out."),
+        (r"^multi_level_conv_reg\.(\d)\.", r"branches.\1.box_out."),
+        (r"^multi_level_conv_obj\.(\d)\.", r"branches.\1.quality_out."),
+        (r"\.bn\.", ".norm."),
+    ]
+    copy_weights(head, ours.head, keys)
+    assert sum(p.numel() for m in (backbone, neck, head) for p in m.parameters()) == 8_968_255
+    pixels = images(1)
+    outputs = head(neck(backbone(ours.normalise(pixels))[1:]))
+    raw = ours(pixels)
+    cls, box, objectness = (rows_of(maps[::-1], v) for maps, v in zip(outputs, (80, 4, 1), strict=True))
+    assert raw.quality is not None
+    assert_equal("yolox whole, logits", raw.logits, cls)
+    assert_equal("yolox whole, codes", raw.codes, box)
+    assert_equal("yolox whole, objectness", raw.quality[..., None], objectness)
+    peers = head.predict_by_feat(*outputs, metas(1), rescale=False, with_nms=False)
+    best = raw.logits == raw.logits.amax(-1, keepdim=True)  # mmdetection takes a prior's best class alone
+    found = ours.head.decode(raw._replace(logits=torch.where(best, raw.logits, -1e4)), pixels)
+    assert_candidates("yolox candidates,", found, peers)
