@@ -72,11 +72,18 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
                 b.copy_(torch.rand(b.shape, generator=g) + 0.5)
 
 
-def copy_weights(peer: nn.Module, ours: nn.Module, keys: Sequence[tuple[str, str]]) -> None:
-    """Every tensor of the peer under its name here; keys are (pattern, replacement), applied in order, all of them."""
+def copy_weights(
+    peer: nn.Module, ours: nn.Module, keys: Sequence[tuple[str, str]], *, constants: Sequence[str] = ()
+) -> None:
+    """Every tensor of the peer under its name here; keys are (pattern, replacement), applied in order, all of them.
+
+    constants: names of tensors of the peer that nothing learns.
+    """
     state: dict[str, Tensor] = {}
     stacked: dict[str, list[Tensor]] = {}
     for key, value in peer.state_dict().items():
+        if key in constants:
+            continue
         for pattern, replacement in keys:
             key = re.sub(pattern, replacement, key)
         if value.dim() == 0 and key == "scale":  # one factor a level there, one vector here
