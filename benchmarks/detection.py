@@ -9,7 +9,8 @@ alone, one after the other, so that compiling costs little and timing is undistu
 Both sides: ResNet-50 with frozen BatchNorm and the first stage frozen, 80 classes (torchvision wants 81 with its
 background), random weights, the same pictures and boxes. torchvision runs in its best eager setting: bf16 autocast,
 channels_last, no resizing. "torchvision" is its own model with its FrozenBatchNorm2d; "torchvision-mended" has
-BatchNorm in eval mode in that place, which computes the same and is much faster under autocast.
+BatchNorm in eval mode in that place, which computes the same and is much faster under autocast. ssd300 (a VGG without
+norms, all of it trained, on both sides) is shown pictures of 300 x 300: `--cases train:ssd300 --train-batch 32`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 MODELS = ("retinanet", "fcos", "faster_rcnn")
+SIZES = {"ssd300": (300, 300)}
+"""Of models that see one size alone; the others are shown --size."""
 
 
 def cases_of(names: list[str]) -> list[str]:
@@ -35,6 +38,8 @@ def cases_of(names: list[str]) -> list[str]:
     for name in names:
         mode, model = name.split(":")
         sides = ["torchvision", "torchvision-mended", "torso"]
+        if name == "ssd300":
+            sides.remove("torchvision-mended")  # a VGG has no norms
         sides += ["torso-eager", "torso-graphs"] if mode == "train" else []
         out += [f"{mode}:{model}:{side}" for side in sides]
     return out
@@ -70,6 +75,8 @@ def torchvision_model(name: str, size_hw: tuple[int, int], mended: bool) -> Any:
     from torchvision.ops import FrozenBatchNorm2d
     from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+    if name == "ssd300":
+        return tv.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=81, _skip_resize=True)
     body = resnet50(norm_layer=nn.BatchNorm2d if mended else FrozenBatchNorm2d)
     extra = {"min_size": min(size_hw), "max_size": max(size_hw), "_skip_resize": True}
     if name == "faster_rcnn":
@@ -224,7 +231,7 @@ def worker(case: str, args: argparse.Namespace) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
     batch = args.train_batch if mode == "train" else int(mode.removeprefix("infer"))
-    size_hw = tuple(args.size)
+    size_hw = SIZES.get(name, tuple(args.size))
     files = Path(args.out) / "cases"
     stem = case.replace(":", "-")
     result: dict[str, Any] = {"case": case, "batch": batch, "size_hw": size_hw, "device": device}
