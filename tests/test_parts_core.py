@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 import pytest
 
+from torso.folders import Entry, _entries
 from torso.necks.fpn import FPN
 from torso.parts import (
-    Entry,
     Part,
     PartError,
-    _entries,
     describe,
     find,
     names,
