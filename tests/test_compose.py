@@ -10,7 +10,7 @@ import torch
 
 from torso.compose import compose_model, create, from_yaml, swap_model, to_yaml
 from torso.necks.fpn import FPN
-from torso.parts import Part, PartError, names, part
+from torso.parts import Part, PartError, named, names, part
 from torso.training.compose import check, compose_recipe
 from torso.training.targets import Targets
 from torso.types import Images
@@ -29,6 +29,24 @@ def test_a_timm_name_is_a_backbone_and_keeps_the_freezing() -> None:
     assert (backbone.get("name"), backbone.get("frozen_stride"), backbone.get("frozen_norm")) == ("resnet18", 4, True)
     without_stride_4 = compose_model("retinanet", backbone="test_vit").get("backbone")
     assert without_stride_4.get("frozen_stride") == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "backbone"),
+    [("spinenet_190", "spinenet_49"), ("spinenet_49s", "spinenet_96"), ("yolov5n", "csp_l"), ("yolov5n", "darknet19")],
+)
+def test_a_backbone_by_name_has_the_size_of_its_name(model: str, backbone: str) -> None:
+    trained = {"drop_path"}
+    args = dict(compose_model(model, backbone=backbone).get("backbone").args)
+    assert {k: v for k, v in args.items() if k not in trained} == dict(named(backbone, "backbones").args)
+
+
+def test_a_backbone_keeps_its_own_activation_and_drops_paths_only_where_it_can() -> None:
+    assert compose_model("yolov4", backbone="resnet50").get("backbone").get("activation") is None
+    assert compose_model("efficientdet_d0", backbone="resnet50").get("backbone").get("drop_path") == 0.2
+    assert compose_model("efficientdet_d0", backbone="vgg16").get("backbone").get("drop_path") == 0.0
+    with pytest.raises(ValueError, match="set drop_path=0"):
+        part("backbones.timm", name="vgg16", drop_path=0.1).build()
 
 
 def test_widths_of_stages_and_strides_of_levels_are_not_carried_to_another_neck() -> None:
@@ -183,7 +201,7 @@ def test_what_cannot_learn_is_refused_before_training(swaps: dict[str, Any], mes
 @pytest.mark.parametrize(
     ("name", "swap", "message"),
     [
-        ("retinanet", {"box_loss": "focal"}, "focal is no box_loss for .*choose ciou or diou or giou or iou or l1 or"),
+        ("retinanet", {"box_loss": "focal"}, "focal is no box_loss for .*choose .*ciou or diou or giou or iou or"),
         ("retinanet", {"assigner": "gaussian"}, "gaussian is no assigner for .*choose atss or fcos or max_iou"),
         ("centernet_points", {"cls_loss": "focal"}, "focal is no cls_loss for .*choose gaussian_focal"),
         ("faster_rcnn", {"assigner": "atss"}, "ATSS assigns places of feature maps, but the second stage"),

@@ -22,6 +22,8 @@ T = TypeVar("T")
 _SUPPRESSION_OWN = ("iou_threshold",)
 # So do widths and strides: of stages, of new levels, of the backbone's levels or of blocks, which are not equally many.
 _NECK_OWN = ("widths", "strides")
+# Of a backbone only how it is trained carries over, and blocks that were put into it: its size and form are its name's.
+_BACKBONE_KEEPS = ("frozen_stride", "frozen_norm", "checkpointing", "drop_path", "block", "block_strides")
 
 
 def compose_model(
@@ -45,7 +47,8 @@ def compose_model(
         overrides: {dotted path: value}, e.g. {"neck.channels": "128"}; text is read by the argument's type.
 
     Arguments that a new part shares by name with the one before it carry over (finest, coarsest, channels,
-    num_classes, frozen_norm ...), unless the new part sets them. Raises PartError naming the nearest names.
+    num_classes ...), unless the new part sets them; of a backbone's only how it is trained (frozen_norm, drop_path ...)
+    and its block. Raises PartError naming the nearest names.
     """
     model: Part[Detector] = called(find(name, "zoo"), num_classes)
     model = swap_model(model, backbone=backbone, neck=neck, head=head, suppression=suppression, input=input)
@@ -160,13 +163,24 @@ def _backbone(choice: Choice) -> Part[Any]:
 
 
 def _swapped_backbone(old: Part[Any], new: Part[Any]) -> Part[Any]:
-    """The new backbone with the old one's arguments; one without a map of the frozen stride freezes nothing."""
-    out = old.swapped(new)
-    if not out.accepts("frozen_stride") or not out.get("frozen_stride") or "frozen_stride" in dict(new.args):
+    """The new backbone, trained like the old one, but for what it cannot take: dropped paths, a frozen stride."""
+    out = Part(old.target, {k: v for k, v in old.args if k in _BACKBONE_KEEPS}).swapped(new)
+    carried = dict(out.args).keys() - dict(new.args).keys()
+    free = out.with_args(frozen_stride=0) if "frozen_stride" in carried else out
+    if "drop_path" in carried and not _can_be_built(free):
+        out, free = out.with_args(drop_path=0.0), free.with_args(drop_path=0.0)
+    if "frozen_stride" not in carried or not out.get("frozen_stride"):
         return out
-    free = out.with_args(frozen_stride=0)
     has = [s.stride for s in built_on_meta(free).out_specs]
     return out if out.get("frozen_stride") in has else free
+
+
+def _can_be_built(p: Part[Any]) -> bool:
+    try:
+        built_on_meta(p)
+    except ValueError:
+        return False
+    return True
 
 
 def _necks(choice: Chain) -> tuple[Part[Any], ...]:

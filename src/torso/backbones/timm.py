@@ -152,7 +152,8 @@ def _create(name: str, **kwargs: Any) -> nn.Module:
         except (TypeError, AttributeError, RuntimeError) as error:
             if i + 1 < len(attempts) and isinstance(error, TypeError):
                 continue  # this architecture has no such argument
-            raise ValueError(f"timm's {name} cannot be opened as a backbone with features: {error}") from error
+            remedy = "set drop_path=0" if "drop_path" in str(error) else "choose another backbone"
+            raise ValueError(f"timm's {name} cannot be opened as a backbone of features: {error}; {remedy}") from error
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
