@@ -14,8 +14,8 @@ from torso.models.detector import Detector
 from torso.parts import find, part
 from torso.types import FeatureSpec, Images
 
-# parameters of the weight files (their floats without the running statistics), and G operations at these sizes as
-# pjreddie.com/darknet/yolo and the authors' cfg files give them (YOLOv4: multiply-adds)
+# parameters of the layers of darknet's cfg files, and G operations at these sizes as pjreddie.com/darknet/yolo has them
+# (YOLOv4: multiply-adds, counted from its cfg file)
 DARKNET = [
     ("yolov2", 50_962_889, {608: "62.94"}, 1),
     ("yolov3", 61_949_149, {320: "38.97", 416: "65.86", 608: "140.69"}, 1),

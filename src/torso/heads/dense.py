@@ -268,7 +268,7 @@ def _a_level(value: T | tuple[T, ...], levels: int, name: str, shared: bool) -> 
     if len(value) != levels or (shared and len(set(value)) > 1):
         raise ValueError(
             f"a dense head of {levels} levels, shared={shared}, cannot have {name}={value}: give one number, or with "
-            "shared=false one a level, fine to coarse"
+            "shared=false one a level, fine to coarse; finest and coarsest choose the levels"
         )
     return value
 

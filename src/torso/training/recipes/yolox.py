@@ -16,30 +16,33 @@ from torso.training.losses.iou import IoU
 from torso.training.recipes.recipe import Recipe
 from torso.zoo import yolox as zoo
 
+_SIDES = (448, 544, 640, 736, 832)  # five of the authors' thirteen: each is a graph of its own
+
 
 def yolox_tiny(*, num_classes: int = 80) -> Part[Recipe]:
     """How YOLOX-tiny is trained: SGD, 300 epochs, mosaic without MixUp, averaged weights (arXiv 2107.08430)."""
-    return _recipe(zoo.yolox_tiny(num_classes=num_classes), mixup=False)
+    return _recipe(zoo.yolox_tiny(num_classes=num_classes), (320, 416, 512, 640), mixup=False)
 
 
 def yolox_s(*, num_classes: int = 80) -> Part[Recipe]:
     """How YOLOX-s is trained: SGD, 300 epochs, mosaic and MixUp, averaged weights (arXiv 2107.08430)."""
-    return _recipe(zoo.yolox_s(num_classes=num_classes), mixup=True)
+    return _recipe(zoo.yolox_s(num_classes=num_classes), _SIDES, mixup=True)
 
 
 def yolox_m(*, num_classes: int = 80) -> Part[Recipe]:
     """How YOLOX-m is trained: SGD, 300 epochs, mosaic and MixUp, averaged weights (arXiv 2107.08430)."""
-    return _recipe(zoo.yolox_m(num_classes=num_classes), mixup=True)
+    return _recipe(zoo.yolox_m(num_classes=num_classes), _SIDES, mixup=True)
 
 
 def yolox_l(*, num_classes: int = 80) -> Part[Recipe]:
     """How YOLOX-l is trained: SGD, 300 epochs, mosaic and MixUp, averaged weights (arXiv 2107.08430)."""
-    return _recipe(zoo.yolox_l(num_classes=num_classes), mixup=True)
+    return _recipe(zoo.yolox_l(num_classes=num_classes), _SIDES, mixup=True)
 
 
-def _recipe(model: Part[Detector], *, mixup: bool) -> Part[Recipe]:
-    """lr 0.01 for 64 pictures, sums divided by positives, boxes 5 * (1 - IoU^2). Left out: the last 15 epochs without
-    mosaic and with an L1 term, and Nesterov momentum.
+def _recipe(model: Part[Detector], sides: tuple[int, ...], *, mixup: bool) -> Part[Recipe]:
+    """lr 0.01 for 64 pictures, sums divided by positives, boxes 5 * (1 - IoU^2); sides: at which pictures are shown.
+
+    Left out: the last 15 epochs without mosaic and with an L1 term, and Nesterov momentum.
     """
     size_hw = model.get("input").get("size_hw")
     augment: tuple[Part[Transform], ...] = (part(Mosaic, size_hw=size_hw), part(HorizontalFlip), part(Photometric))
@@ -58,7 +61,7 @@ def _recipe(model: Part[Detector], *, mixup: bool) -> Part[Recipe]:
             quality_target="one",
         ),
         augment=(augment[0], part(MixUp), *augment[1:]) if mixup else augment,
-        scales=tuple(side / size_hw[0] for side in range(size_hw[0] - 192, size_hw[0] + 193, 96)),
+        scales=tuple(side / size_hw[0] for side in sides),
         epochs=300,
         batch_size=16,
         lr=0.01,
