@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from torso.blocks.se import SE
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.resample import upsample_nearest
 from torso.necks._base import Neck, levels_between
@@ -81,7 +82,7 @@ class SFAM(Neck):
             for i in range(tums)
         )
         heads = 0 if not attention else 1 if shared else len(strides)
-        self.attention = nn.ModuleList(_ChannelAttention(channels, max(1, channels // reduction)) for _ in range(heads))
+        self.attention = nn.ModuleList(SE(channels, reduction=reduction) for _ in range(heads))
         for m in self.modules():
             if isinstance(m, nn.BatchNorm2d):
                 m.momentum = 0.01
@@ -111,16 +112,3 @@ def _two_levels(in_specs: Sequence[FeatureSpec], finest: int) -> list[int]:
             f"{[s.stride for s in in_specs]}; set finest so that it and its double are among them"
         )
     return positions
-
-
-class _ChannelAttention(nn.Module):
-    """Squeeze and excitation: each channel times a gate of 0..1 that all channels' means decide (arXiv 1709.01507)."""
-
-    def __init__(self, channels: int, inner: int) -> None:
-        super().__init__()
-        self.squeeze, self.excite = nn.Conv2d(channels, inner, 1), nn.Conv2d(inner, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean(dim=(-2, -1), keepdim=True)
-        gate: Tensor = self.excite(self.squeeze(mean).relu()).sigmoid()
-        return x * gate
