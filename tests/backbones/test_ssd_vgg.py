@@ -97,8 +97,11 @@ def test_it_starts_from_imagenet(tmp_path: Path) -> None:
     body.load_pretrained(str(path))
     assert torch.equal(body.blocks[4][4].weight, weights["features_28.weight"])
     assert torch.equal(body.fc7.weight, before)
+    assert {id(p) for p in body.published_parameters()} == {id(p) for p in body.blocks.parameters()}
     with pytest.raises(ValueError, match="no weight file at"):
         body.load_pretrained(str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="set pixels='imagenet'"):
+        SSDVGG(pixels="caffe").load_pretrained("hub")
 
 
 def test_impossible_levels_are_refused_with_the_remedy() -> None:

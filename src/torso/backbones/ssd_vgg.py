@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -34,6 +35,7 @@ class SSDVGG(Backbone):
 
     def __init__(self, *, l2_scale: float | None = 20.0, pixels: Literal["imagenet", "caffe"] = "imagenet") -> None:
         super().__init__()
+        self.pixels = pixels
         if pixels == "caffe":
             self.mean, self.std = _CAFFE_MEAN, (1 / 255,) * 3
         self.blocks = nn.ModuleList()
@@ -64,8 +66,16 @@ class SSDVGG(Backbone):
         fc7 = F.relu(self.fc7(x))
         return [conv4_3 if self.l2_norm is None else self.l2_norm(conv4_3), fc7]
 
+    def published_parameters(self) -> Iterator[nn.Parameter]:
+        return self.blocks.parameters()
+
     def load_pretrained(self, source: str) -> None:
-        """VGG-16's ImageNet weights for its thirteen convolutions, as timm names them; fc6 and fc7 start afresh."""
+        """VGG-16's ImageNet weights for its thirteen convolutions, as timm names them; fc6 and fc7 start afresh.
+
+        ValueError for the publisher's ("hub") with Caffe's pixels, which they have never seen.
+        """
+        if source == "hub" and self.pixels == "caffe":
+            raise ValueError("timm's VGG-16 was trained on pixels='imagenet', not 'caffe'; set pixels='imagenet'")
         donor = Timm(name="vgg16")
         donor.load_pretrained(source)
         convs = [m for m in donor.body.modules() if isinstance(m, nn.Conv2d)]
