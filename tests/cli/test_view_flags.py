@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from cli.commands import QUICK, TINY, Command
 
+from torso.cli.views import looked_at
 from torso.inference.detections import Detections
 from torso.inference.predictor import Predictor
 from torso.inputs.letterbox import Letterbox
@@ -116,6 +118,17 @@ def test_mistakes_of_training(torso: Command, data: Path, tmp_path: Path, flags:
     assert done.code == 2
     assert said in done.sentence
     assert not (tmp_path / "run").exists()
+
+
+def test_flags_leave_the_rest_of_a_models_own_pyramid() -> None:
+    asked = {"tiles": None, "overlap": None, "merge": None, "no_whole": False, "scales": None, "flip": False}
+    ranged = Pyramid(scales=(0.5, 1.0), ranges=((64, 1e5), (0, 128)))
+    seen = looked_at(ranged, Namespace(**asked | {"flip": True}))
+    assert isinstance(seen, Pyramid)
+    assert (seen.scales, seen.flip, seen.ranges) == (ranged.scales, True, ranged.ranges)
+    rescaled = looked_at(Pyramid(flip=True), Namespace(**asked | {"scales": "1,2"}))
+    assert isinstance(rescaled, Pyramid)
+    assert (rescaled.scales, rescaled.flip) == ((1.0, 2.0), True)
 
 
 def test_a_resumed_run_keeps_its_tiles(torso: Command, checkpoint: Path, data: Path) -> None:

@@ -81,8 +81,9 @@ def looked_at(own: Input, args: argparse.Namespace) -> Input:
     scales, present = read_scales(args.scales), base.inner if isinstance(base, Tiles) else base
     pyramid = None
     if scales is not None or args.flip:
-        kept = present.scales if isinstance(present, Pyramid) else (1.0,)
-        pyramid = Pyramid(scales=scales or kept, flip=args.flip)
+        had = present if isinstance(present, Pyramid) else Pyramid(scales=(1.0,))
+        ranges = had.ranges if scales is None else None  # they are of the old scales
+        pyramid = Pyramid(scales=scales or had.scales, flip=args.flip or had.flip, ranges=ranges)
     grid = _tiles(base if isinstance(base, Tiles) else None, args)
     return stacked(base, tiles=grid, pyramid=pyramid)
 
