@@ -15,99 +15,30 @@ call; results.json and results.md are written after every case.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import os
-import signal
-import statistics
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-SOURCES = Path(__file__).resolve().parents[1] / "src"
+from _packing import SOURCES, STOPPED, Packed, Results, fresh, gpu_count, read_run, rows_of
+
 SAME_LOSS = 1e-3  # relative, in 32 bits: two GPUs add in another order than one
-STOPPED = 143
-MARK = "peak memory "
-
-
-# --------------------------------------------------------------------------------------------------------- one process
-
-
-def child(arguments: Sequence[str]) -> int:
-    """`torso ARGUMENTS`, then the peak of this process's GPU memory."""
-    from torso.cli.main import main
-
-    code = main(list(arguments))
-    if "torch" in sys.modules:
-        import torch
-
-        if torch.cuda.is_available():
-            print(f"{MARK}{torch.cuda.max_memory_allocated() / 2**30:.3f} GiB", flush=True)
-    return code
-
-
-class Job:
-    """One verb in a process of its own, its words in a log."""
-
-    def __init__(self, log: Path, arguments: Sequence[str], gpus: str | None) -> None:
-        self.log, self.arguments, self.began = log, list(arguments), time.monotonic()
-        paths = [str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])]
-        own = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--child", *self.arguments],
-            stdout=log.open("a"),
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **own},
-        )
-
-    def outcome(self) -> dict[str, Any]:
-        """Of an ended process: its exit status, seconds, peak memory, and its last lines where it failed."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        peaks = [float(line.removeprefix(MARK).split()[0]) for line in lines if line.startswith(MARK)]
-        found: dict[str, Any] = {
-            "code": self.process.returncode,
-            "seconds": round(time.monotonic() - self.began, 1),
-            "peak_gib": max(peaks, default=None),
-            "command": " ".join(["torso", *self.arguments]),
-        }
-        if found["code"] not in (0, STOPPED):
-            found["failure"] = lines[-15:]
-        return found
 
 
 # ---------------------------------------------------------------------------------------------------------- the cases
 
 
-class Bench:
+class Bench(Packed):
     """Runs cases and keeps their results."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.out = args, Path(args.out)
+        super().__init__(Path(args.out), args.limit, summary, self.write)
+        self.args = args
         self.data = str(Path(args.data) / "bccd")
-        self.lock = threading.Lock()
-        self.end = time.monotonic() + args.limit
-        self.file = self.out / "results.json"
-        self.results: dict[str, dict[str, Any]] = json.loads(self.file.read_text()) if self.file.is_file() else {}
 
-    def run(self, case: str, verb: Sequence[str], gpus: str | None, stop: Callable[[], bool] | None = None) -> Any:
-        """A verb to its end, or to the limit; stop: a SIGTERM as soon as this is true."""
-        job = Job(self.out / "logs" / f"{case.replace(':', '-')}.log", verb, gpus)
-        asked = False
-        while job.process.poll() is None:
-            time.sleep(0.2)
-            if time.monotonic() > self.end:
-                end(job.process)
-                raise TimeoutError(f"{case}: out of time, left for another call")
-            if stop is not None and not asked and stop():
-                job.process.send_signal(signal.SIGTERM)
-                asked = True
-        return job.outcome()
+    def write(self, results: Results) -> None:
+        """results.md."""
+        (self.out / "results.md").write_text(table(results))
 
     def train_flags(self, model: str, folder: Path, *more: str) -> list[str]:
         """torso train MODEL with what this call asks for."""
@@ -124,16 +55,6 @@ class Bench:
         """What is not of the recipe, and so has to be said to a resumed run too."""
         a = self.args
         return ["--workers", str(a.workers), "--log-every", str(a.log_every), "--eval-every", "1000000"]
-
-    def keep(self, case: str, found: dict[str, Any]) -> None:
-        """Into the files at once: a call may be cut off at any time."""
-        with self.lock:
-            self.results[case] = found
-            temporary = self.file.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self.results, indent=1))
-            temporary.replace(self.file)
-            (self.out / "results.md").write_text(table(self.results))
-            print(f"{case}: {summary(found)}", flush=True)
 
 
 def trained(bench: Bench, case: str, gpus: str | None) -> dict[str, Any]:
@@ -194,41 +115,12 @@ def on_two(bench: Bench, case: str, gpus: str | None) -> dict[str, Any]:
 KINDS = {"train": trained, "resume": resumed, "ddp": on_two}
 
 
-# ------------------------------------------------------------------------------------------------------ what a run left
+def run_case(bench: Bench, case: str, gpus: str | None) -> dict[str, Any]:
+    """By the first word of its name."""
+    return KINDS[case.partition(":")[0]](bench, case, gpus)
 
 
-def fresh(folder: Path) -> Path:
-    """The first of folder, folder-2, ... that is not there: what an earlier call left unfinished stays to look at."""
-    candidate, number = folder, 1
-    while candidate.exists():
-        number += 1
-        candidate = folder.with_name(f"{folder.name}-{number}")
-    return candidate
-
-
-def rows_of(metrics: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv that are of training."""
-    if not metrics.is_file():
-        return []
-    with metrics.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row.get("train/loss")]
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """Both ends of the loss curve, speed once warm, and the scores of the last evaluation."""
-    rows = rows_of(folder / "metrics.csv")
-    losses = [float(r["train/loss"]) for r in rows]
-    speeds = [float(r["images_per_second"]) for r in rows[len(rows) // 2 :]]
-    history = folder / "history.json"
-    judged = json.loads(history.read_text()) if history.is_file() else []
-    scores = judged[-1]["scores"] if judged else {}
-    return {
-        "steps": int(rows[-1]["step"]) if rows else 0,
-        "loss_first": losses[0] if losses else None,
-        "loss_last": statistics.mean(losses[-3:]) if losses else None,
-        "images_per_second": round(statistics.median(speeds), 1) if speeds else None,
-        **{name: scores.get(name) for name in ("AP", "AP50", "AR100")},
-    }
+# ------------------------------------------------------------------------------------------------------ the report
 
 
 def summary(found: dict[str, Any]) -> str:
@@ -260,12 +152,6 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 # --------------------------------------------------------------------------------------------------------- the whole
 
 
-def gpu_count() -> int:
-    """Asked in a process of its own: this one must not hold memory of a GPU."""
-    code = "import torch; print(torch.cuda.device_count())"
-    return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", required=True, metavar="DIR")
@@ -293,44 +179,15 @@ def main() -> int:
     cases = [f"resume:{args.resume_model}", *(f"train:{name}" for name in args.models or names("zoo"))]
     alone = ["ddp:frozen", "ddp:sync_bn"] if gpus >= 2 else []
     open_ = [c for c in [*alone, *cases] if c not in bench.results or (args.again and "failure" in bench.results[c])]
+    work = partial(run_case, bench)
     for case in [c for c in open_ if c in alone]:
-        attempt(bench, case, None)
-    side_by_side(bench, [c for c in open_ if c not in alone], gpus)
+        bench.attempt(case, work, None)
+    bench.side_by_side([c for c in open_ if c not in alone], work, jobs=args.jobs, gpus=gpus)
     print(table(bench.results))
     missing = [c for c in [*alone, *cases] if c not in bench.results]
     print(f"{len(missing)} cases are left for another call" if missing else "all cases are done")
     return int(any("failure" in found for found in bench.results.values()))
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, and SIGKILL where that does not end it in twenty seconds."""
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def attempt(bench: Bench, case: str, gpus: str | None) -> None:
-    """Run a case and keep its result; one that the limit cuts off is left for another call."""
-    if time.monotonic() > bench.end:
-        return
-    try:
-        bench.keep(case, KINDS[case.partition(":")[0]](bench, case, gpus))
-    except TimeoutError as error:
-        print(error, flush=True)
-
-
-def side_by_side(bench: Bench, cases: list[str], gpus: int) -> None:
-    """So many at once, spread over the GPUs."""
-    waiting = []
-    with ThreadPoolExecutor(bench.args.jobs) as pool:
-        for number, case in enumerate(cases):
-            waiting.append(pool.submit(attempt, bench, case, str(number % gpus) if gpus else None))
-    for one in waiting:
-        one.result()
-
-
 if __name__ == "__main__":
-    sys.exit(child(sys.argv[2:]) if sys.argv[1:2] == ["--child"] else main())
+    sys.exit(main())
