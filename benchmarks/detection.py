@@ -142,25 +142,32 @@ def sgd(model: Any, device: str) -> Any:
 # ---------------------------------------------------------------------------------------------------- torso
 
 
+def torso_recipe(name: str) -> tuple[Any, Any]:
+    """The model and the criterion of a zoo member, as Parts."""
+    from torso.parts import find
+
+    recipe = find(name, "recipes")(num_classes=80)
+    model = recipe.get("model")
+    if name == "retinanet":
+        model = model.override("neck.extra", "conv_p5")  # torchvision's P6; the paper's is larger
+    return model, recipe.get("criterion")
+
+
 def torso_case(
     mode: str, name: str, batch: int, size_hw: tuple[int, int], device: str, compiled: bool, graphs: bool
 ) -> Callable[[], Any]:
     import torch
 
-    from torso.parts import find
     from torso.types import Images
 
     torch.manual_seed(0)
-    recipe = find(name, "recipes")(num_classes=80)
-    model = recipe.get("model")
-    if name == "retinanet":
-        model = model.override("neck.extra", "conv_p5")  # torchvision's P6; the paper's is larger
+    model, criterion = torso_recipe(name)
     model = model.build().to(device)
     pixels, boxes, labels, count = pictures(batch, size_hw, device)
     size = torch.tensor([list(map(float, size_hw))] * batch, device=device)
     images = Images(pixels, size, torch.tensor([[1.0, 1.0, 0.0, 0.0]] * batch, device=device))
     if mode == "train":
-        return torso_step(model, recipe, images, boxes, labels, count, device, compiled, graphs)
+        return torso_step(model, criterion, images, boxes, labels, count, device, compiled, graphs)
     from torso.inference.runtime import Runtime
 
     on_gpu = device == "cuda"
@@ -174,7 +181,8 @@ def torso_case(
 
 
 def torso_step(
-    model: Any, recipe: Any, images: Any, boxes: Any, labels: Any, count: Any, device: str, compiled: bool, graphs: bool
+    model: Any, criterion: Any, images: Any, boxes: Any, labels: Any, count: Any, device: str, compiled: bool,
+    graphs: bool,
 ) -> Callable[[], Any]:
     import torch
 
@@ -192,7 +200,7 @@ def torso_step(
     targets = Targets(
         padded.to(device), padded_labels.to(device), valid.to(device), torch.zeros_like(valid, device=device)
     )
-    criterion = recipe.get("criterion").build().to(device)
+    criterion = criterion.build().to(device)
     model.train()
     if device == "cuda":
         model = model.to(memory_format=torch.channels_last)
@@ -335,19 +343,32 @@ def wait_for(path: Path) -> None:
 
 
 def drive(args: argparse.Namespace) -> None:
+    cases = {c: args for c in cases_of(args.cases) if c.rpartition(":")[2] in args.sides}
+    results = run_cases(cases, args)
+    report = {"machine": machine(args.device), "command": " ".join(sys.argv), "results": results}
+    Path(args.out, "detection.json").write_text(json.dumps(report, indent=1))
+    text = table(results)
+    Path(args.out, "detection.md").write_text(f"{json.dumps(report['machine'])}\n\n`{report['command']}`\n\n{text}\n")
+    print(text)
+    for r in results:
+        if "error" in r:
+            print(r["case"], r["error"][:600])
+
+
+def run_cases(cases: dict[str, argparse.Namespace], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Each case with its own arguments, prepared side by side (or not: --serial), timed alone: results in order."""
     files = Path(args.out) / "cases"
     files.mkdir(parents=True, exist_ok=True)
     for stale in files.iterdir():
         stale.unlink()
-    cases = [c for c in cases_of(args.cases) if c.rpartition(":")[2] in args.sides]
     running: dict[str, subprocess.Popen[bytes]] = {}
     deadline = time.time() + args.limit
     if args.serial and args.device == "cuda":  # fills the compiler's cache; its choices of kernels are not kept
-        first = [start(case, args, files, "--only-prepare") for case in cases if "torso" in case]
+        first = [start(case, own, files, "--only-prepare") for case, own in cases.items() if "torso" in case]
         for process in first:
             process.wait()
-    for case in cases:
-        running[case] = start(case, args, files)
+    for case, own in cases.items():
+        running[case] = start(case, own, files)
         if args.serial:
             take_turn(case, running.pop(case), files, deadline)
     for case, process in running.items():
@@ -357,15 +378,8 @@ def drive(args: argparse.Namespace) -> None:
             time.sleep(0.1)
     for case, process in running.items():
         take_turn(case, process, files, deadline)
-    results = [json.loads(p.read_text()) for p in sorted(files.glob("*.json"))]
-    report = {"machine": machine(args.device), "command": " ".join(sys.argv), "results": results}
-    Path(args.out, "detection.json").write_text(json.dumps(report, indent=1))
-    text = table(results)
-    Path(args.out, "detection.md").write_text(f"{json.dumps(report['machine'])}\n\n`{report['command']}`\n\n{text}\n")
-    print(text)
-    for r in results:
-        if "error" in r:
-            print(r["case"], r["error"][:600])
+    written = [files / f"{case.replace(':', '-')}.json" for case in cases]
+    return [json.loads(p.read_text()) for p in written if p.is_file()]
 
 
 def start(case: str, args: argparse.Namespace, files: Path, *more: str) -> subprocess.Popen[bytes]:
