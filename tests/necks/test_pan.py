@@ -86,6 +86,8 @@ def test_it_takes_the_place_of_an_fpn() -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="PAN starts at stride 2"):
         PAN(SMALL, finest=2)
+    with pytest.raises(ValueError, match=r"incoming levels have strides \[8, 32\].*choose a neck that takes any"):
+        PAN([SMALL[1], SMALL[3]], channels=8)
     with pytest.raises(ValueError, match=r"3 levels of the backbone but 2 channels"):
         PAN(SMALL, form="concat", channels=(8, 16), finest=8)
     with pytest.raises(ValueError, match=r"one width.*form='concat'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -31,3 +32,13 @@ def levels_between(in_specs: Sequence[FeatureSpec], finest: int, coarsest: int, 
             f"set finest to one of them, or choose a backbone with a level of stride {finest}"
         )
     return positions
+
+
+def check_doubling(specs: Sequence[FeatureSpec], who: str) -> None:
+    """ValueError, with the remedy, where a level's stride is not twice that of the one before."""
+    strides = [s.stride for s in specs]
+    if any(2 * a != b for a, b in itertools.pairwise(strides)):
+        raise ValueError(
+            f"{who} halves its maps from level to level, but the incoming levels have strides {strides}; "
+            "change finest or coarsest so that they double, or choose a neck that takes any (fpn, bifpn, fc_fpn)"
+        )

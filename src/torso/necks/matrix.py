@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
 from torso.layers.conv import Activation, Norm
-from torso.necks._base import Neck, levels_between
+from torso.necks._base import Neck, check_doubling, levels_between
 from torso.necks._extra import ExtraKind
 from torso.necks._fit import initialise_linear
 from torso.necks.fpn import FPN
@@ -60,7 +59,8 @@ class Matrix(Neck):
         else:
             self._positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
             specs = [in_specs[i] for i in self._positions]
-            _check_diagonal(specs, channels)
+            _check_width(specs, channels)
+        check_doubling(specs, type(self).__name__)
         strides = [s.stride for s in specs]
         n = len(strides)
         cells = [(i, j) for i in range(n) for j in range(n) if abs(i - j) <= band]
@@ -85,11 +85,10 @@ class Matrix(Neck):
         return [x[cell] for cell in self._cells]
 
 
-def _check_diagonal(specs: Sequence[FeatureSpec], channels: int) -> None:
-    """The incoming levels as a diagonal: one width, strides that double; else ValueError with the remedy."""
-    strides = [s.stride for s in specs]
-    if any(s.channels != channels for s in specs) or any(2 * a != b for a, b in itertools.pairwise(strides)):
+def _check_width(specs: Sequence[FeatureSpec], channels: int) -> None:
+    """ValueError where incoming levels are not as wide as the matrix."""
+    if any(s.channels != channels for s in specs):
         raise ValueError(
-            f"Matrix takes incoming levels as its diagonal where all have {channels} channels and strides double; "
-            f"{[s.channels for s in specs]} channels and strides {strides} came: set channels, or diagonal='fpn'"
+            f"Matrix takes incoming levels as its diagonal where all have {channels} channels; "
+            f"{[s.channels for s in specs]} came: set channels, or diagonal='fpn'"
         )

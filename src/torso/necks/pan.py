@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.resample import upsample_nearest
-from torso.necks._base import Neck, levels_between
+from torso.necks._base import Neck, check_doubling, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
 from torso.necks._fit import cut, initialise_linear, level_widths
 from torso.necks.fpn import FPN
@@ -50,6 +50,7 @@ class PAN(Neck):
         super().__init__()
         positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
         incoming = [in_specs[i] for i in positions]
+        check_doubling(incoming, type(self).__name__)
         self._positions, last = positions, incoming[-1]
         widths = level_widths(channels, len(incoming), type(self).__name__)
         if form == "add" and len(set(widths)) > 1:
