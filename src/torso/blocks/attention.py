@@ -59,7 +59,7 @@ class Attention(Block):
             seen = self._attend(q, k, v).reshape(x.shape)
         else:
             seen = self._attend(q.mT, k.mT, v.mT).mT.reshape(x.shape)
-        return seen if self.gamma is None else self.gamma * seen + x
+        return seen if self.gamma is None else self.gamma.to(seen.dtype) * seen + x
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if self.similarity == "mlp":
