@@ -15,7 +15,7 @@ from data.builders import CLASSES, write_coco
 
 from torso.cli.flags import Parser
 from torso.cli.main import VERBS, main
-from torso.parts import names, part
+from torso.parts import index, names, part
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -72,6 +72,16 @@ def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         exec(compile(block, "docs/python.md", "exec"), known)
     assert load(tmp_path / "mine.safetensors").names == CLASSES
     assert (tmp_path / "runs" / "small" / "model.safetensors").is_file()
+
+
+def test_the_readme_names_a_model_of_every_family() -> None:
+    text = PAGES[0].read_text(encoding="utf-8")
+    families = {index("zoo")[name].module for name in names("zoo")}
+    shown = {index("zoo")[name].module for name in names("zoo") if f"`{name}`" in text}
+    assert families == shown
+    quoted = {name for row in re.findall(r"^\| (?:dense|YOLO|keypoints|two stages) \|.*$", text, re.MULTILINE)
+              for name in re.findall(r"`([^`]+)`", row)}
+    assert quoted <= set(names("zoo"))
 
 
 def test_the_example_loop_is_twenty_lines() -> None:
