@@ -8,9 +8,20 @@ import torch
 from torso.models.detector import Detector
 from torso.parts import find
 from torso.training.assigners._base import boxes_to_match
+from torso.training.criteria._base import Terms
+from torso.training.reach import freeze_unreached
+from torso.training.step import TrainStep
+from torso.training.targets import Targets
 from torso.types import Images, Priors
 
 PUBLISHED = {"ssd300": (300, 34_305_206, 8732), "ssd512": (512, 36_038_196, 24564)}
+
+
+class OnMeta(TrainStep):
+    """The step without autocast, which does not know tensors that are shapes alone."""
+
+    def forward(self, images: Images, targets: Targets) -> Terms:
+        return self.criterion(self.model, images, targets)
 
 
 def on_meta(name: str) -> Detector:
@@ -39,6 +50,15 @@ def test_the_recipe_fits_its_model(name: str) -> None:
     with torch.device("meta"):
         criterion.check(recipe.model.build())
     assert recipe.model == find(name, "zoo")(num_classes=3)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_training_starts_with_every_parameter(name: str) -> None:
+    """The blank pictures that it starts with must be large enough for SSD300's unpadded convolutions."""
+    recipe = find(name, "recipes")(num_classes=3)
+    with torch.device("meta"):
+        step = OnMeta(recipe.get("model").build(), recipe.get("criterion").build())
+        assert freeze_unreached(step) == []
 
 
 def test_a_default_box_as_wide_as_its_stride_is_no_point() -> None:
