@@ -63,6 +63,16 @@ def test_head_and_neck_keep_levels_widths_and_classes() -> None:
     assert (model.get("head").get("num_classes"), model.get("head").get("finest")) == (7, 8)
 
 
+def test_tiles_and_pyramids_lie_over_the_policy_that_they_are_swapped_for() -> None:
+    own = compose_model("retinanet").get("input")
+    for name in ("tiles", "pyramid"):
+        assert compose_model("retinanet", input=name).get("input").get("inner") == own
+    alone = part("inputs.tiles", inner=None)
+    assert compose_model("retinanet", input=alone).get("input") == alone
+    tiled = compose_model("retinanet", input="tiles")
+    assert swap_model(tiled, input="pyramid").get("input").get("inner") == own
+
+
 @pytest.mark.parametrize("chain", ["fpn+pan", ["fpn", "pan"], [part(FPN, channels=32), "pan"]])
 def test_necks_chain(chain: Any) -> None:
     necks = compose_model("retinanet", neck=chain).get("neck")

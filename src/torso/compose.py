@@ -140,7 +140,7 @@ def swap_model(
     if suppression is not None:
         changes["suppression"] = _swapped_suppression(model.get("suppression"), named_part(suppression, "suppression"))
     if input is not None:
-        changes["input"] = model.get("input").swapped(named_part(input, "inputs"))
+        changes["input"] = _swapped_input(model.get("input"), named_part(input, "inputs"))
     return model.with_args(**changes) if changes else model
 
 
@@ -208,6 +208,12 @@ def _swapped_necks(old: Part[Any] | tuple[Part[Any], ...] | None, new: tuple[Par
     olds = [n for n in (old if isinstance(old, tuple) else (old,)) if n is not None and n.target is not AtLevels]
     chain = tuple(_without(olds[-1], _NECK_OWN, n).swapped(n) for n in new) if olds else new
     return chain[0] if len(chain) == 1 else chain
+
+
+def _swapped_input(old: Part[Any], new: Part[Any]) -> Part[Any]:
+    """The new policy; one that lies over another (tiles, pyramid) and names none lies over the old one."""
+    out = old.swapped(new)
+    return out.with_args(inner=old) if out.accepts("inner") and "inner" not in dict(out.args) else out
 
 
 def _swapped_suppression(old: Part[Any], new: Part[Any]) -> Part[Any]:
