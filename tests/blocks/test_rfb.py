@@ -34,6 +34,7 @@ def test_parameters_are_those_of_the_published_layers(block: type, width: int, c
     assert sum(p.numel() for p in module.parameters()) == sum(a * b * k + 2 * b for a, b, k in convs)
     linear = [*(branch[-1] for branch in module.branches), module.join, module.shortcut]
     assert all(isinstance(m.act, nn.Identity) for m in linear)
+    assert {m.momentum for m in module.modules() if isinstance(m, nn.BatchNorm2d)} == {0.01}
     assert sum(isinstance(m, nn.ReLU) for m in module.modules()) == len(convs) - len(linear)
 
 
