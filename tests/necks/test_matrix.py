@@ -147,6 +147,8 @@ def test_refusals() -> None:
         FasterRCNN(Matrix(SMALL, channels=8, finest=4, coarsest=64).out_specs, num_classes=3)
     with pytest.raises(ValueError, match=r"Matrix starts at stride 2"):
         Matrix(SMALL, finest=2, diagonal="incoming")
+    with pytest.raises(ValueError, match=r"Matrix starts at stride 2"):
+        Matrix(SMALL, finest=2)
     with pytest.raises(ValueError, match=r"8 channels; \[12, 16, 20\] came"):
         Matrix(SMALL, channels=8, diagonal="incoming")
     with pytest.raises(ValueError, match=r"incoming levels have strides \[8, 32\].*choose a neck that takes any"):

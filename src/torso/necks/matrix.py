@@ -48,6 +48,7 @@ class Matrix(Neck):
         super().__init__()
         if band < 0:
             raise ValueError(f"Matrix.band is a number of halvings, at least 0; {band} came")
+        positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
         self.fpn: FPN | None = None
         if diagonal == "fpn":
             self.fpn = FPN(
@@ -57,7 +58,7 @@ class Matrix(Neck):
             specs: Sequence[FeatureSpec] = self.fpn.out_specs
             self._positions = list(range(len(specs)))
         else:
-            self._positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
+            self._positions = positions
             specs = [in_specs[i] for i in self._positions]
             _check_width(specs, channels)
         check_doubling(specs, type(self).__name__)
