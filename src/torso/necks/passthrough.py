@@ -23,9 +23,9 @@ class Passthrough(Neck):
         channels: width of the 3x3 convolutions on the coarse map. convs: how many there are.
         norm, activation: of all convolutions.
 
-    A finer map of odd sides, or one that a backbone rounded down, is filled with zeros to whole blocks. Blocks run
-    row by row (space to depth); darknet's reorg layer mixes channels and places in an order of its own, which
-    permutes the inputs of the convolution behind it.
+    A finer map of odd sides is filled with zeros to whole blocks; where the backbone rounded the coarse one down, the
+    row or column too many is left out. Blocks run row by row (space to depth); darknet's reorg layer mixes channels and
+    places in an order of its own, which permutes the inputs of the convolution behind it.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Passthrough(Neck):
         fine, coarse = (in_specs[i] for i in self._positions)
         self.block = coarse.stride // fine.stride
         if self.block * fine.stride != coarse.stride:
-            raise ValueError(f"Passthrough.coarsest={coarsest} is no multiple of finest={finest}: blocks must be whole")
+            raise ValueError(f"Passthrough.coarsest={coarsest} is no multiple of finest={finest}; choose one that is")
         self.narrow = ConvNormAct(fine.channels, narrow, kernel=1, norm=norm, activation=activation)
         widths = [coarse.channels] + [channels] * convs
         self.convs = nn.Sequential(
