@@ -55,7 +55,7 @@ def efficientdet_d7(*, num_classes: int = 80) -> Part[Recipe]:
 
 
 def efficientdet_d7x(*, num_classes: int = 80) -> Part[Recipe]:
-    """How EfficientDet-D7X is trained: SGD, 300 epochs, averaged weights (arXiv 1911.09070, section 5.1)."""
+    """How EfficientDet-D7x is trained: SGD, 300 epochs, averaged weights (arXiv 1911.09070, section 5.1)."""
     return _recipe(zoo.efficientdet_d7x(num_classes=num_classes))
 
 
