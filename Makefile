@@ -7,7 +7,7 @@ PARITY ?= .venv-mmdet
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs env gpu-test parity bench bench-cpu accuracy necks compositions clean help
+.PHONY: demo test lint docs env gpu-test parity bench bench-cpu accuracy necks zoo throughput compositions clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -57,6 +57,12 @@ accuracy: $(STAMP) ## accuracy beside torchvision on a CUDA device, DATA=folder;
 
 necks: $(STAMP) ## necks beside each other on a CUDA device, DATA=folder; repeat until all trainings are done
 	$(BIN)/python benchmarks/necks.py --data $(DATA) --out benchmarks/results/local/necks
+
+zoo: $(STAMP) ## a member of each family from its own recipe on a CUDA device, DATA=folder; repeat until all are done
+	$(BIN)/python benchmarks/zoo.py --data $(DATA) --out benchmarks/results/local/zoo
+
+throughput: $(STAMP) ## speed of YOLO sizes and their share of the matrix peak on a CUDA device
+	$(BIN)/python benchmarks/throughput.py yolox_s yolov5s tal_s --out benchmarks/results/local/throughput
 
 compositions: $(STAMP) ## every backbone x neck x head, on the meta device; writes docs/compositions.md
 	$(BIN)/python benchmarks/compositions.py --out docs/compositions.md
