@@ -71,6 +71,8 @@ def test_a_model_trained_on_tiles_is_judged_on_tiles(torso: Command, data: Path,
     assert "part: inputs.tiles" in shown
     assert "crowd: ignored" in shown
     assert "inputs.short_side" in shown or "inner" in shown
+    by_part = ("--input=tiles", "--input.size_hw=64,64", "--input.overlap=0.25", "--scales=0.5,1")
+    assert torso("show", "fcos", *by_part, "--yaml").out == shown
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,8 @@ def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Re
         )
         recipe = recipe.override("model.input", views.tiled(recipe.get("model").get("input"), args))
         criterion = recipe.get("criterion")
-        if args.tiles not in (None, "none") and criterion.accepts("crowd") and "crowd" not in dict(criterion.args):
+        tiled = args.tiles not in (None, "none") or (args.tiles is None and args.input == "tiles")
+        if tiled and criterion.accepts("crowd") and "crowd" not in dict(criterion.args):
             recipe = recipe.override("criterion.crowd", "ignored")  # what a tile's edge has cut off
         check(recipe)
     except ValueError as error:
