@@ -318,9 +318,10 @@ def _parse_part(hint: Any, text: str, where: str) -> Any:
             if any(_fits(option, nothing) for option in _options(hint)):
                 return nothing
     for kind in KINDS:
-        if text not in names(kind):
+        name = text.replace("-", "_")
+        if name not in names(kind):
             continue
-        candidate = named(text, kind)
+        candidate = named(name, kind)
         for option in _options(hint):
             if _fits(option, candidate):
                 return candidate

@@ -102,8 +102,8 @@ def test_parts_are_tiled_for_recipes() -> None:
     ("policy", "arguments", "said"),
     [
         (Tiles, {"size_hw": (0, 640)}, r"positive height and width; \(0, 640\)"),
-        (Tiles, {"overlap": 1.0}, "0 to below 1, such as 0.2; 1.0 came"),
-        (Tiles, {"overlap": -0.1}, "below 1"),
+        (Tiles, {"overlap": 1.0}, "0 to 0.9, such as 0.2; 1.0 came"),
+        (Tiles, {"overlap": -0.1}, "0 to 0.9"),
         (Tiles, {"merge": "wbf"}, "suppression, union; 'wbf' came"),
         (Tiles, {"min_visible": 0.0}, "above 0"),
         (Tiles, {"inner": part(Tiles)}, "tiles of tiles"),

@@ -82,7 +82,7 @@ def check_names(args: argparse.Namespace) -> None:
             if name.replace("-", "_") not in known:
                 raise UsageError(f"{_flag(slot)}: no {singular(kind)} is called {name!r}; {nearest(name, known)}")
     for path, name in args.dotted.items():
-        if path.rpartition(".")[2] == "block" and name not in ("none", *names("blocks")):
+        if path.rpartition(".")[2] == "block" and name.replace("-", "_") not in ("none", *names("blocks")):
             raise UsageError(f"--{path}: no block is called {name!r}; {nearest(name, names('blocks'))}")
 
 

@@ -19,7 +19,7 @@ def add_tile_arguments(parser: Parser) -> None:
     """--tiles and --overlap, of training as well."""
     tiles = parser.add_argument_group("large pictures")
     tiles.add_argument("--tiles", metavar="SIZE", help=f"{_TILES}; none: whole pictures")
-    tiles.add_argument("--overlap", metavar="SHARE", help="of a tile with the next: 0 to below 1 (0.2)")
+    tiles.add_argument("--overlap", metavar="SHARE", help="of a tile with the next: 0 to 0.9 (0.2)")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -53,10 +53,10 @@ def read_tiles(text: str | None) -> tuple[int, int] | None:
 
 
 def read_overlap(text: str | None) -> float | None:
-    """A share of 0 to below 1."""
+    """A share of 0 to 0.9."""
     share = None if text is None else _number(text)
-    if text is not None and (share is None or not 0 <= share < 1):
-        raise UsageError(f"--overlap {text} came; a share of the tile of 0 to below 1 was wanted, as 0.2")
+    if text is not None and (share is None or not 0 <= share <= 0.9):
+        raise UsageError(f"--overlap {text} came; a share of the tile of 0 to 0.9 was wanted, as 0.2")
     return share
 
 

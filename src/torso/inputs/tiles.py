@@ -16,7 +16,7 @@ class Tiles(Input):
     """A picture larger than a tile is looked at tile by tile; one that fits into a tile is looked at as it is.
 
     size_hw: (height, width) of a tile, px of the picture. overlap: share of a tile that it has in common with the
-    next, 0 to below 1; an object smaller than that lies whole in some tile. whole: the whole picture, shrunk, is
+    next, 0 to 0.9; an object smaller than that lies whole in some tile. whole: the whole picture, shrunk, is
     looked at as well, for objects larger than a tile.
     merge: "union" suppresses in each tile alone and then joins what different tiles say of one object (overlap at
     least half of the smaller box, same class) into the box around both, so that an object cut by a seam comes back
@@ -37,8 +37,8 @@ class Tiles(Input):
     ) -> None:
         if min(size_hw) < 1:
             raise ValueError(f"Tiles.size_hw wants a positive height and width; {size_hw} came")
-        if not 0 <= overlap < 1:
-            raise ValueError(f"Tiles.overlap wants a share of the tile of 0 to below 1, such as 0.2; {overlap} came")
+        if not 0 <= overlap <= 0.9:  # at 0.99 a picture of 10,000 px a side would have 1.8 million tiles
+            raise ValueError(f"Tiles.overlap wants a share of the tile of 0 to 0.9, such as 0.2; {overlap} came")
         if merge not in get_args(Merging):
             raise ValueError(f"Tiles.merge wants one of {', '.join(get_args(Merging))}; {merge!r} came")
         if not 0 < min_visible <= 1:

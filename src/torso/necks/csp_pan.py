@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.csp import C3, C2f
 from torso.layers.resample import upsample_nearest
-from torso.necks._base import Neck, levels_between
+from torso.necks._base import Neck, check_doubling, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
 from torso.necks._fit import cut, level_widths
 from torso.types import FeatureSpec
@@ -53,6 +53,7 @@ class CSPPAN(Neck):
             raise ValueError(f"CSPPAN wants depth >= 1 and channels >= 1 or none; {depth} and {channels} came")
         self._positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
         incoming = [in_specs[i] for i in self._positions]
+        check_doubling(incoming, type(self).__name__)
         inner = level_widths(widths or tuple(s.channels for s in incoming), len(incoming), type(self).__name__)
 
         def conv(a: int, b: int, kernel: int = 1, stride: int = 1) -> ConvNormAct:
