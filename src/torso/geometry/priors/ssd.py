@@ -44,7 +44,8 @@ class SSD(PriorGenerator):
         if len(sizes) != len(strides) + 1 or len(ratios) != len(strides):
             raise ValueError(
                 f"SSD's priors want {len(strides) + 1} sizes and {len(strides)} tuples of ratios for the "
-                f"{len(strides)} levels of strides (y, x) {strides}; {sizes} and {ratios} came"
+                f"{len(strides)} levels of strides (y, x) {strides}; {sizes} and {ratios} came: give as many, or "
+                "choose a neck that makes as many levels (ssd_extra)"
             )
         if min(sizes) <= 0 or any(r < 1 for level in ratios for r in level):
             raise ValueError(
