@@ -45,7 +45,9 @@ def with_dropout() -> None:
 
     def patched(*args, **settings):
         model = build(*args, **settings)
-        model.neck.append(Dropping())
+        dropping = Dropping()
+        dropping.out_specs = model.specs[-1][1]
+        model.neck.append(dropping)
         return model
 
     engine.build_model = patched
