@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from _seeds import half_width, parser, rate, run, side_by_side, to_device
 
 SIZE_HW = tuple(map(int, os.environ.get("ACCURACY_SIZE", "480 640").split()))  # smaller only to try the script
 CLASSES = 3
@@ -171,9 +171,8 @@ def train_one(case: str, seed: int, args: argparse.Namespace) -> None:
     for epoch in range(first, args.epochs):
         model.train()
         for window in loader:
-            factor = min(1.0, (step + 1) / args.warmup) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
             for group in optimiser.param_groups:
-                group["lr"] = args.lr * factor
+                group["lr"] = rate(step, steps, args)
             batch = to_device(window[0], device)
             torch.manual_seed(seed * 1_000_003 + step)
             with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
@@ -192,15 +191,6 @@ def train_one(case: str, seed: int, args: argparse.Namespace) -> None:
             os.replace(stem.with_suffix(".tmp"), stem.with_suffix(".pt"))
     result = {"case": case, "seed": seed, "steps": step, "curve": curve, "losses": losses, "final": curve[-1][1]}
     stem.with_suffix(".json").write_text(json.dumps(result))
-
-
-def to_device(batch: Any, device: str) -> Any:
-    def move(x: Any) -> Any:
-        return None if x is None else x.to(device, non_blocking=True)
-
-    return batch._replace(
-        images=type(batch.images)(*map(move, batch.images)), targets=type(batch.targets)(*map(move, batch.targets))
-    )
 
 
 def evaluate(side: Any, val: Any, args: argparse.Namespace) -> dict[str, float]:
@@ -231,26 +221,8 @@ def evaluate(side: Any, val: Any, args: argparse.Namespace) -> dict[str, float]:
 
 def drive(args: argparse.Namespace) -> None:
     folder = Path(args.out) / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
     cases = [(c, s) for s in args.seeds for m in args.models for c in PAIRS[m]]
-    todo = [(c, s) for c, s in cases if not (folder / f"{c}-{s}.json").is_file()]
-    running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
-    deadline = time.time() + args.limit
-    while todo or running:
-        while todo and len(running) < args.jobs:
-            case, seed = todo.pop(0)
-            log = (folder / f"{case}-{seed}.log").open("ab")
-            command = [sys.executable, __file__, *sys.argv[1:], "--one", case, "--one-seed", str(seed)]
-            running[case, seed] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        for key, process in list(running.items()):
-            if process.poll() is not None:
-                del running[key]
-        if time.time() > deadline:
-            for process in running.values():
-                process.kill()
-            print(f"time is up: {len(running) + len(todo)} trainings are not finished; repeat the command to go on")
-            break
-        time.sleep(0.3)
+    side_by_side(cases, folder, args)
     report(cases, folder, args)
 
 
@@ -272,7 +244,7 @@ def report(cases: list[tuple[str, int]], folder: Path, args: argparse.Namespace)
         ours, peer = PAIRS[model]
         d = [ap[ours, s] - ap[peer, s] for s in args.seeds if (ours, s) in ap and (peer, s) in ap]
         if len(d) > 1:
-            half = T95.get(len(d) - 1, 2.0) * statistics.stdev(d) / math.sqrt(len(d))
+            half = half_width(d)
             each = ", ".join(f"{x:+.2f}" for x in d)
             low, high = statistics.mean(d) - half, statistics.mean(d) + half
             lines.append(
@@ -287,32 +259,10 @@ def report(cases: list[tuple[str, int]], folder: Path, args: argparse.Namespace)
     print(text)
 
 
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-"""Student's t at 97.5 % by degrees of freedom."""
-
-
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", required=True, help="folder with bccd/ and weights/")
-    p.add_argument("--out", default="benchmarks/results/accuracy")
-    p.add_argument("--models", nargs="+", default=list(PAIRS))
-    p.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3])
-    p.add_argument("--epochs", type=int, default=30)
-    p.add_argument("--batch", type=int, default=16)
-    p.add_argument("--lr", type=float, default=2e-4)
-    p.add_argument("--warmup", type=int, default=100)
-    p.add_argument("--every", type=int, default=6, help="epochs between evaluations")
-    p.add_argument("--workers", type=int, default=1)
-    p.add_argument("--jobs", type=int, default=6)
-    p.add_argument("--device", default="cuda")
-    p.add_argument("--limit", type=float, default=540.0)
-    p.add_argument("--one")
-    p.add_argument("--one-seed", type=int)
-    args = p.parse_args()
-    if args.one:
-        train_one(args.one, args.one_seed, args)
-    else:
-        drive(args)
+    p = parser(__doc__, out="benchmarks/results/accuracy", models=list(PAIRS), seeds=4, every=6)
+    p.set_defaults(models=list(PAIRS))
+    run(p.parse_args(), train_one, drive)
 
 
 if __name__ == "__main__":

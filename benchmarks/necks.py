@@ -29,12 +29,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from accuracy import T95
+from _seeds import half_width, t975
 
 CLASSES = 3
 WIDTH = 128
 STATS = ("AP", "AP50", "AP75", "APs")
-Z = 1.959964
 COLOURS = (
     "#1f6feb", "#d1462f", "#2a9d55", "#8a4fd3", "#c98a00", "#0f8b94", "#c2378a", "#6b4f3a", "#5b6770", "#7f9a10",
     "#123f7a",
@@ -373,22 +372,6 @@ def train_all(todo: list[str], args: argparse.Namespace, deadline: float) -> int
 
 
 # ------------------------------------------------------------------------------------------------------ the report
-
-
-def half_width(values: list[float]) -> float:
-    """Of the 95 % interval of the mean by Student's t; NaN for one value."""
-    if len(values) < 2:
-        return math.nan
-    return t975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def t975(freedom: int) -> float:
-    """Student's t at 97.5 %: the table, beyond it the expansion in 1 / degrees of freedom (right to 0.001)."""
-    if freedom in T95:
-        return T95[freedom]
-    first, second = (Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96
-    third = (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384
-    return Z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def least_difference(groups: list[list[float]]) -> tuple[float, float, int] | None:

@@ -21,15 +21,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from _seeds import half_width, parser, rate, run, side_by_side, to_device
 
 SIZE_HW = tuple(map(int, os.environ.get("SOFTER_SIZE", "480 640").split()))  # smaller only to try the script
 CLASSES = 3
@@ -117,9 +117,8 @@ def train_one(case: str, seed: int, args: argparse.Namespace) -> None:
         for number, window in enumerate(loader):
             if number >= per_epoch:
                 break
-            factor = min(1.0, (step + 1) / args.warmup) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / last)) / 2)
             for group in optimiser.param_groups:
-                group["lr"] = args.lr * factor
+                group["lr"] = rate(step, last, args)
             batch = to_device(window[0], device)
             with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
                 loss = loss_of(criterion(model, batch.images, batch.targets))[0]
@@ -137,15 +136,6 @@ def train_one(case: str, seed: int, args: argparse.Namespace) -> None:
     scores, spread = judge(model, val, args)
     result = {"case": case, "seed": seed, "steps": step, "losses": losses, "scores": scores, "spread": spread}
     stem.with_suffix(".json").write_text(json.dumps(result))
-
-
-def to_device(batch: Any, device: str) -> Any:
-    def move(x: Any) -> Any:
-        return None if x is None else x.to(device, non_blocking=True)
-
-    return batch._replace(
-        images=type(batch.images)(*map(move, batch.images)), targets=type(batch.targets)(*map(move, batch.targets))
-    )
 
 
 def judge(model: Any, val: Any, args: argparse.Namespace) -> tuple[dict[str, dict[str, float]], float | None]:
@@ -214,29 +204,8 @@ def to_original(found: Any, images: Any, names: tuple[str, ...]) -> list[Any]:
 def drive(args: argparse.Namespace) -> None:
     """Run what is not done, so many at once, until the limit; then report on what there is."""
     folder = Path(args.out) / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
     cases = [(f"{m}-{loss}", s) for s in args.seeds for m in args.models for loss in args.losses]
-    todo = [(c, s) for c, s in cases if not (folder / f"{c}-{s}.json").is_file()]
-    running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
-    failed, deadline = [], time.time() + args.limit
-    while todo or running:
-        while todo and len(running) < args.jobs:
-            case, seed = todo.pop(0)
-            log = (folder / f"{case}-{seed}.log").open("ab")
-            command = [sys.executable, __file__, *sys.argv[1:], "--one", case, "--one-seed", str(seed)]
-            running[case, seed] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        for key, process in list(running.items()):
-            if process.poll() is not None:
-                failed += [key] if process.returncode else []
-                del running[key]
-        if time.time() > deadline:
-            for process in running.values():
-                process.kill()
-            print(f"time is up: {len(running) + len(todo)} trainings are not finished; repeat the command to go on")
-            break
-        time.sleep(0.3)
-    for case, seed in failed:
-        print(f"{case}-{seed} failed: see {folder / f'{case}-{seed}.log'}")
+    side_by_side(cases, folder, args)
     report(cases, folder, args)
 
 
@@ -297,39 +266,15 @@ def interval(values: list[float]) -> str:
     mean = f"{statistics.mean(values):+.2f}"
     if len(values) < 2:
         return mean
-    return f"{mean} ± {T95.get(len(values) - 1, 2.0) * statistics.stdev(values) / math.sqrt(len(values)):.2f}"
-
-
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-"""Student's t at 97.5 % by degrees of freedom."""
+    return f"{mean} ± {half_width(values):.2f}"
 
 
 def main() -> None:
-    """Parse, then train one (a process of the driver's) or drive."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", required=True, help="folder with bccd/ and weights/")
-    p.add_argument("--out", default="benchmarks/results/softer")
-    p.add_argument("--models", nargs="+", default=["retinanet"], choices=("retinanet", "fcos"))
+    p = parser(__doc__, out="benchmarks/results/softer", models=("retinanet", "fcos"), seeds=3, every=3)
     p.add_argument("--losses", nargs="+", default=list(LOSSES), choices=LOSSES)
-    p.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    p.add_argument("--epochs", type=int, default=30)
     p.add_argument("--steps", type=int, default=0, help="of an epoch, and batches judged; 0: all (trying the script)")
-    p.add_argument("--batch", type=int, default=16)
-    p.add_argument("--lr", type=float, default=2e-4)
-    p.add_argument("--warmup", type=int, default=100)
-    p.add_argument("--every", type=int, default=3, help="epochs between checkpoints")
-    p.add_argument("--workers", type=int, default=1)
-    p.add_argument("--jobs", type=int, default=6)
-    p.add_argument("--device", default="cuda")
-    p.add_argument("--limit", type=float, default=540.0, help="seconds; a stopped training goes on the next time")
     p.add_argument("--box-weight", type=float, default=1.0, help="of the box term of plain and kl")
-    p.add_argument("--one")
-    p.add_argument("--one-seed", type=int)
-    args = p.parse_args()
-    if args.one:
-        train_one(args.one, args.one_seed, args)
-    else:
-        drive(args)
+    run(p.parse_args(), train_one, drive)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from _packing import SOURCES, Packed, Results, fresh, gpu_count, read_run
+from _seeds import half_width
 from detection import machine
-from necks import half_width
 
 CLASSES = 3
 NEVER = "1000000"  # epochs between evaluations: the end of a run is judged anyway
