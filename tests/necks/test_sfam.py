@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from neck_cases import SMALL, check_exports, check_learns, connected, conv_bn, count, levels, maps
+from torch import Tensor, nn
 
+from torso.geometry.priors._base import grid_priors
 from torso.necks.sfam import SFAM
 
 VGG = levels(512, 1024)
@@ -18,6 +21,43 @@ def test_m2dets_scales() -> None:
     out = neck(maps((320, 320), levels(8, 16)))
     assert [m.shape[-1] for m in out] == [40, 20, 10, 5, 3, 1]
     assert [s.stride for s in neck.out_specs] == [8, 16, 32, 64, 128, 256]
+
+
+def seeing() -> SFAM:
+    """A neck whose places answer the more, the more of a bright pixel they see: all weights of a layer are equal."""
+    neck = SFAM(levels(1, 1), coarsest=256, last="valid", attention=False, **TINY).eval()
+    for p in (p for n, p in neck.named_parameters() if n.endswith("conv.weight")):
+        nn.init.constant_(p, 1 / p[0].numel())
+    return neck
+
+
+def told(neck: SFAM, size_hw: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
+    """The coarsest level's map for every pixel that a cell centre of it is told to be at, and those (x, y) centres."""
+    places = neck([torch.zeros(1, 1, -(-size_hw[0] // s), -(-size_hw[1] // s)) for s in (8, 16)])[-1].shape[-2:]
+    stride = neck.out_specs[-1].stride_yx
+    centers = grid_priors(torch.ones(1, 2), (int(places[0]), int(places[1])), stride, 0.5)[0]
+    seen = []
+    for x, y in centers.tolist():
+        picture = torch.zeros(1, 1, *(-(-side // 256) * 256 for side in size_hw))
+        picture[..., int(y), int(x)] = 1e6
+        picture = picture[..., : size_hw[0], : size_hw[1]]
+        seen.append(neck([F.avg_pool2d(picture, 8), F.avg_pool2d(picture, 16)])[-1].sum(1).flatten())
+    return seen, list(centers)
+
+
+@pytest.mark.parametrize(("size_hw", "places"), [((320, 320), 1), ((512, 320), 2), ((512, 512), 4)])
+def test_a_bright_pixel_is_seen_best_where_the_cell_is_told_to_be(size_hw: tuple[int, int], places: int) -> None:
+    seen, centers = told(seeing(), size_hw)
+    assert len(centers) == places
+    for i, answer in enumerate(seen):
+        assert answer[i] > 0
+        assert answer[i] == answer.max(), f"the pixel at {centers[i].tolist()} is seen by {answer.tolist()}"
+
+
+@pytest.mark.parametrize("size_hw", [(640, 320), (320, 640), (256, 320), (800, 800)])
+def test_places_that_would_lie_elsewhere_are_refused(size_hw: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"give pictures of 257 to 512 px a side, or set last='stride'"):
+        seeing()(maps(size_hw, levels(1, 1)))
 
 
 def test_any_size_without_the_unpadded_last_scale() -> None:
@@ -117,5 +157,3 @@ def test_refusals() -> None:
         SFAM(SMALL, channels=20)
     with pytest.raises(ValueError, match="three scales"):
         SFAM(SMALL, coarsest=16)
-    with pytest.raises(ValueError, match=r"map of \(2, 3\).*last='stride'"):
-        SFAM(SMALL, coarsest=128, last="valid", **TINY)(maps((70, 180)))

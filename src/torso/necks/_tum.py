@@ -11,7 +11,10 @@ from torso.layers.resample import upsample_nearest
 
 
 class ThinnedU(nn.Module):
-    """[B, C, h, w] -> `scales` maps of `width` channels, fine to coarse, the first of the input's size."""
+    """[B, C, h, w] -> `scales` maps of `width` channels, fine to coarse, the first of the input's size.
+
+    last "valid": the coarsest by an unpadded convolution of stride 1, which wants a map of 3x3 at least.
+    """
 
     def __init__(
         self,
@@ -30,8 +33,7 @@ class ThinnedU(nn.Module):
 
         comes = [in_channels] + [width] * (scales - 1)
         self.down = nn.ModuleList(conv(c, 3, 2) for c in comes[:-1])
-        self.valid = last == "valid"
-        if self.valid:
+        if last == "valid":
             conv_of_last = self.down[-1].conv
             assert isinstance(conv_of_last, nn.Conv2d)
             conv_of_last.stride, conv_of_last.padding = (1, 1), (0, 0)
@@ -41,12 +43,7 @@ class ThinnedU(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         e = [x]
-        for i, down in enumerate(self.down):
-            if self.valid and i == len(self.down) - 1 and min(e[-1].shape[-2:]) < 3:
-                raise ValueError(
-                    f"SFAM's last scale is an unpadded 3x3 convolution on a map of {tuple(e[-1].shape[-2:])}: "
-                    "give larger pictures, set last='stride', or lower coarsest"
-                )
+        for down in self.down:
             e.append(down(e[-1]))
         d = self.top(e[-1])
         out = [d]

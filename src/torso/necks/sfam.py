@@ -27,7 +27,9 @@ class SFAM(Neck):
         base: widths to which FFMv1 brings its two levels before joining them.
         squeezed: width of what FFMv2 takes from that base for every U-shape.
         last: how the coarsest scale is made: "stride" like the others, or "valid", the authors' unpadded 3x3 of stride
-            1, which ends 320 pixels in a map of one place and other sizes in maps that are not stride `coarsest`'s.
+            1. Its places stand half of `coarsest` apart, so they lie in the cells of that stride only where there are
+            one or two a side: pictures above `coarsest` and up to twice that (the authors' 320 and 512 with 256).
+            A forward of any other size is refused.
         attention: SFAM's squeeze and excitation of the joined scales; the authors' released models go without.
         reduction: of its inner width.
         shared: one FFMv2 for all U-shapes and one attention for all scales, as the authors' code has it (by a list
@@ -62,6 +64,7 @@ class SFAM(Neck):
         while strides[-1] * 2 <= coarsest:
             strides.append(strides[-1] * 2)
         self._positions = _two_levels(in_specs, finest)
+        self._valid_from = strides[-1] if last == "valid" else None
         if len(strides) < 3:
             raise ValueError(
                 f"SFAM has at least three scales; finest={finest} and coarsest={coarsest} leave {strides}: "
@@ -91,6 +94,8 @@ class SFAM(Neck):
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         fine, coarse = (features[i] for i in self._positions)
+        if self._valid_from is not None:
+            _check_last_places(fine.shape[-2:], len(self.out_specs), self._valid_from)
         f = self.fine(fine)
         base = torch.cat([f, upsample_nearest(self.coarse(coarse), f.shape[-2:])], dim=1)
         scales: list[list[Tensor]] = []
@@ -112,3 +117,14 @@ def _two_levels(in_specs: Sequence[FeatureSpec], finest: int) -> list[int]:
             f"{[s.stride for s in in_specs]}; set finest so that it and its double are among them"
         )
     return positions
+
+
+def _check_last_places(finest_hw: Sequence[int], scales: int, coarsest: int) -> None:
+    """ValueError where the last level's places, coarsest / 2 apart, would not lie in their cells of stride coarsest."""
+    h, w = (-(-side // 2 ** (scales - 2)) for side in finest_hw)
+    if not (3 <= h <= 4 and 3 <= w <= 4):
+        raise ValueError(
+            f"SFAM's last='valid' makes the level of stride {coarsest} by an unpadded 3x3 convolution of stride 1 from "
+            f"a map of {(h, w)}; its places lie in that stride's cells only where the map has 3 or 4 a side: give "
+            f"pictures of {coarsest + 1} to {2 * coarsest} px a side, or set last='stride', or change coarsest"
+        )
