@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torso.layers.batch_norm import BatchNorm2d
+
 Norm = Literal["none", "bn", "bn_tf", "bn_yolo", "gn"]
 Activation = Literal["none", "relu", "leaky_relu", "silu", "mish", "gelu", "hardswish"]
 
@@ -54,11 +56,11 @@ def make_norm(name: Norm, channels: int) -> nn.Module:
     A group of one channel has nothing to normalise over on a 1x1 map, which the coarsest level of a small picture is.
     """
     if name == "bn":
-        return nn.BatchNorm2d(channels)
+        return BatchNorm2d(channels)
     if name == "bn_tf":
-        return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+        return BatchNorm2d(channels, eps=1e-3, momentum=0.01)
     if name == "bn_yolo":
-        return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.03)
+        return BatchNorm2d(channels, eps=1e-3, momentum=0.03)
     if name == "gn":
         groups = next((g for g in (32, 16, 8, 4, 2) if channels % g == 0 and channels >= 4 * g), 1)
         return GroupNorm(groups, channels)

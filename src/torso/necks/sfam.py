@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torso.blocks.se import SE
+from torso.layers.batch_norm import BatchNorm2d
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.resample import upsample_nearest
 from torso.necks._base import Neck, levels_between
@@ -89,7 +90,7 @@ class SFAM(Neck):
         for m in self.modules():
             if isinstance(m, nn.BatchNorm2d):
                 m.momentum = 0.01
-        self.largest_norm = nn.BatchNorm2d(channels)  # the authors normalise the finest scale alone
+        self.largest_norm = BatchNorm2d(channels)  # the authors normalise the finest scale alone
         self.out_specs = tuple(FeatureSpec(channels, (s, s)) for s in strides)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:

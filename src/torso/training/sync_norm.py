@@ -9,9 +9,11 @@ import torch.distributed as dist
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
+from torso.layers.batch_norm import BatchNorm2d
 from torso.layers.pooled_norm import PooledBatchNorm2d
 
-_KINDS = (nn.BatchNorm2d, PooledBatchNorm2d, BatchNormAct2d)  # several ranks have several values even of pooled maps
+# several ranks have several values even of pooled maps, so what the two of ours say of a single one is not needed
+_KINDS = (nn.BatchNorm2d, BatchNorm2d, PooledBatchNorm2d, BatchNormAct2d)
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
