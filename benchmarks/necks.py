@@ -40,7 +40,7 @@ COLOURS = (
 )  # fmt: skip
 
 
-def necks() -> dict[str, tuple[Any, ...]]:
+def necks(width: int = WIDTH) -> dict[str, tuple[Any, ...]]:
     """The chains that are compared, all of one width; what a neck repeats is as small as it makes sense."""
     from torso.necks.asff import ASFF
     from torso.necks.bifpn import BiFPN
@@ -53,18 +53,18 @@ def necks() -> dict[str, tuple[Any, ...]]:
     from torso.necks.sfam import SFAM
     from torso.parts import part
 
-    same: dict[str, Any] = {"channels": WIDTH, "finest": 8, "coarsest": 128}
+    same: dict[str, Any] = {"channels": width, "finest": 8, "coarsest": 128}
     return {
         "none": (),
         "fpn": (part(FPN, **same),),
         "pan": (part(PAN, **same),),
         "pan_concat": (part(PAN, form="concat", **same),),
-        "csp_pan": (part(CSPPAN, widths=(WIDTH,) * 3, depth=1, **same),),
+        "csp_pan": (part(CSPPAN, widths=(width,) * 3, depth=1, **same),),
         "bifpn": (part(BiFPN, layers=3, **same),),
         "nas_fpn": (part(NASFPN, repeats=3, **same),),
         "fc_fpn": (part(FCFPN, repeats=3, **same),),
         "fpn+asff": (part(FPN, **same), part(ASFF, **same)),
-        "sfam": (part(SFAM, tums=2, base=(WIDTH, 2 * WIDTH), squeezed=WIDTH // 2, **same),),
+        "sfam": (part(SFAM, tums=2, base=(width, 2 * width), squeezed=width // 2, **same),),
         "matrix": (part(Matrix, **same),),
     }
 
