@@ -24,6 +24,17 @@ def test_the_page_says_parts_maps_and_costs(torso: Command) -> None:
     assert "part: recipes.recipe" in page
 
 
+def test_levels_that_the_head_leaves_unread_are_said(torso: Command) -> None:
+    flags = [*(f for f in TINY if f != "--head.coarsest=32"), "--neck.finest=4", "--head.coarsest=16"]
+    page = torso("show", "fcos", *flags).out
+    assert [line.strip() for line in page.splitlines() if "read by no head" in line] == [
+        "stride 4: read by no head", "stride 32: read by no head"
+    ]  # fmt: skip
+    assert "read by no head" not in torso("show", "fcos", *TINY).out
+    shown = json.loads(torso("show", "fcos", *flags, "--json").out)
+    assert [level["read"] for level in shown["stages"][1]["levels"]] == [False, True, True, False]
+
+
 def test_json(torso: Command) -> None:
     shown = json.loads(torso("show", "retinanet", *TINY, "--json").out)
     assert [s["stage"] for s in shown["stages"]] == ["backbone", "neck", "head"]

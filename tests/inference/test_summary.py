@@ -56,6 +56,36 @@ def test_it_agrees_with_the_model_that_is_built() -> None:
     assert maps == [(8, 12), (4, 6), (2, 3)]
 
 
+@pytest.mark.parametrize("model", ["fcos", "faster_rcnn", "centernet_points"])
+def test_what_no_head_reads_changes_nothing(model: str) -> None:
+    """Only the maps that are said to be read move the head's answer; at least one of the others is there to say so."""
+    zoo = find(model, "zoo")(num_classes=2).with_args(backbone=part(Timm, name="test_resnet"))
+    if model != "centernet_points":
+        zoo = zoo.with_args(neck=part(FPN, channels=16, finest=4, coarsest=64))
+    size = (64, 96)
+    torch.manual_seed(0)
+    built = zoo.build().eval()
+    images = Images(torch.zeros(1, 3, *size), torch.tensor([[64.0, 96.0]]), torch.zeros(1, 4))
+    levels = summarise(zoo, size).stages[-2].levels
+    with torch.no_grad():
+        maps = built.features(images._replace(pixels=torch.rand(1, 3, *size) * 255))
+        before = moved(built.head, maps, images)
+        for i, level in enumerate(levels):
+            after = moved(built.head, [m + 1 if i == j else m for j, m in enumerate(maps)], images)
+            assert torch.equal(after, before) != level.read, level
+
+
+def moved(head: torch.nn.Module, maps: list[torch.Tensor], images: Images) -> torch.Tensor:
+    """All numbers of the raw predictions in a row."""
+
+    def numbers(raw: object) -> list[torch.Tensor]:
+        if isinstance(raw, torch.Tensor):
+            return [raw.flatten().double()]
+        return [n for value in raw for n in numbers(value)] if hasattr(raw, "_asdict") else []  # type: ignore[attr-defined]
+
+    return torch.cat(numbers(head(maps, images)))
+
+
 def test_flops_are_twice_the_multiply_adds() -> None:
     """The neck by hand: 1x1 laterals of 3 levels and 3x3 outputs of 16 channels."""
     summary = summarise(small())

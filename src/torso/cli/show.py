@@ -54,6 +54,8 @@ def _page(model: str, summary: Summary, recipe: str) -> str:
         lines += ["", f"{stage.stage}: {stage.part}"]
         if stage.levels:
             lines += _table([("  stride", "channels", "map (h x w)"), *map(_level, stage.levels)])
+        if stage is summary.stages[-2]:
+            lines += [f"  stride {_stride(v.stride_yx)}: read by no head" for v in stage.levels if not v.read]
     lines += ["", "raw predictions of one picture"]
     lines += _table([(f"  {name}", " x ".join(map(str, shape))) for name, shape in summary.outputs.items()])
     lines += ["", "the recipe, as `torso train FILE.yaml` takes it (--yaml prints it alone)", "", recipe.rstrip()]

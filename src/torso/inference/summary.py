@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,11 +19,15 @@ _REFERENCE_HW = (800, 1333)  # the picture whose padded size is shown where the 
 
 @dataclass(frozen=True)
 class Level:
-    """One map: channels, stride (y, x) in input pixels, (height, width) at the size of the summary."""
+    """One map: channels, stride (y, x) in input pixels, (height, width) at the size of the summary.
+
+    read: whether the part behind looks at it.
+    """
 
     channels: int
     stride_yx: tuple[int, int]
     size_hw: tuple[int, int]
+    read: bool
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,35 @@ def _count(model: Part[Detector], built: Detector, size: tuple[int, int]) -> Sum
     with torch.no_grad(), torch.device("meta"):
         images = Images(torch.zeros(1, 3, *size), torch.tensor([size], dtype=torch.float32), torch.zeros(1, 4))
         pixels = built.normalise(images)
-        maps, flops = _counted(built.backbone, pixels)
-        stages = [_stage("backbone", built.backbone, flops, model.get("backbone"), maps)]
+        chain: list[tuple[str, Any, Part[Any]]] = [("backbone", built.backbone, model.get("backbone"))]
         for i, neck in enumerate(built.neck):
-            maps, flops = _counted(neck, maps)
-            stages.append(_stage("neck" if len(built.neck) == 1 else f"neck.{i}", neck, flops, _neck(model, i), maps))
+            chain.append(("neck" if len(built.neck) == 1 else f"neck.{i}", neck, _neck(model, i)))
+        maps: Any = pixels
+        counted = []
+        for stage, module, part in chain:
+            out, flops = _counted(module, maps)
+            maps = _Seen(out)
+            counted.append((stage, module, flops, part, maps))
         raw, flops = _counted(built.head, maps, images)
-        stages.append(_stage("head", built.head, flops, model.get("head"), []))
+        stages = [_stage(*each) for each in counted]  # not before all have run: only then is known who read what
+        stages.append(_stage("head", built.head, flops, model.get("head"), _Seen()))
     return Summary(size, tuple(stages), dict(_shapes(raw)), built.head.num_classes)
+
+
+class _Seen(list[Tensor]):
+    """Maps that remember, by position, which of them were taken out."""
+
+    def __init__(self, maps: Sequence[Tensor] = ()) -> None:
+        super().__init__(maps)
+        self.positions: set[int] = set()
+
+    def __getitem__(self, key: Any) -> Any:
+        taken = range(len(self))[key]
+        self.positions.update([taken] if isinstance(taken, int) else taken)
+        return super().__getitem__(key)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
 
 
 def _counted(module: nn.Module, *inputs: Any) -> tuple[Any, int]:
@@ -110,17 +135,20 @@ def _neck(model: Part[Detector], position: int) -> Part[Any]:
     return chosen
 
 
-def _stage(stage: str, module: Any, flops: int, part: Part[Any], maps: list[Tensor]) -> Stage:
+def _stage(stage: str, module: Any, flops: int, part: Part[Any], maps: _Seen) -> Stage:
     parameters = list(module.parameters())
-    specs = getattr(module, "out_specs", ())
-    levels = [Level(s.channels, s.stride_yx, _size(m)) for s, m in zip(specs, maps, strict=bool(maps))]
+    read = set(maps.positions)
+    levels = [
+        Level(s.channels, s.stride_yx, _size(m), i in read)
+        for i, (s, m) in enumerate(zip(module.out_specs if maps else (), maps, strict=True))
+    ]
     return Stage(
         stage=stage,
         part=f"{part.target.__name__}({', '.join(f'{k}={v!r}' for k, v in part.args)})",
         parameters=sum(p.numel() for p in parameters),
         learnable=sum(p.numel() for p in parameters if p.requires_grad),
         flops=flops,
-        levels=tuple(levels) if maps else (),
+        levels=tuple(levels),
     )
 
 
