@@ -11,10 +11,10 @@ All sides: random weights, the same maps, on CUDA bf16 autocast and channels_las
   pan: ours and mmdet's PAFPN: the same function;
   nas_fpn: mmdet's NASFPN has the same graph and convolutions, but another gate in its GlobalPoolingCells, and a 1x1
   before each pooling that makes P6 and P7. `torso` has the authors' gate (max of the coarser), `torso-avg` mmdet's.
-Each side runs in a process of its own; all prepare (build, compile, warm up) side by side, then take turns, one on the
-device at a time, for --repeats rounds, so that what drifts drifts for all. Where a peer cannot be imported the table
-says so. Operations and GB are of one eager forward: what is called but for views, and what these read and write at two
-bytes each.
+One process has all that is eager, every compiled graph one of its own; they prepare (build, compile, warm up) side by
+side, then take turns, one on the device at a time, for --repeats rounds, so that what drifts drifts for all. Where a
+peer cannot be imported the table says so. Operations and GB are of one eager forward: what is called but for views, and
+what these read and write at two bytes each.
 """
 
 from __future__ import annotations
@@ -231,35 +231,24 @@ def counts(side: str, args: argparse.Namespace) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------- one process
 
 
-def worker(side: str, args: argparse.Namespace) -> None:
-    """Prepare the calls of one side; at each turn measure all of them and write one JSON."""
+def worker(args: argparse.Namespace) -> None:
+    """Prepare the calls of some sides; at each turn measure all of them. One JSON, written after every call."""
     import torch
 
-    began = time.perf_counter()
-    stem = Path(args.files) / name_of(side)
-    result: dict[str, Any] = {"side": side, "times": {}, "errors": {}}
-    calls: dict[str, Callable[[], Any]] = {}
-    on_gpu = args.device == "cuda"
+    began, on_gpu = time.perf_counter(), args.device == "cuda"
+    stem = Path(args.files) / name_of(args.worker)
+    result: dict[str, Any] = {side: {"times": {}, "errors": {}, "prepare_s": {}} for side in args.sides}
+    calls: dict[tuple[str, str], Callable[[], Any]] = {}
     if on_gpu:  # cuDNN keeps its choice of kernel under a key that has this flag: it chooses again when it is alone
         torch.backends.cudnn.allow_tf32 = False
-    try:
-        result |= counts(side, args)
-        keys = [f"{mode}:{form}" for form in args.forms for mode in MODES]
-    except Exception as error:  # a failed side is a result, the others go on
-        keys = []
-        result["errors"]["all"] = said(error)
-    for key in keys:
+    for side in args.sides:
         try:
-            if time.time() > args.until:
-                raise TimeoutError("not prepared in time: give more with --limit")
-            calls[key] = call_of(side, key, args)
-            for _ in range(2 if on_gpu else 1):
-                calls[key]()
-            harness.synchronise(args.device)
-        except Exception as error:
-            calls.pop(key, None)
-            result["errors"][key] = said(error)
-    result["prepare_s"] = time.perf_counter() - began
+            result[side] |= counts(side, args)
+            for key in args.keys:
+                calls[side, key] = made(side, key, args)
+                result[side]["prepare_s"][key] = time.perf_counter() - began
+        except Exception as error:  # a failed call is a result, the others go on
+            result[side]["errors"] |= {key: said(error) for key in args.keys if (side, key) not in calls}
     if on_gpu:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
@@ -268,40 +257,53 @@ def worker(side: str, args: argparse.Namespace) -> None:
     stem.with_suffix(".ready").touch()
     for turn in range(args.repeats):
         harness.wait_for(stem.with_suffix(f".go{turn}"))
-        take(calls, result, args, last=turn == args.repeats - 1)
-        write(stem.with_suffix(".json"), result)
+        for (side, key), call in list(calls.items()):
+            try:
+                take(call, result[side]["times"].setdefault(key, {"each": []}), args)
+            except Exception as error:
+                del calls[side, key], result[side]["times"][key]
+                result[side]["errors"][key] = said(error)
+            write(stem.with_suffix(".json"), result)
         stem.with_suffix(f".done{turn}").touch()
 
 
-def take(calls: dict[str, Callable[[], Any]], result: dict[str, Any], args: argparse.Namespace, *, last: bool) -> None:
-    """One turn: a block of every call, the last time its kernels too."""
-    for key, call in list(calls.items()):
-        try:
-            found = harness.measure(call, args.device, 1)
-            kept = result["times"].setdefault(key, {"each": []})
-            kept["each"].append(found["ms"])
-            kept |= {"ms": statistics.median(kept["each"]), "ms_min": min(kept["each"]), "block": found["block"]}
-            kept |= {"peak_gib": found.get("peak_gib")}
-            if last and args.device == "cuda":
-                kept |= harness.kernels(call)
-                kept["costliest"] = kept["costliest"][:12]
-        except Exception as error:
-            del calls[key]
-            result["errors"][key] = said(error)
-    if args.device == "cuda":
-        import torch
+def made(side: str, key: str, args: argparse.Namespace) -> Callable[[], Any]:
+    """The call, once it has run."""
+    if time.time() > args.until:
+        raise TimeoutError("not prepared in time: give more with --limit")
+    call = call_of(side, key, args)
+    for _ in range(2 if args.device == "cuda" else 1):
+        call()
+    harness.synchronise(args.device)
+    return call
 
-        torch.cuda.empty_cache()
+
+def take(call: Callable[[], Any], kept: dict[str, Any], args: argparse.Namespace) -> None:
+    """A block of calls, the first time their kernels too. gib: the most that is held beyond what lies there before."""
+    import torch
+
+    on_gpu = args.device == "cuda"
+    before = torch.cuda.memory_allocated() if on_gpu else 0
+    found = harness.measure(call, args.device, 1)
+    kept["each"].append(found["ms"])
+    kept |= {"ms": statistics.median(kept["each"]), "ms_min": min(kept["each"]), "block": found["block"]}
+    if not on_gpu:
+        return
+    kept["gib"] = found["peak_gib"] - before / 2**30
+    if "kernels" not in kept:
+        kept |= harness.kernels(call)
+        kept["costliest"] = kept["costliest"][:12]
+    torch.cuda.empty_cache()
 
 
 def said(error: Exception) -> str:
     """For the table; the whole goes to the log."""
     traceback.print_exception(error)
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:400]
 
 
-def name_of(side: str) -> str:
-    return side.replace(":", "-")
+def name_of(job: str) -> str:
+    return job.replace(":", "-")
 
 
 def write(file: Path, data: dict[str, Any]) -> None:
@@ -313,57 +315,86 @@ def write(file: Path, data: dict[str, Any]) -> None:
 # ---------------------------------------------------------------------------------------------------- the driver
 
 
+def jobs_of(args: argparse.Namespace) -> dict[str, tuple[list[str], list[str]]]:
+    """Processes, each with its sides and keys: one for all that is eager, one for every graph that is compiled."""
+    sides = sides_of(args.necks)
+    jobs = {"eager": (sides, [f"{mode}:eager" for mode in reversed(MODES)])} if "eager" in args.forms else {}
+    if "compiled" in args.forms:
+        keys = [(side, f"{mode}:compiled") for side in sides for mode in reversed(MODES)]
+        jobs |= {f"{side}:{key}": ([side], [key]) for side, key in keys}
+    return jobs
+
+
+class Job:
+    """A process and the files by which it is spoken to."""
+
+    def __init__(self, name: str, sides: list[str], keys: list[str], args: argparse.Namespace, files: Path) -> None:
+        self.name, self.sides, self.keys, self.stem = name, sides, keys, files / name_of(name)
+        command = [sys.executable, __file__, "--worker", name, "--sides", *sides, "--keys", *keys]
+        command += ["--files", str(files), "--until", str(args.until), "--device", args.device]
+        command += ["--batch", str(args.batch), "--size", *map(str, args.size)]
+        command += ["--width", str(args.width), "--repeats", str(args.repeats)]
+        with self.stem.with_suffix(".log").open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+    def reached(self, suffix: str) -> bool:
+        """The file is there, or will never be."""
+        return self.process.poll() is not None or self.stem.with_suffix(suffix).exists()
+
+    def wait(self, suffix: str, deadline: float) -> None:
+        while not self.reached(suffix) and time.time() < deadline:
+            time.sleep(0.02)
+
+    def results(self) -> dict[str, Any]:
+        """What it wrote, by side; where it wrote nothing, why."""
+        file = self.stem.with_suffix(".json")
+        if file.is_file():
+            found: dict[str, Any] = json.loads(file.read_text())
+            return found
+        tail = self.stem.with_suffix(".log").read_text(errors="replace").splitlines()[-3:]
+        lost = " ".join([f"not prepared in time or died, exit status {self.process.poll()}:", *tail])[-400:]
+        return {side: {"times": {}, "errors": dict.fromkeys(self.keys, lost)} for side in self.sides}
+
+
 def drive(args: argparse.Namespace) -> None:
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")  # in each of up to 32 processes
     began = time.time()
     args.until, deadline = began + PREPARING * args.limit, began + args.limit
     Path(args.out).mkdir(parents=True, exist_ok=True)
     about = {"machine": harness.machine(args.device), "versions": versions(), "command": " ".join(sys.argv)}
     about |= {"settings": {name: getattr(args, name) for name in ("batch", "size", "width", "repeats", "forms")}}
     with tempfile.TemporaryDirectory() as folder:
-        files = Path(folder)
-        running = prepare(args, files)
+        jobs = prepare(args, Path(folder), latest=args.until + 0.1 * args.limit)
+        print(f"prepared in {time.time() - began:.0f} s", flush=True)
         for turn in range(args.repeats):
-            for side, process in running.items():
-                stem = files / name_of(side)
-                stem.with_suffix(f".go{turn}").touch()
-                wait(process, stem.with_suffix(f".done{turn}"), deadline)
-                report(about, args, files, running)
+            for job in jobs:
+                job.stem.with_suffix(f".go{turn}").touch()
+                job.wait(f".done{turn}", deadline)
+                report(about, args, jobs)
             if time.time() > deadline:
                 print(f"time is up in round {turn + 1} of {args.repeats}: the report has what was measured")
                 break
-        for process in running.values():
-            process.kill() if time.time() > deadline else process.wait()
-        report(about, args, files, running)
-        print(Path(args.out, "neck_speed.md").read_text())
+        for job in jobs:
+            job.process.kill()  # all that they had to say is written
+            job.process.wait()
+        report(about, args, jobs)
+        print(Path(args.out, "neck_speed.md").read_text() + f"{time.time() - began:.0f} s in all")
 
 
-def prepare(args: argparse.Namespace, files: Path) -> dict[str, subprocess.Popen[bytes]]:
-    """A process a side, --jobs of them preparing at once."""
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    latest = args.until + 0.25 * (1 - PREPARING) / PREPARING * (args.until - time.time())
-    for side in sides_of(args.necks):
-        while sum(not prepared(s, p, files) for s, p in running.items()) >= args.jobs and time.time() < latest:
+def prepare(args: argparse.Namespace, files: Path, latest: float) -> list[Job]:
+    """--jobs processes preparing at once; those that are not ready by `latest` are ended."""
+    jobs: list[Job] = []
+    for name, (sides, keys) in jobs_of(args).items():
+        while sum(not job.reached(".ready") for job in jobs) >= args.jobs and time.time() < latest:
             time.sleep(0.05)
-        command = [sys.executable, __file__, "--worker", side, "--files", str(files), "--until", str(args.until)]
-        command += ["--device", args.device, "--batch", str(args.batch), "--size", *map(str, args.size)]
-        command += ["--width", str(args.width), "--repeats", str(args.repeats), "--forms", *args.forms]
-        with (files / f"{name_of(side)}.log").open("wb") as log:
-            running[side] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    for side, process in running.items():
-        wait(process, (files / name_of(side)).with_suffix(".ready"), latest)
-        if not prepared(side, process, files):
-            process.kill()  # it would disturb the others; the report says that it was not prepared
-    return running
-
-
-def prepared(side: str, process: subprocess.Popen[bytes], files: Path) -> bool:
-    return process.poll() is not None or (files / name_of(side)).with_suffix(".ready").exists()
-
-
-def wait(process: subprocess.Popen[bytes], file: Path, deadline: float) -> None:
-    while not file.exists() and process.poll() is None and time.time() < deadline:
-        time.sleep(0.02)
+        jobs.append(Job(name, sides, keys, args, files))
+    for job in jobs:
+        job.wait(".ready", latest)
+    for job in jobs:
+        if not job.reached(".ready"):
+            job.process.kill()  # it would disturb the others; the report says that it was not prepared
+            job.process.wait()
+    return jobs
 
 
 def versions() -> dict[str, str]:
@@ -380,20 +411,15 @@ def versions() -> dict[str, str]:
 # ---------------------------------------------------------------------------------------------------- the report
 
 
-def report(
-    about: dict[str, Any], args: argparse.Namespace, files: Path, running: dict[str, subprocess.Popen[bytes]]
-) -> None:
-    results = []
-    for side in running:
-        file = files / f"{name_of(side)}.json"
-        if file.is_file():
-            results.append(json.loads(file.read_text()))
-        else:
-            tail = (files / f"{name_of(side)}.log").read_text(errors="replace").splitlines()[-3:]
-            lost = " ".join(["not prepared in time, or its process died:", *tail])[-300:]
-            results.append({"side": side, "times": {}, "errors": {"all": lost}})
-    write(Path(args.out, "neck_speed.json"), {**about, "results": results})
-    errors = [f"- {r['side']} {key}: {text}" for r in results for key, text in r["errors"].items()]
+def report(about: dict[str, Any], args: argparse.Namespace, jobs: list[Job]) -> None:
+    results: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        for side, found in job.results().items():
+            kept = results.setdefault(side, {"side": side})
+            for name, value in found.items():
+                kept[name] = kept.get(name, {}) | value if isinstance(value, dict) else value
+    write(Path(args.out, "neck_speed.json"), {**about, "results": list(results.values())})
+    errors = [f"- {side} {key}: {text}" for side, r in results.items() for key, text in r["errors"].items()]
     parts = [
         json.dumps({**about["machine"], **about["versions"]}), f"`{about['command']}`",
         f"{args.batch} pictures of {args.size[0]} x {args.size[1]}, {args.width} channels; median (least) of blocks.",
@@ -410,9 +436,8 @@ L + H * sigmoid(avg(L)) in each GlobalPoolingCell (L the finer map, H the coarse
 that makes P6 and P7. `torso` has the authors' gate, H + L * sigmoid(max(H)); `torso-avg` mmdet's."""
 
 
-def peers_table(results: list[dict[str, Any]], forms: list[str]) -> str:
-    by_side = {r["side"]: r for r in results}
-    head = ["neck", "side", "form", "forward ms", "x torso", "step ms", "x torso", "kernels", "peak GiB"]
+def peers_table(by_side: dict[str, dict[str, Any]], forms: list[str]) -> str:
+    head = ["neck", "side", "form", "forward ms", "x torso", "step ms", "x torso", "kernels", "GiB of a step"]
     head += ["parameters", "multiply-adds (10^9)"]
     rows = []
     for side, r in by_side.items():
@@ -424,14 +449,15 @@ def peers_table(results: list[dict[str, Any]], forms: list[str]) -> str:
                 ours = by_side[f"{neck}:torso"]["times"].get(f"{mode}:{form}")
                 cells += [shown(mine, r, f"{mode}:{form}"), f"{mine['ms'] / ours['ms']:.2f}" if mine and ours else ""]
             both = [r["times"].get(f"{mode}:{form}", {}) for mode in MODES]
-            cells += [" / ".join(str(t.get("kernels", "")) for t in both).strip(" /"), gib(both[1]), *sizes(r)]
+            cells.append(" / ".join(str(t.get("kernels", "")) for t in both).strip(" /"))
+            cells += [f"{both[1]['gib']:.1f}" if "gib" in both[1] else "", *sizes(r)]
             rows.append(cells)
     return markdown(head, rows)
 
 
-def necks_table(results: list[dict[str, Any]], forms: list[str], batch: int) -> str:
+def necks_table(by_side: dict[str, dict[str, Any]], forms: list[str], batch: int) -> str:
     """TFLOP/s: two a multiply-add forward, six a step, over the median time."""
-    ours = {r["side"].split(":")[0]: r for r in results if r["side"].endswith(":torso")}
+    ours = {side.split(":")[0]: r for side, r in by_side.items() if side.endswith(":torso")}
     head = ["neck", "form", "forward ms", "x fpn", "step ms", "x fpn", "multiply-adds x fpn", "parameters"]
     head += ["multiply-adds (10^9)", "operations", "GB", "GB x fpn", "TFLOP/s forward", "TFLOP/s step", "kernels"]
     rows = []
@@ -455,7 +481,7 @@ def necks_table(results: list[dict[str, Any]], forms: list[str], batch: int) -> 
 def shown(times: dict[str, Any] | None, r: dict[str, Any], key: str) -> str:
     if times:
         return f"{times['ms']:.2f} ({times['ms_min']:.2f})"
-    failure = r["errors"].get("all") or r["errors"].get(key)
+    failure = r["errors"].get(key)
     if failure and "ModuleNotFoundError" in failure:
         return "not importable"
     return "failed" if failure else "not reached"
@@ -467,10 +493,6 @@ def sizes(r: dict[str, Any]) -> list[str]:
 
 def over(r: dict[str, Any], base: dict[str, Any], name: str) -> str:
     return f"{r[name] / base[name]:.2f}" if name in r and name in base else ""
-
-
-def gib(times: dict[str, Any]) -> str:
-    return f"{times['peak_gib']:.1f}" if times.get("peak_gib") else ""
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
@@ -493,10 +515,12 @@ def main() -> None:
     p.add_argument("--until", type=float, help=argparse.SUPPRESS)
     p.add_argument("--files", help=argparse.SUPPRESS)
     p.add_argument("--worker", help=argparse.SUPPRESS)
+    p.add_argument("--sides", nargs="+", help=argparse.SUPPRESS)
+    p.add_argument("--keys", nargs="+", help=argparse.SUPPRESS)
     args = p.parse_args()
     args.forms = args.forms or (["eager", "compiled"] if args.device == "cuda" else ["eager"])
     if args.worker:
-        worker(args.worker, args)
+        worker(args)
     else:
         drive(args)
 
