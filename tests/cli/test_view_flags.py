@@ -54,7 +54,7 @@ def test_predict_and_eval_look_as_they_are_told(
 
 def test_a_model_trained_on_tiles_is_judged_on_tiles(torso: Command, data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    size = ("--tiles=64", "--overlap=0.25", "--scales=0.5,1")
+    size = ("--tiles=64", "--overlap=0.25", "--train-scales=0.5,1")
     done = torso("train", "fcos", "--data", data, "--out", run, *TINY, *QUICK, *size, "--steps=3")
     assert done.code == 0, done.err
     policy = load(run / "model.safetensors").input
@@ -71,7 +71,7 @@ def test_a_model_trained_on_tiles_is_judged_on_tiles(torso: Command, data: Path,
     assert "part: inputs.tiles" in shown
     assert "crowd: ignored" in shown
     assert "inputs.short_side" in shown or "inner" in shown
-    by_part = ("--input=tiles", "--input.size_hw=64,64", "--input.overlap=0.25", "--scales=0.5,1")
+    by_part = ("--input=tiles", "--input.size_hw=64,64", "--input.overlap=0.25", "--train-scales=0.5,1")
     assert torso("show", "fcos", *by_part, "--yaml").out == shown
 
 
@@ -92,6 +92,7 @@ def test_a_model_trained_on_tiles_is_judged_on_tiles(torso: Command, data: Path,
         (["--scales=1,-2"], "--scales '1,-2' came"),
         (["--scales=1,1"], "different factors"),
         (["--scales=a"], "as 0.5,1,2"),
+        (["--train-scales=1,2"], "unknown flag --train-scales; it is of train; several sizes at test time"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",
 )
@@ -109,8 +110,10 @@ def test_mistakes(torso: Command, checkpoint: Path, data: Path, tmp_path: Path, 
         (["--tiles=0"], "--tiles 0 came"),
         (["--tiles=64", "--overlap=1"], "--overlap 1 came"),
         (["--overlap=0.2"], "give --tiles SIZE"),
-        (["--scales=1,-1"], "scales are one or more factors above 0"),
-        (["--scales="], "Recipe.scales wants"),
+        (["--train-scales=1,-1"], "scales are one or more factors above 0"),
+        (["--train-scales="], "Recipe.scales wants"),
+        (["--scales=0.5,1"], "unknown flag --scales; it is of predict and eval; sizes of training are --train-scales"),
+        (["--flip"], "unknown flag --flip; it is of predict and eval"),
         (["--input=pyramid", "--input.scales=0,1"], "Pyramid.scales wants different factors above 0"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",

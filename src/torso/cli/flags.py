@@ -22,6 +22,7 @@ class Parser(argparse.ArgumentParser):
 
     dotted: names that may stand before the first dot of a dotted flag; the found ones come as args.dotted, a dict of
     path ("neck.channels") to text. None: the verb takes no dotted flags.
+    elsewhere: flags of other verbs that are easily taken for one of this, each with what to give in its place.
     """
 
     def __init__(self, *, prog: str, description: str) -> None:
@@ -32,6 +33,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.dotted: tuple[str, ...] | None = None
+        self.elsewhere: dict[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
@@ -89,7 +91,7 @@ class Parser(argparse.ArgumentParser):
                 return
             flag = word.partition("=")[0]
             if flag.startswith("--") and flag not in known:
-                hint = nearest(flag, known)
+                hint = self.elsewhere.get(flag) or nearest(flag, known)
                 if hint.startswith("there are"):
                     hint = f"see {self.prog} --help"
                 raise UsageError(f"unknown flag {flag}; {hint}")

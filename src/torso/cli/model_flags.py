@@ -26,6 +26,11 @@ SLOTS = {
     "suppression": "suppression",
     "input": "inputs",
 }
+_FLAGS = {"scales": "--train-scales"}  # of the recipe; --scales alone is how predict and eval look at a picture
+_ELSEWHERE = {
+    "--scales": "it is of predict and eval; sizes of training are --train-scales, of the model --input pyramid",
+    "--flip": "it is of predict and eval; training mirrors by its --augment",
+}
 _EPILOG = """\
 Any argument of any part is a dotted flag: --neck.channels=128 --head.tower 2 --assigner.positive=0.6
 --input.size_hw=512,512. --backbone.block=cbam --backbone.block_strides=16,32 puts a block (torso parts blocks) into the
@@ -49,8 +54,10 @@ def add_arguments(parser: Parser, *, optional: bool = False) -> None:
         if argument.name not in _recipe_arguments():
             continue
         switch: dict[str, Any] = {"nargs": "?", "const": "true"} if argument.annotation == "bool" else {}
-        recipe.add_argument(_flag(argument.name), metavar="VALUE", help=_words(argument), **switch)
-    parser.dotted = roots()
+        recipe.add_argument(
+            _flag(argument.name), dest=argument.name, metavar="VALUE", help=_words(argument), **switch
+        )
+    parser.dotted, parser.elsewhere = roots(), _ELSEWHERE
     parser.epilog = _EPILOG
 
 
@@ -127,11 +134,13 @@ def _is_file(model: str) -> bool:
 
 
 def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return _FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
 def _words(argument: Argument) -> str:
     """An annotation for a reader. No default: each model's recipe has its own, which `torso show` prints."""
+    if argument.name in _FLAGS:
+        return f"the recipe's {argument.name}, each batch at one of them: 0.75,1,1.25"
     text = re.sub(r"Literal\[(.*)\]", lambda m: m[1].replace("'", ""), argument.annotation)
     meanings = {
         "tuple[Part[Transform], ...]": "a transform, or none",

@@ -29,8 +29,9 @@ def add_arguments(parser: Parser) -> None:
     views.add_argument("--merge", choices=("union", "suppression"), help="how tiles come together: one box around what "
                        "a seam has cut, or the model's suppression over all tiles (union)")
     views.add_argument("--no-whole", action="store_true", help="tiles alone, without the shrunken whole picture")
-    views.add_argument("--scales", metavar="LIST", help="several sizes, as 0.5,1,2, suppressed together")
+    views.add_argument("--scales", metavar="LIST", help="sizes at test time, as 0.5,1,2, suppressed together")
     views.add_argument("--flip", action="store_true", help="each also mirrored left to right")
+    parser.elsewhere = {"--train-scales": "it is of train; several sizes at test time are --scales"}
 
 
 def check(args: argparse.Namespace) -> None:
