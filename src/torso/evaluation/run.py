@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from torso.data.annotations import Annotations
@@ -21,6 +19,7 @@ from torso.evaluation.detection import DetectionEvaluator, DetectionScores
 from torso.evaluation.views import detect_views
 from torso.inference.detections import Detections
 from torso.inference.runtime import Precision, Runtime
+from torso.inference.transfer import on_cpu
 from torso.inputs.pyramid import Pyramid
 from torso.inputs.tiles import Tiles
 from torso.models.detector import Detector
@@ -117,12 +116,6 @@ def _detected(runtime: Runtime, loader: DataLoader[Batch]) -> Iterator[tuple[Bat
     for batch in loader:
         found = runtime(batch.images)
         yield batch, on_cpu(found)
-
-
-def on_cpu(found: Candidates) -> Candidates:
-    """The same candidates in host memory."""
-    tensors: list[Any] = [t.cpu() if isinstance(t, Tensor) else t for t in found]
-    return Candidates(*tensors)
 
 
 def _ranks() -> tuple[int, int]:

@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torso.geometry.resize import SizeHW
 from torso.inference.detections import Detections
 from torso.inference.images import Source, read_image, stack_images
 from torso.inference.runtime import Precision, Runtime
+from torso.inference.transfer import on_cpu
 from torso.inference.views import Look, Picture, answer, each, take_apart, to_original, widened
 from torso.inputs._stack import stacked
 from torso.inputs.pyramid import Pyramid
@@ -137,15 +138,15 @@ class Predictor:
     def detect(self, images: Images) -> Candidates:
         """Candidates of one batch on the CPU, in input pixels; before suppression where views share one."""
         if self._runtime is not None:
-            return each(self._runtime(images), Tensor.cpu)
+            return on_cpu(self._runtime(images))
         function = self.model.candidates if self.input.together else self.model.detect
         with torch.inference_mode(), evaluating(self.model):
-            return each(function(Images(*(x.to(self.device) for x in images))), Tensor.cpu)
+            return on_cpu(function(Images(*(x.to(self.device) for x in images))))
 
     def _suppress(self, found: Candidates, times: int) -> Candidates:
         """Suppression of rows from the CPU, on the model's device; times: how many pictures' limits they have."""
         suppression = widened(self.model.suppression, times)
-        return each(suppression(each(found, lambda column: column.to(self.device))), Tensor.cpu)
+        return on_cpu(suppression(each(found, lambda column: column.to(self.device))))
 
     def _detections(self, found: Candidates, entry: _Entry) -> Detections:
         scores = found.scores[0]
