@@ -244,13 +244,13 @@ def worker(args: argparse.Namespace) -> None:
     if on_gpu:  # cuDNN keeps its choice of kernel under a key that has this flag: it chooses again when it is alone
         torch.backends.cudnn.allow_tf32 = False
     for side in args.sides:
-        try:
-            result[side] |= counts(side, args)
-            for key in args.keys:
+        for key in args.keys:
+            try:
+                result[side] |= {} if "parameters" in result[side] else counts(side, args)
                 calls[side, key] = made(side, key, args)
                 result[side]["prepare_s"][key] = time.perf_counter() - began
-        except Exception as error:  # a failed call is a result, the others go on
-            result[side]["errors"] |= {key: said(error) for key in args.keys if (side, key) not in calls}
+            except Exception as error:  # a failed call is a result, the others go on
+                result[side]["errors"][key] = said(error)
     if on_gpu:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
@@ -384,7 +384,7 @@ def drive(args: argparse.Namespace) -> None:
 
 
 def prepare(args: argparse.Namespace, files: Path, latest: float) -> list[Job]:
-    """--jobs processes preparing at once; those that are not ready by `latest` are ended."""
+    """--jobs processes preparing at once; what is still compiling at `latest` is ended."""
     jobs: list[Job] = []
     for name, (sides, keys) in jobs_of(args).items():
         while sum(not job.reached(".ready") for job in jobs) >= args.jobs and time.time() < latest:
@@ -393,8 +393,8 @@ def prepare(args: argparse.Namespace, files: Path, latest: float) -> list[Job]:
     for job in jobs:
         job.wait(".ready", latest)
     for job in jobs:
-        if not job.reached(".ready"):
-            job.process.kill()  # it would disturb the others; the report says that it was not prepared
+        if job.name != "eager" and not job.reached(".ready"):
+            job.process.kill()  # compiling would disturb the others; the report says that it was not prepared
             job.process.wait()
     return jobs
 
