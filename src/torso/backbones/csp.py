@@ -12,6 +12,7 @@ from torso.backbones._base import Backbone
 from torso.blocks.sppf import SPPF
 from torso.layers.conv import Activation, ConvNormAct
 from torso.layers.csp import C3, C2f
+from torso.layers.stem import StemConv2d
 from torso.types import FeatureSpec
 
 _WIDTHS = (64, 128, 256, 512, 1024)  # of the stem and of the stages of strides 4, 8, 16, 32
@@ -99,5 +100,5 @@ def _stem(kind: str, channels: int, activation: Activation) -> nn.Module:
         return _Focus(channels, activation)
     stem = ConvNormAct(3, channels, stride=2, norm="bn", activation=activation)
     if kind == "conv6":  # an even kernel: three pixels of padding less one give Focus' reach
-        stem.conv = nn.Conv2d(3, channels, 6, 2, 2, bias=False)
+        stem.conv = StemConv2d(3, channels, 6, 2, 2, bias=False)
     return stem

@@ -34,7 +34,7 @@ class Darknet19(Backbone):
             raise ValueError(f"Darknet19.width must be above 0; {width} came")
         stages = [[max(8, round(c * width / 8) * 8) for c in stage] for stage in _STAGES]
         self.stages = nn.ModuleList()
-        incoming = 3
+        incoming = 3  # at stride 1, for which StemConv2d, made of blocks of 2x2 pixels, has no quicker form
         for widths in stages:
             pairs = list(itertools.pairwise((incoming, *widths)))
             self.stages.append(

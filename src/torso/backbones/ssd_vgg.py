@@ -39,7 +39,7 @@ class SSDVGG(Backbone):
         if pixels == "caffe":
             self.mean, self.std = _CAFFE_MEAN, (1 / 255,) * 3
         self.blocks = nn.ModuleList()
-        channels = 3
+        channels = 3  # at stride 1, for which StemConv2d, made of blocks of 2x2 pixels, has no quicker form
         for widths in _WIDTHS:
             pairs = itertools.pairwise((channels, *widths))
             layers = [m for a, b in pairs for m in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU(inplace=True))]

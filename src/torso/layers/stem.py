@@ -11,14 +11,15 @@ class StemConv2d(nn.Conv2d):
     """A stride-2 convolution of RGB pictures; compiled for CUDA it runs at stride 1 on blocks of 2 x 2 pixels.
 
     Three channels fill no tensor core: cuDNN takes 2.1 ms for ResNet's 7 x 7 on 16 x 800 x 1344 (H200), 20 times what
-    its arithmetic needs. The weights and the function are those of the convolution.
+    its arithmetic needs. The weights and the function are those of the convolution, which pads by (kernel - 1) // 2:
+    odd kernels are centred, and YOLOv5's 6 x 6 is padded by 2.
     """
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> StemConv2d:
         """The same convolution with the same parameters."""
-        kernel, pad = conv.kernel_size[0], conv.kernel_size[0] // 2
-        stem = cls(conv.in_channels, conv.out_channels, kernel, 2, pad, bias=conv.bias is not None)
+        kernel = conv.kernel_size[0]
+        stem = cls(conv.in_channels, conv.out_channels, kernel, 2, (kernel - 1) // 2, bias=conv.bias is not None)
         stem.weight, stem.bias = conv.weight, conv.bias
         return stem
 
@@ -26,16 +27,16 @@ class StemConv2d(nn.Conv2d):
         even = x.shape[-2] % 2 == 0 and x.shape[-1] % 2 == 0
         if not (x.is_cuda and torch.compiler.is_compiling() and even):
             return super().forward(x)
-        return conv2d_on_blocks(x, self.weight, self.bias, self.kernel_size[0] // 2)
+        return conv2d_on_blocks(x, self.weight, self.bias, (self.kernel_size[0] - 1) // 2)
 
 
 def fits(conv: nn.Module) -> bool:
-    """Whether a layer is such a first convolution: RGB, stride 2, odd square kernel, padded by half of it."""
+    """Whether a layer is such a first convolution: RGB, stride 2, square kernel, padded so that even sides halve."""
     if type(conv) is not nn.Conv2d or conv.in_channels != 3 or conv.groups != 1:
         return False
-    kernel, half = conv.kernel_size[0], conv.kernel_size[0] // 2
+    kernel, pad = conv.kernel_size[0], (conv.kernel_size[0] - 1) // 2
     shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-    return kernel % 2 == 1 and shape == ((kernel, kernel), (2, 2), (half, half), (1, 1))
+    return shape == ((kernel, kernel), (2, 2), (pad, pad), (1, 1))
 
 
 def conv2d_on_blocks(x: Tensor, weight: Tensor, bias: Tensor | None, pad: int) -> Tensor:
