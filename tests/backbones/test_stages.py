@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from torso.backbones._stages import insert_blocks
 from torso.backbones.timm import Timm
 from torso.blocks.aspp import ASPP
 from torso.blocks.cbam import CBAM
 from torso.blocks.non_local import NonLocal
 from torso.blocks.spp import SPP
 from torso.parts import Part, part
+from torso.types import FeatureSpec
 
 BODIES = ["test_resnet", "resnet18", "test_efficientnet", "cspdarknet53", "swin_tiny_patch4_window7_224"]
 
@@ -162,3 +164,11 @@ def test_the_coarsest_map_may_change_its_width() -> None:
 def test_refusals(name: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         backbone(name, **arguments)
+
+
+def test_a_body_of_fine_maps_alone_is_told_the_backbones_own_argument() -> None:
+    with pytest.raises(ValueError, match="the backbone tiny puts CBAM at strides from 8 on.*goes: block_strides=4"):
+        insert_blocks(
+            nn.Identity(), part(CBAM), (), specs=[FeatureSpec(8, (2, 2)), FeatureSpec(8, (4, 4))], stages=["a", "b"],
+            nhwc=False, name="tiny",
+        )  # fmt: skip

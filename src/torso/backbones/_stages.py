@@ -36,7 +36,7 @@ def insert_blocks(
     Raises ValueError, with the remedy, for a stride without a map, a body without stages of its own, and a block that
     changes the width that the next stage was built for.
     """
-    chosen = places(specs, block, strides, finest=8, who=f"the backbone {name}")
+    chosen = places(specs, block, strides, finest=8, who=f"the backbone {name}", argument="block_strides")
     blocks, out = nn.ModuleDict(), list(specs)
     for i in chosen:
         made = block.build(specs[i].channels).eval()

@@ -28,13 +28,13 @@ class Block(nn.Module):
 
 
 def places(
-    specs: Sequence[FeatureSpec], block: Part[Block], strides: Sequence[int], *, finest: int, who: str
+    specs: Sequence[FeatureSpec], block: Part[Block], strides: Sequence[int], *, finest: int, who: str, argument: str
 ) -> list[int]:
     """Positions of the levels that get a block: those of the strides given, else the block's own place.
 
     The own place is looked for among the levels of stride `finest` and coarser: what lies below feeds no head, and a
     block there would cost and never learn. A level with unequal strides counts by the smaller, and cannot be named.
-    Raises ValueError, naming the level, what there is, and the remedy.
+    Raises ValueError, naming the level, what there is, and the remedy; `argument` is what its owner calls `strides`.
     """
     offered = [s.stride_yx[0] if s.stride_yx[0] == s.stride_yx[1] else s.stride_yx for s in specs]
     made = cast("type[Block]", produced(block))
@@ -51,6 +51,6 @@ def places(
     if not eligible:
         raise ValueError(
             f"{who} puts {name} at strides from {finest} on, but the levels here have strides {offered}; "
-            f"say where it goes: strides={offered[-1]}"
+            f"say where it goes: {argument}={offered[-1]}"
         )
     return {"coarsest": eligible[-1:], "finest": eligible[:1], "all": eligible}[made.place]

@@ -34,7 +34,7 @@ class AtLevels(Neck):
         finest: int = 8,
     ) -> None:
         super().__init__()
-        chosen = places(in_specs, block, strides, finest=finest, who=type(self).__name__)
+        chosen = places(in_specs, block, strides, finest=finest, who=type(self).__name__, argument="strides")
         self._keys = [_key(s) if i in chosen else "" for i, s in enumerate(in_specs)]
         made = {_key(in_specs[i]): block.build(in_specs[i].channels) for i in chosen}
         self.blocks = nn.ModuleDict(made)
