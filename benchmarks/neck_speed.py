@@ -259,9 +259,10 @@ def worker(args: argparse.Namespace) -> None:
     stem.with_suffix(".ready").touch()
     for turn in range(args.repeats):
         harness.wait_for(stem.with_suffix(f".go{turn}"))
+        last = stem.with_suffix(".last").exists()
         for (side, key), call in list(calls.items()):
             try:
-                take(call, result[side]["times"].setdefault(key, {"each": []}), args)
+                take(call, result[side]["times"].setdefault(key, {"each": []}), args, last=last)
             except Exception as error:
                 del calls[side, key], result[side]["times"][key]
                 result[side]["errors"][key] = said(error)
@@ -280,8 +281,11 @@ def made(side: str, key: str, args: argparse.Namespace) -> Callable[[], Any]:
     return call
 
 
-def take(call: Callable[[], Any], kept: dict[str, Any], args: argparse.Namespace) -> None:
-    """A block of calls, the first time their kernels too. gib: the most that is held beyond what lies there before."""
+def take(call: Callable[[], Any], kept: dict[str, Any], args: argparse.Namespace, *, last: bool) -> None:
+    """A block of calls, and last (a profiler that has run slows what follows) their kernels.
+
+    gib: the most that is held beyond what lies there before.
+    """
     import torch
 
     on_gpu = args.device == "cuda"
@@ -292,7 +296,7 @@ def take(call: Callable[[], Any], kept: dict[str, Any], args: argparse.Namespace
     if not on_gpu:
         return
     kept["gib"] = found["peak_gib"] - before / 2**30
-    if "kernels" not in kept:
+    if last:
         kept |= harness.kernels(call)
         kept["costliest"] = kept["costliest"][:12]
     torch.cuda.empty_cache()
@@ -368,13 +372,19 @@ def drive(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         jobs = prepare(args, Path(folder), latest=args.until + 0.1 * args.limit)
         print(f"prepared in {time.time() - began:.0f} s", flush=True)
+        took = 0.0
         for turn in range(args.repeats):
+            round_began = time.time()
+            last = turn == args.repeats - 1 or round_began + 3 * took > deadline  # profiling takes about two rounds
             for job in jobs:
+                if last:
+                    job.stem.with_suffix(".last").touch()
                 job.stem.with_suffix(f".go{turn}").touch()
                 job.wait(f".done{turn}", deadline)
                 report(about, args, jobs)
-            if time.time() > deadline:
-                print(f"time is up in round {turn + 1} of {args.repeats}: the report has what was measured")
+            took = time.time() - round_began
+            if last or time.time() > deadline:
+                print(f"{turn + 1} of {args.repeats} rounds" + (", cut off" if time.time() > deadline else ""))
                 break
         for job in jobs:
             job.process.kill()  # all that they had to say is written
