@@ -167,7 +167,7 @@ def test_refusals(name: str, arguments: dict[str, Any], message: str) -> None:
 
 
 def test_a_body_of_fine_maps_alone_is_told_the_backbones_own_argument() -> None:
-    with pytest.raises(ValueError, match="the backbone tiny puts CBAM at strides from 8 on.*goes: block_strides=4"):
+    with pytest.raises(ValueError, match=r"the backbone tiny puts CBAM at strides from 8 on.*goes: block_strides=4"):
         insert_blocks(
             nn.Identity(), part(CBAM), (), specs=[FeatureSpec(8, (2, 2)), FeatureSpec(8, (4, 4))], stages=["a", "b"],
             nhwc=False, name="tiny",

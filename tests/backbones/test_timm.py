@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers.activations import PReLU
 from torch import nn
 
-from torso.backbones.timm import Timm
+from torso.backbones._adapt import load_published
+from torso.backbones.timm import Timm, _create
 from torso.compose import built_on_meta
 from torso.parts import part
 
@@ -104,6 +107,40 @@ def test_pretrained_from_a_local_file(tmp_path: Path) -> None:
     wanted = donor.state_dict()
     for key, value in backbone.body.state_dict().items():
         assert torch.equal(value, wanted[key]), key
+
+
+@pytest.mark.parametrize("learns", ["the new activation", "the published one"])
+def test_weights_load_where_an_activation_that_learns_was_replaced(
+    learns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the activations may differ, and what then has no counterpart is named."""
+    if learns == "the new activation":
+        monkeypatch.setattr("torso.backbones._adapt.make_activation", lambda _: nn.PReLU(init=0.125))
+    else:
+        monkeypatch.setattr("torso.backbones.timm._create", partial(_create, act_layer=PReLU))
+    donor = timm.create_model("test_resnet", **({"act_layer": PReLU} if learns == "the published one" else {}))
+    save_file(donor.state_dict(), tmp_path / "weights.safetensors")
+    backbone = Timm(name="test_resnet", activation="silu")
+    fresh = "stay at their start: conv1.2.weight, " if learns == "the new activation" else "stay at their start: none"
+    with pytest.warns(UserWarning, match=rf"test_resnet has other activations.*{fresh}"):
+        backbone.load_pretrained(str(tmp_path / "weights.safetensors"))
+    own, wanted = backbone.body.state_dict(), donor.state_dict()
+    shared = own.keys() & wanted.keys()
+    assert "conv1.0.weight" in shared
+    assert all(torch.equal(own[key], wanted[key]) for key in shared)
+    assert all(float(own[key].max()) == 0.125 for key in own.keys() - shared)
+
+
+def test_anything_else_that_is_missing_stays_an_error() -> None:
+    body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(), nn.PReLU())
+    published = {"0.weight": torch.ones(4, 3, 1, 1), "0.bias": torch.ones(4)}
+    for gone in ({"0.bias"}, set()):
+        some = {k: v for k, v in published.items() if k not in gone}
+        with pytest.raises(RuntimeError, match="Missing key"):
+            load_published(body, some, ("1",) if not gone else ("1", "2"), "tiny")
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        load_published(nn.Conv2d(3, 4, 1), {"weight": published["0.weight"], "bias": published["0.bias"],
+                                            "act.weight": torch.ones(1)}, (), "tiny")  # fmt: skip
 
 
 def test_pretrained_weights_of_the_shared_data(shared_data: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 from timm.layers import activations
@@ -19,8 +20,8 @@ _ACTIVATIONS: tuple[type[nn.Module], ...] = (
 )  # fmt: skip
 
 
-def replace_activations(body: nn.Module, activation: Activation, name: str) -> None:
-    """Put one activation in the place of every other; weights and their names stay.
+def replace_activations(body: nn.Module, activation: Activation, name: str) -> tuple[str, ...]:
+    """Put one activation in the place of every other; weights and their names stay. Returns where they stand.
 
     Raises ValueError where the body has none as modules.
     """
@@ -30,6 +31,31 @@ def replace_activations(body: nn.Module, activation: Activation, name: str) -> N
     for path in found:
         parent, _, child = path.rpartition(".")
         setattr(body.get_submodule(parent), child, make_activation(activation))
+    return tuple(found)
+
+
+def load_published(body: nn.Module, published: Mapping[str, Tensor], replaced: Sequence[str], name: str) -> None:
+    """Load the body, strictly but for the activations at the paths `replaced`, which the published weights never met.
+
+    Parameters of theirs that nobody published stay at their start, and published ones (PReLU's slopes) that have no
+    place any more are left out; a warning names both. Any other difference is load_state_dict's RuntimeError.
+    """
+    own = body.state_dict()
+
+    def of_replaced(key: str) -> bool:
+        return key.rpartition(".")[0] in replaced
+
+    fresh = [key for key in own if key not in published and of_replaced(key)]
+    left = [key for key in published if key not in own and of_replaced(key)]
+    kept = {key: value for key, value in published.items() if key not in left}
+    body.load_state_dict({**kept, **{key: own[key] for key in fresh}})
+    if fresh or left:
+        stay = f"parameters that stay at their start: {', '.join(fresh) or 'none'}"
+        warnings.warn(
+            f"{name} has other activations than its pretrained weights: {stay}; pretrained ones left out: "
+            f"{', '.join(left) or 'none'}",
+            stacklevel=3,
+        )
 
 
 def patch_of(body: nn.Module) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from torso.backbones._adapt import StageNorms, pad_to, patch_of, replace_activations
+from torso.backbones._adapt import StageNorms, load_published, pad_to, patch_of, replace_activations
 from torso.backbones._base import Backbone, FrozenNorms, parameters_behind
 from torso.backbones._stages import insert_blocks
 from torso.blocks._base import Block
@@ -55,8 +55,7 @@ class Timm(Backbone):
         super().__init__()
         self.name = name
         self.body = _create(name, **({"drop_path_rate": drop_path} if drop_path else {}))
-        if activation is not None:
-            replace_activations(self.body, activation, name)
+        self._replaced = () if activation is None else replace_activations(self.body, activation, name)
         _quicken_stem(self.body)
         self._patch_hw = patch_of(self.body)
         info: Any = self.body.feature_info
@@ -98,7 +97,8 @@ class Timm(Backbone):
     def load_pretrained(self, source: str) -> None:
         """Copy the published ImageNet weights: `source` is "hub" (timm's download) or a local file in timm's keys.
 
-        Raises ValueError where they cannot be had; the weights are then unchanged.
+        Raises ValueError where they cannot be had; the weights are then unchanged. Where `activation` replaced one that
+        learns, or put one in, a warning names the parameters without a counterpart.
         """
         overlay: dict[str, Any] = {}
         if source != "hub":
@@ -113,7 +113,7 @@ class Timm(Backbone):
                 f"pretrained weights of {self.name} could not be loaded from {source!r} ({why}); "
                 "give a local file, or train without pretrained weights"
             ) from error
-        self.body.load_state_dict(donor.state_dict())
+        load_published(self.body, donor.state_dict(), self._replaced, self.name)
 
     def _freeze(self, stride: int, norms: bool) -> list[nn.Module]:
         """Freeze parameters; return the norms that stay in eval mode."""
