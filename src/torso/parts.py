@@ -7,16 +7,14 @@ by a checkpoint or a YAML file.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-import json
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from torso.folders import KINDS, PartError, describe, find, index, names, nearest, qualified_name, singular
+from torso.plain_values import freeze, options, parse, validate, words
 
 __all__ = [
     "KINDS",
@@ -128,7 +126,8 @@ class Part(Generic[T]):
             return self.with_args(**{head: inner.override(rest, value)})
         hint = _hints(self.target).get(head, Any)
         if isinstance(value, str):
-            value = _parse(hint, value, f"{self.target.__name__}.{head}")
+            read = _parse_part if _mentions_part(hint) else parse
+            value = read(hint, value, f"{self.target.__name__}.{head}")
         return self.with_args(**{head: value})
 
     @property
@@ -213,27 +212,19 @@ def _checked(target: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, A
         if name not in known:
             raise PartError(_unknown_argument(target, name))
     hints = _hints(target)
-    return {n: _check(hints.get(n, Any), _freeze(v), f"{target.__name__}.{n}") for n, v in args.items()}
-
-
-def _freeze(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return tuple(_freeze(v) for v in value)
-    return value
+    return {n: _check(hints.get(n, Any), freeze(v), f"{target.__name__}.{n}") for n, v in args.items()}
 
 
 def _check(hint: Any, value: Any, where: str) -> Any:
     """The value if it fits the annotation, else PartError."""
     if not _mentions_part(hint):
-        return _validate(hint, value, where)
-    for option in _options(hint):
+        if isinstance(value, Part):
+            raise PartError(f"{where} wants {words(hint)}; the part {value!r} came")
+        return validate(hint, value, where)
+    for option in options(hint):
         if _fits(option, value):
             return value
-    raise PartError(f"{where} wants {_words(hint)}; {value!r} came")
-
-
-def _options(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    raise PartError(f"{where} wants {words(hint)}; {value!r} came")
 
 
 def _mentions_part(hint: Any) -> bool:
@@ -248,11 +239,11 @@ def _fits(hint: Any, value: Any) -> bool:
         return isinstance(wanted, TypeVar) or wanted is Any or issubclass(produced(value), wanted)
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)
-        return isinstance(value, tuple) and all(any(_fits(o, v) for o in _options(inner[0])) for v in value)
+        return isinstance(value, tuple) and all(any(_fits(o, v) for o in options(inner[0])) for v in value)
     if hint is type(None):
         return value is None
     try:
-        _validate(hint, value, "")
+        validate(hint, value, "")
     except PartError:
         return False
     return not isinstance(value, Part)
@@ -270,82 +261,23 @@ def produced(p: Part[Any]) -> type:
     return produced(p.target(**dict(p.args)))
 
 
-@functools.cache
-def _adapter(hint: Any) -> Any:
-    from pydantic import ConfigDict, TypeAdapter
-
-    return TypeAdapter(hint, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
-
-
-def _validate(hint: Any, value: Any, where: str) -> Any:
-    from pydantic import ValidationError
-
-    if isinstance(value, Part):
-        raise PartError(f"{where} wants {_words(hint)}; the part {value!r} came")
-    try:
-        return _adapter(hint).validate_python(value)
-    except ValidationError:
-        raise PartError(f"{where} wants {_words(hint)}; {value!r} ({type(value).__name__}) came") from None
-
-
-def _parse(hint: Any, text: str, where: str) -> Any:
-    """A command-line text as the annotation's type: JSON first, comma lists for tuples, then the plain text."""
-    readings: list[Any] = []
-    with contextlib.suppress(json.JSONDecodeError):
-        readings.append(_freeze(json.loads(text)))
-    if text.lower() in ("none", "true", "false"):
-        readings.append({"none": None, "true": True, "false": False}[text.lower()])
-    if "," in text:
-        try:
-            readings.append(_freeze(json.loads(f"[{text}]")))
-        except json.JSONDecodeError:
-            readings.append(tuple(text.split(",")))
-    readings.append(text)
-    readings += [(value,) for value in readings if not isinstance(value, tuple)]  # a list of one needs no comma
-    if _mentions_part(hint):
-        return _parse_part(hint, text, where)
-    for value in readings:
-        try:
-            return _validate(hint, value, where)
-        except PartError:
-            continue
-    raise PartError(f"{where} wants {_words(hint)}; {text!r} came")
-
-
 def _parse_part(hint: Any, text: str, where: str) -> Any:
+    """A command-line text as a part of the house, by its short name."""
     if text.lower() == "none":
         for nothing in ((), None):
-            if any(_fits(option, nothing) for option in _options(hint)):
+            if any(_fits(option, nothing) for option in options(hint)):
                 return nothing
     for kind in KINDS:
         name = text.replace("-", "_")
         if name not in names(kind):
             continue
         candidate = named(name, kind)
-        for option in _options(hint):
+        for option in options(hint):
             if _fits(option, candidate):
                 return candidate
             if typing.get_origin(option) is tuple and _fits(option, (candidate,)):
                 return (candidate,)
-    raise PartError(f"{where} wants {_words(hint)}; no such part is called {text!r}")
-
-
-def _words(hint: Any) -> str:
-    """An annotation in words."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(map(_words, inner))
-    if origin is typing.Literal:
-        return "one of " + ", ".join(map(repr, inner))
-    if origin is Part:
-        return f"a {getattr(inner[0], '__name__', inner[0])} part"
-    if origin is tuple:
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            return f"a list of {_words(inner[0])}"
-        return f"{len(inner)} values ({', '.join(map(_words, inner))})"
-    return {type(None): "none", int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(
-        hint, getattr(hint, "__name__", str(hint))
-    )
+    raise PartError(f"{where} wants {words(hint)}; no such part is called {text!r}")
 
 
 def _plain(value: Any) -> Any:
