@@ -21,7 +21,7 @@ def freeze(value: Any) -> Any:
 
 
 def validate(hint: Any, value: Any, where: str) -> Any:
-    """The value as the annotation has it: a whole number where a float is wanted becomes one. PartError if it misfits."""
+    """The value as the annotation has it: a whole number where a float is wanted becomes one. Or PartError."""
     from pydantic import ValidationError
 
     try:
