@@ -194,6 +194,7 @@ def drive(args: argparse.Namespace) -> None:
         ready = files / f"{case.replace(':', '-')}.ready"
         while not ready.exists() and process.poll() is None and time.time() < deadline:
             time.sleep(0.1)
+    harness.await_device(args, deadline)
     for case, process in running.items():
         harness.take_turn(case, process, files, deadline)
     results = [json.loads(p.read_text()) for p in sorted(files.glob("*.json"))]
@@ -237,6 +238,7 @@ def main() -> None:
     p.add_argument("--repeats", type=int, default=15)
     p.add_argument("--limit", type=float, default=540.0, help="seconds after which what is left is killed")
     p.add_argument("--serial", action="store_true", help="prepare one after the other (small machines)")
+    harness.add_after(p)
     p.add_argument("--worker")
     args = p.parse_args()
     if args.worker:

@@ -215,8 +215,6 @@ def torso_step(
     optimiser = sgd(model, device)
 
     def step() -> Any:
-        if graphs:
-            torch.compiler.cudagraph_mark_step_begin()
         loss = forward(images, targets)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -376,10 +374,21 @@ def run_cases(cases: dict[str, argparse.Namespace], args: argparse.Namespace) ->
             if time.time() > deadline:
                 break
             time.sleep(0.1)
+    await_device(args, deadline)
     for case, process in running.items():
         take_turn(case, process, files, deadline)
     written = [files / f"{case.replace(':', '-')}.json" for case in cases]
     return [json.loads(p.read_text()) for p in written if p.is_file()]
+
+
+def add_after(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--after", metavar="FILE", help="prepare at once, time once FILE is there")
+
+
+def await_device(args: argparse.Namespace, deadline: float) -> None:
+    """Until whoever uses the device says that it is free, if it was so asked."""
+    while args.after and not Path(args.after).exists() and time.time() < deadline:
+        time.sleep(0.1)
 
 
 def start(case: str, args: argparse.Namespace, files: Path, *more: str) -> subprocess.Popen[bytes]:
@@ -443,6 +452,7 @@ def main() -> None:
     serial = "prepare one after the other: small machines; on a GPU cuDNN then chooses its kernels undisturbed"
     p.add_argument("--serial", action="store_true", help=serial)
     p.add_argument("--only-prepare", action="store_true", help=argparse.SUPPRESS)
+    add_after(p)
     p.add_argument("--worker")
     args = p.parse_args()
     if args.worker:

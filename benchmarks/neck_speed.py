@@ -372,6 +372,7 @@ def drive(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         jobs = prepare(args, Path(folder), latest=args.until + 0.1 * args.limit)
         print(f"prepared in {time.time() - began:.0f} s", flush=True)
+        harness.await_device(args, deadline)
         took = 0.0
         for turn in range(args.repeats):
             round_began = time.time()
@@ -524,6 +525,7 @@ def main() -> None:
     p.add_argument("--repeats", type=int, default=7, help="rounds in which every side has its turn")
     p.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that prepare at once")
     p.add_argument("--limit", type=float, default=540.0, help="seconds; the report has what was measured until then")
+    harness.add_after(p)
     p.add_argument("--until", type=float, help=argparse.SUPPRESS)
     p.add_argument("--files", help=argparse.SUPPRESS)
     p.add_argument("--worker", help=argparse.SUPPRESS)

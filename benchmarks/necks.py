@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from _seeds import half_width, t975
+from detection import add_after, await_device
 
 CLASSES = 3
 WIDTH = 128
@@ -206,9 +207,9 @@ def train_one(case: str, args: argparse.Namespace, held: dict[str, Any], val: di
             seconds = time.perf_counter() - started
             state = {"step": step, "seconds": seconds, "losses": losses}
             save(stem.with_suffix(".pt"), {"model": model.state_dict(), "optimiser": optimiser.state_dict(), **state})
-    scores = evaluate(model, val, args)
+    scores, classes = evaluate(model, val, args)
     result = {"case": case, "neck": neck, "seed": int(seed), "steps": step, "seconds": seconds, "losses": losses}
-    stem.with_suffix(".json").write_text(json.dumps({**result, "scores": scores}))
+    stem.with_suffix(".json").write_text(json.dumps({**result, "scores": scores, "classes": classes}))
     print(f"{case}: AP {100 * scores['AP']:.2f}, loss {losses[-1][1] if losses else math.nan:.3f}, "
           f"{seconds:.0f} s", flush=True)
 
@@ -238,8 +239,8 @@ def save(file: Path, state: dict[str, Any]) -> None:
     file.with_suffix(".tmp").replace(file)
 
 
-def evaluate(model: Any, held: dict[str, Any], args: argparse.Namespace) -> dict[str, float]:
-    """The twelve numbers on val, 0 to 1."""
+def evaluate(model: Any, held: dict[str, Any], args: argparse.Namespace) -> tuple[dict[str, float], dict[str, float]]:
+    """The twelve numbers on val and each class's AP, 0 to 1."""
     import torch
 
     from torso.data.doctor import examine
@@ -259,7 +260,9 @@ def evaluate(model: Any, held: dict[str, Any], args: argparse.Namespace) -> dict
         scores, labels, index = found.scores.float().cpu(), found.labels.cpu(), held["index"][rows].tolist()
         for row, b, s, c in zip(index, boxes, scores, labels, strict=True):
             evaluator.add(row, Detections(b[s > 0], s[s > 0], c[s > 0], truth.class_names))
-    return dict(zip(TWELVE, map(float, evaluator.compute().stats), strict=True))
+    found = evaluator.compute()
+    classes = {one.name: float(one.AP) for one in found.per_class}
+    return dict(zip(TWELVE, map(float, found.stats), strict=True)), classes
 
 
 # ------------------------------------------------------------------------------------------------------ cost
@@ -331,6 +334,7 @@ def drive(args: argparse.Namespace) -> None:
     if left:
         print(f"time is up: {left} trainings are not finished; repeat the command to go on")
     else:
+        await_device(args, math.inf)
         measure(args)
     report(args)
 
@@ -513,6 +517,7 @@ def main() -> None:
     p.add_argument("--repeats", type=int, default=30, help="timed calls of each neck (30)")
     p.add_argument("--device", default="cuda")
     p.add_argument("--limit", type=float, default=540.0, metavar="SECONDS", help="of the trainings of this call (540)")
+    add_after(p)
     args = p.parse_args()
     args.size = tuple(args.size)
     drive(args)

@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from detection import add_after, run_cases, synchronise, torso_recipe
 from detection import machine as machine_of
-from detection import run_cases, synchronise, torso_recipe
 
 SOURCES = Path(__file__).resolve().parents[1] / "src"
 SHOWN = 12  # kernels in the report
@@ -147,6 +147,7 @@ def main() -> int:
     p.add_argument("--matrix", type=int, default=8192, metavar="SIDE", help="of the peak's matrices (8192)")
     p.add_argument("--repeats", type=int, default=15)
     p.add_argument("--limit", type=float, default=540.0, metavar="SECONDS", help="what is left then is killed")
+    add_after(p)
     p.add_argument("--serial", action="store_true", help="prepare one after the other: small machines")
     args = p.parse_args()
     sys.path.insert(0, str(SOURCES))

@@ -13,6 +13,7 @@ from training.small import data_set, recipe, run
 import torso
 from torso.data.files import load_json
 from torso.evaluation.run import evaluate
+from torso.parts import PartError
 from torso.training import task
 from torso.training.checkpoint import KEY, load_checkpoint
 from torso.training.metrics import read_metrics
@@ -196,3 +197,24 @@ def test_a_compiled_run_learns_what_a_plain_one_does(data, tmp_path, monkeypatch
     left, right = (torso.load(r.weights).state_dict() for r in (plain, whole))
     for name, value in left.items():
         torch.testing.assert_close(right[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_recorded_steps_want_one_cuda_device_and_one_batch_a_step(data, tmp_path):
+    with pytest.raises(ValueError, match='one CUDA device; 1 of type cpu came; take compile "yes"'):
+        run(recipe(compile="graphs"), data, tmp_path / "run", accelerator="cpu")
+    with pytest.raises(PartError, match="compile graphs and accumulate 2"):
+        recipe(compile="graphs", accumulate=2).build()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_recorded_steps_learn_what_compiled_ones_do(data, tmp_path):
+    """Six steps in 32 bits, with a BatchNorm that learns and an average of the weights."""
+    settings = {"steps": 6, "ema": 0.5, "precision": "32"}
+    runs = [
+        run(recipe(compile=how, **settings), data, tmp_path / how, accelerator="gpu", devices=1)
+        for how in ("yes", "graphs")
+    ]
+    left, right = (torso.load(r.weights).state_dict() for r in runs)
+    for name, value in left.items():
+        torch.testing.assert_close(right[name], value, rtol=1e-2, atol=1e-3, msg=name)

@@ -119,9 +119,15 @@ class DetectionTask(pl.LightningModule):
         self._scale = LossScale().to(device) if precision == "16" else None
         if cuda:
             self.step.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._compiled = recipe.compile == "yes" or (recipe.compile == "auto" and cuda)
+        graphs = recipe.compile == "graphs"
+        if graphs and (not cuda or self.trainer.world_size > 1):
+            raise ValueError(
+                f'compile "graphs" wants one CUDA device; {self.trainer.world_size} of type {device.type} came; take '
+                'compile "yes"'
+            )
+        self._compiled = graphs or recipe.compile == "yes" or (recipe.compile == "auto" and cuda)
         if self._compiled:
-            self._forward = compiled(self.step.forward)
+            self._forward = compiled(self.step.forward, graphs=graphs)
         if not self.step.criterion.counts_need_predictions:
             self._counting = Counting(self.step, compile=self._compiled)
         steps, warmup = self.total_steps, recipe.warmup_steps

@@ -31,7 +31,9 @@ class Recipe:
         ema: decay of the exponential moving average whose weights are evaluated and published (0: none); it ramps up.
         pretrained: backbone weights, "hub" or a file; None starts at random.
         seed: of weights, data and step. precision: of the forward pass; "auto" is bf16 on CUDA, else 32 bits.
-        compile: "auto" compiles on CUDA. deterministic: the same bits on CUDA too, slower.
+        compile: "auto" compiles on CUDA. "graphs" also replays each step as CUDA graphs: small models wait for the host
+            no more; it wants one device, accumulate 1 and memory of its own for each size of pictures.
+        deterministic: the same bits on CUDA too, slower.
         sync_bn: BatchNorms that learn take their statistics over all devices (frozen ones have theirs).
     """
 
@@ -60,7 +62,7 @@ class Recipe:
         pretrained: str | None = None,
         seed: int = 0,
         precision: Literal["auto", "32", "bf16", "16"] = "auto",
-        compile: Literal["auto", "yes", "no"] = "auto",
+        compile: Literal["auto", "yes", "no", "graphs"] = "auto",
         deterministic: bool = False,
         sync_bn: bool = False,
     ) -> None:
@@ -74,6 +76,11 @@ class Recipe:
             if value is not None and (value < 0 or (name in positive and value == 0)):
                 wanted = "be above 0" if name in positive else "not be below 0"
                 raise PartError(f"recipe: {name} must {wanted}; {value} came")
+        if compile == "graphs" and accumulate > 1:
+            raise PartError(
+                f"recipe: compile graphs and accumulate {accumulate} exclude each other: a replayed step writes its "
+                "gradients anew instead of adding them; take compile yes or accumulate 1"
+            )
         if not 0 <= ema < 1 or not 0 <= momentum < 1:
             raise PartError(f"recipe: ema and momentum lie in 0..1, below 1; {ema} and {momentum} came")
         if list(milestones) != sorted(set(milestones)) or any(not 0 < m < 1 for m in milestones):
