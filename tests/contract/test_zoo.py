@@ -58,7 +58,7 @@ def test_detects_the_same_twice_and_ignores_padding(name: str) -> None:
     for a, b in zip(first, second, strict=True):
         assert (a is None and b is None) or torch.equal(a, b)
     assert first.boxes.isfinite().all()
-    assert first.scores.shape[1] == model.suppression.max_detections
+    assert first.scores.shape[1] == model.suppression.limits.max_detections
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -14,6 +14,7 @@ from torso.geometry.boxes import iou_matrix
 from torso.geometry.overlaps import BoxOverlap, Overlap
 from torso.parts import arguments, named, names
 from torso.suppression._base import Suppression
+from torso.suppression._limits import Limits
 from torso.types import Candidates
 
 from .reference import random_candidates
@@ -29,6 +30,24 @@ def built(name: str, **how: Any) -> Suppression:
 def test_they_are_all_here() -> None:
     assert set(NAMES) == {"diou_nms", "matrix_nms", "nms", "none", "soft_nms", "softer_nms", "weighted_fusion"}
     assert set(WITH_OVERLAP) == set(NAMES) - {"none", "diou_nms"}, "DIoU is what diou_nms measures"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_limit_arrives_under_its_own_name(name: str) -> None:
+    own = set(arguments(named(name, "suppression").target))
+    wanted = {"max_detections": 11, "max_per_class": 12, "pre_nms_top": 13, "pre_nms_top_per_class": 14,
+              "score_threshold": 0.15, "class_agnostic": True}  # fmt: skip
+    given = {limit: value for limit, value in wanted.items() if limit in own}
+    limits = built(name, **given).limits
+    assert {limit: getattr(limits, limit) for limit in given} == given
+    assert len(given) == 6 or name == "none"
+    with pytest.raises(ValueError, match="max_per_class=0 leaves no row"):
+        built(name, max_per_class=0)
+
+
+def test_limits_for_several_pictures_leave_the_absent_ones_and_the_threshold() -> None:
+    limits = Limits(10, None, 20, 5, 0.3, True).times(3)
+    assert limits == Limits(30, None, 60, 15, 0.3, True)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -129,9 +129,7 @@ def candidates_of(columns: Sequence[Any]) -> Candidates:
 def widened(suppression: Suppression, times: int) -> Suppression:
     """The same suppression with room for so many pictures' rows: its limits are meant for one view."""
     made = copy.copy(suppression)
-    for limit in ("max_detections", "max_per_class", "pre_nms_top", "pre_nms_top_per_class"):
-        if getattr(made, limit, None) is not None:
-            setattr(made, limit, getattr(made, limit) * times)
+    made.limits = suppression.limits.times(times)
     return made
 
 

@@ -12,6 +12,7 @@ from torso.geometry.overlaps import Overlap
 from torso.layers.compiling import is_exporting
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_score, take
+from torso.suppression._limits import Limits
 from torso.suppression._overlap import overlap_of
 from torso.types import Candidates
 
@@ -43,12 +44,7 @@ class MatrixNMS(Suppression):
         score_threshold: float = 0.0,
     ) -> None:
         super().__init__(
-            max_detections=max_detections,
-            max_per_class=max_per_class,
-            pre_nms_top=pre_nms_top,
-            pre_nms_top_per_class=pre_nms_top_per_class,
-            score_threshold=score_threshold,
-            class_agnostic=class_agnostic,
+            Limits(max_detections, max_per_class, pre_nms_top, pre_nms_top_per_class, score_threshold, class_agnostic)
         )
         if method not in get_args(MatrixMethod):
             raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(get_args(MatrixMethod))}")
@@ -89,7 +85,7 @@ class MatrixNMS(Suppression):
         columns = Candidates(*(None if field is None else field[:, start : start + step] for field in rows))  # type: ignore[arg-type]
         overlaps = self.overlap(rows, columns).clamp(min=0.0, max=1.0)
         pairs = (rows.scores > 0).unsqueeze(2) & (columns.scores > 0).unsqueeze(1)
-        if not self.class_agnostic:
+        if not self.limits.class_agnostic:
             pairs = pairs & (rows.labels.unsqueeze(2) == columns.labels.unsqueeze(1))
         return overlaps.where(pairs, 0.0).triu(diagonal=1 - start)
 

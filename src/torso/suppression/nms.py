@@ -6,6 +6,7 @@ from torso.geometry.boxes import OverlapKind
 from torso.geometry.overlaps import Overlap
 from torso.suppression._base import Suppression
 from torso.suppression._keep import keep_rows
+from torso.suppression._limits import Limits
 from torso.suppression._overlap import comparison
 from torso.types import Candidates
 
@@ -14,7 +15,7 @@ class NMS(Suppression):
     """Greedy suppression; a call gives max_detections rows an image, best first, the rest empty.
 
     iou_threshold: a box falls when a better kept one overlaps it by more (inclusive: by as much or more), 0..1.
-    overlap: "iou", "giou", "diou", or an Overlap. The limits are those of Suppression; max_per_class looks at all the
+    overlap: "iou", "giou", "diou", or an Overlap. The limits are those of Limits; max_per_class looks at all the
     survivors. Scores are not changed; equal scores rank by row.
     """
 
@@ -32,17 +33,12 @@ class NMS(Suppression):
         score_threshold: float = 0.0,
     ) -> None:
         super().__init__(
-            max_detections=max_detections,
-            max_per_class=max_per_class,
-            pre_nms_top=pre_nms_top,
-            pre_nms_top_per_class=pre_nms_top_per_class,
-            score_threshold=score_threshold,
-            class_agnostic=class_agnostic,
+            Limits(max_detections, max_per_class, pre_nms_top, pre_nms_top_per_class, score_threshold, class_agnostic)
         )
         self.test = comparison(overlap, iou_threshold, inclusive=inclusive)
 
     def __call__(self, candidates: Candidates) -> Candidates:
         """Candidates [B, T, ...] in any order to [B, max_detections, ...], best first, float32."""
         ranked = self.ranked(candidates)
-        limit = self.max_detections if self.max_per_class is None else None
+        limit = self.limits.max_detections if self.limits.max_per_class is None else None
         return self.best(ranked, keep_rows(ranked, self.labels(ranked), self.test, limit))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torso.suppression._base import Suppression
+from torso.suppression._limits import Limits
 from torso.types import Candidates
 
 
@@ -15,9 +16,7 @@ class NoSuppression(Suppression):
     def __init__(
         self, *, max_detections: int = 100, max_per_class: int | None = None, score_threshold: float = 0.0
     ) -> None:
-        super().__init__(
-            max_detections=max_detections, max_per_class=max_per_class, score_threshold=score_threshold
-        )
+        super().__init__(Limits(max_detections, max_per_class, score_threshold=score_threshold))
 
     def __call__(self, candidates: Candidates) -> Candidates:
         """Candidates [B, T, ...] in any order to [B, max_detections, ...], best first, float32."""

@@ -8,6 +8,7 @@ from torso.geometry.boxes import OverlapKind
 from torso.geometry.overlaps import Overlap
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_score, scored, take
+from torso.suppression._limits import Limits
 from torso.suppression._overlap import comparison
 from torso.suppression._pick import Decay, DecayMethod, pick_candidates
 from torso.types import Candidates
@@ -40,12 +41,7 @@ class SoftNMS(Suppression):
         score_threshold: float = 0.0,
     ) -> None:
         super().__init__(
-            max_detections=max_detections,
-            max_per_class=max_per_class,
-            pre_nms_top=pre_nms_top,
-            pre_nms_top_per_class=pre_nms_top_per_class,
-            score_threshold=score_threshold,
-            class_agnostic=class_agnostic,
+            Limits(max_detections, max_per_class, pre_nms_top, pre_nms_top_per_class, score_threshold, class_agnostic)
         )
         if method not in get_args(DecayMethod):
             raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(get_args(DecayMethod))}")
@@ -57,12 +53,13 @@ class SoftNMS(Suppression):
 
     def __call__(self, candidates: Candidates) -> Candidates:
         """Candidates [B, T, ...] in any order to [B, max_detections, ...], best first, float32."""
-        if self.pre_nms_top is None and self.pre_nms_top_per_class is None:
-            rows = scored(candidates, self.score_threshold)  # the picking ranks; sorting first would be for nothing
+        limits = self.limits
+        if limits.pre_nms_top is None and limits.pre_nms_top_per_class is None:
+            rows = scored(candidates, limits.score_threshold)  # the picking ranks; sorting first would be for nothing
         else:
             rows = self.ranked(candidates)
-        picks = self.max_detections if self.max_per_class is None else rows.scores.shape[1]
+        picks = limits.max_detections if limits.max_per_class is None else rows.scores.shape[1]
         order, scores = pick_candidates(rows, self.labels(rows), self.test, self.decay, picks)
         found = take(rows, order)  # built anew: torch.compile cannot return what _replace made
         found = Candidates(found.boxes, scores, found.labels, found.index, found.variance)
-        return found if self.max_per_class is None else self.best(found, found.scores > 0)
+        return found if limits.max_per_class is None else self.best(found, found.scores > 0)

@@ -11,6 +11,7 @@ from torso.geometry.overlaps import Overlap
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_score, gather_rows, take
 from torso.suppression._keep import keep_rows
+from torso.suppression._limits import Limits
 from torso.suppression._overlap import comparison
 from torso.suppression._pick import Decay, pick_candidates
 from torso.suppression._vote import Voting, VotingForm, vote
@@ -53,12 +54,7 @@ class SofterNMS(Suppression):
         score_threshold: float = 0.0,
     ) -> None:
         super().__init__(
-            max_detections=max_detections,
-            max_per_class=max_per_class,
-            pre_nms_top=pre_nms_top,
-            pre_nms_top_per_class=pre_nms_top_per_class,
-            score_threshold=score_threshold,
-            class_agnostic=class_agnostic,
+            Limits(max_detections, max_per_class, pre_nms_top, pre_nms_top_per_class, score_threshold, class_agnostic)
         )
         for name, value, known in (("method", method, ScoreMethod), ("voting", voting, VotingForm)):
             if value not in get_args(known):
@@ -80,7 +76,7 @@ class SofterNMS(Suppression):
         order, scores = self._chosen(rows)
         found = take(rows, order)
         found = Candidates(found.boxes, scores, found.labels, found.index, found.variance)
-        return vote(found, order, rows, self.voting, self.test.overlap, alike=not self.class_agnostic)
+        return vote(found, order, rows, self.voting, self.test.overlap, alike=not self.limits.class_agnostic)
 
     def check(self, head: Head) -> None:
         if not head.has_uncertainty:
@@ -90,13 +86,14 @@ class SofterNMS(Suppression):
 
     def _chosen(self, rows: Candidates) -> tuple[Tensor, Tensor]:
         """Numbers of the rows that stay, [B, max_detections], T where none is left, and their scores."""
-        labels, capped = self.labels(rows), self.max_per_class is not None
+        labels, most = self.labels(rows), self.limits.max_detections
+        capped = self.limits.max_per_class is not None
         if self.decay is None:
-            keep = keep_rows(rows, labels, self.test, None if capped else self.max_detections)
+            keep = keep_rows(rows, labels, self.test, None if capped else most)
             order = self.places(rows.labels, keep)
             return order, gather_rows(rows.scores, order, 0)
         total = rows.scores.shape[1]
-        order, scores = pick_candidates(rows, labels, self.test, self.decay, total if capped else self.max_detections)
+        order, scores = pick_candidates(rows, labels, self.test, self.decay, total if capped else most)
         if not capped:
             return order, scores
         place = self.places(gather_rows(rows.labels, order, 0), scores > 0)

@@ -12,6 +12,7 @@ from torso.geometry.overlaps import Overlap
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_count, take
 from torso.suppression._fuse import cluster_rows
+from torso.suppression._limits import Limits
 from torso.suppression._overlap import comparison
 from torso.types import Candidates
 
@@ -45,12 +46,7 @@ class WeightedFusion(Suppression):
         score_threshold: float = 0.0,
     ) -> None:
         super().__init__(
-            max_detections=max_detections,
-            max_per_class=max_per_class,
-            pre_nms_top=pre_nms_top,
-            pre_nms_top_per_class=pre_nms_top_per_class,
-            score_threshold=score_threshold,
-            class_agnostic=class_agnostic,
+            Limits(max_detections, max_per_class, pre_nms_top, pre_nms_top_per_class, score_threshold, class_agnostic)
         )
         if score not in get_args(FusedScore):
             raise ValueError(f"score={score!r} is unknown; choose one of {', '.join(get_args(FusedScore))}")
