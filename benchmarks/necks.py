@@ -297,11 +297,11 @@ def measure(args: argparse.Namespace) -> None:
     known = json.loads(file.read_text()) if file.is_file() else {}
     held = None
     for neck in args.necks:
-        ready = [p for seed in args.seeds if (p := Path(args.out) / "runs" / f"{neck}-{seed}.json").is_file()]
+        ready = [p for seed in args.seeds if (p := Path(args.out) / "runs" / f"{neck}-{seed}.pt").is_file()]
         if neck in known or not ready:
             continue
         held = held or load_pictures(args, "val")
-        known[neck] = speed_of(neck, ready[0].with_suffix(".pt"), held, args)
+        known[neck] = speed_of(neck, ready[0], held, args)
         file.write_text(json.dumps(known, indent=1))
 
 
