@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,19 @@ from torso.geometry.priors._base import PriorGenerator, gather_priors
 from torso.geometry.priors.anchors import Anchors
 from torso.heads._base import ClassRows, Head, choose_levels, empty_rows_last
 from torso.heads._branches import Branches, LevelOutput, last_convolution
+from torso.heads._dense_checks import (
+    a_level,
+    check_depthwise,
+    check_norms,
+    check_numbers,
+    check_priors,
+    check_shares,
+)
 from torso.layers.conv import Activation, Norm
 from torso.layers.join import join_levels
 from torso.parts import Part, part, preset
 from torso.types import Candidates, DensePredictions, FeatureSpec, Images, RawPredictions
 
-T = TypeVar("T")
 _CLASS_PARAMETERS = ("cls_out.weight", "cls_out.bias", "cls_out.pointwise.weight", "cls_out.pointwise.bias")
 
 
@@ -99,30 +106,23 @@ class Dense(Head):
         self.num_classes, self.softmax, self.fusion = num_classes, scores == "softmax", fusion
         self.score_threshold, self.pre_nms_top, self.shared = score_threshold, pre_nms_top, shared
         self.quality_share = quality_share
-        self._levels = choose_levels(in_specs, finest, coarsest, type(self).__name__)
+        who = type(self).__name__
+        self._levels = choose_levels(in_specs, finest, coarsest, who)
         specs = [in_specs[i] for i in self._levels]
-        widths = _a_level(channels, len(specs), "channels", shared)
-        starts = _a_level(quality_prior, len(specs), "quality_prior", shared)
-        _check_numbers(num_classes, (*widths, box_channels or 1), tower, pre_nms_top, (prior_probability, *starts))
+        widths = a_level(channels, len(specs), "channels", shared)
+        starts = a_level(quality_prior, len(specs), "quality_prior", shared)
+        check_numbers(num_classes, (*widths, box_channels or 1), tower, pre_nms_top, (prior_probability, *starts))
+        check_norms(who, norm, tower=tower, level_norms=level_norms, shared=shared, levels=len(specs))
+        check_shares(who, tower_kernel, quality_share)
         self.priors = priors.build([s.stride_yx for s in specs])
         self.coder = coder.build()
+        check_priors(who, self.priors.per_place, shared)
         self.background = self.softmax and background
         self.columns = num_classes + self.background
-        level_channels = [s.channels for s in specs]
-        self.bring = nn.ModuleList()
-        if shared and len(set(level_channels)) > 1:
-            self.bring.extend(nn.Conv2d(c, widths[0], 1) for c in level_channels)
-            level_channels = list(widths)
-        self._check_norms(norm, tower, level_norms, len(specs))
-        if shared and len(set(self.priors.per_place)) > 1:
-            raise ValueError(f"{type(self).__name__}: shared=true wants the same priors a place on every level; "
-                             f"{self.priors.per_place} came; set shared=false")
+        incoming = self._bring([s.channels for s in specs], widths[0])
         if depthwise:
-            _check_depthwise(level_channels, (*widths, box_channels or widths[0]), separable)
-        if tower_kernel % 2 != 1 or not 0 < (0.5 if quality_share is None else quality_share) < 1:
-            raise ValueError(f"{type(self).__name__} wants an odd tower_kernel and 0 < quality_share < 1; "
-                             f"{tower_kernel} and {quality_share} came")
-        copies = list(zip(level_channels, widths, self.priors.per_place, strict=True))[: 1 if shared else None]
+            check_depthwise(incoming, (*widths, box_channels or widths[0]), separable)
+        copies = list(zip(incoming, widths, self.priors.per_place, strict=True))[: 1 if shared else None]
         self.branches = nn.ModuleList(
             Branches(
                 width_in, per_place, channels=width, box_channels=box_channels or width, tower=tower, joint=joint_tower,
@@ -134,6 +134,14 @@ class Dense(Head):
         )
         self.scale = nn.Parameter(torch.ones(len(specs))) if level_scale else None
         self._initialise(prior_probability, starts, separable)
+
+    def _bring(self, incoming: list[int], width: int) -> list[int]:
+        """The levels' widths as the towers see them; shared towers see one, which 1x1 convolutions make."""
+        self.bring = nn.ModuleList()
+        if not self.shared or len(set(incoming)) == 1:
+            return incoming
+        self.bring.extend(nn.Conv2d(c, width, 1) for c in incoming)
+        return [width] * len(incoming)
 
     @property
     def has_quality(self) -> bool:
@@ -225,19 +233,6 @@ class Dense(Head):
             start += size
         return torch.cat(rows, dim=1), levels
 
-    def _check_norms(self, norm: Norm, tower: int, level_norms: bool, levels: int) -> None:
-        who = type(self).__name__
-        if level_norms and (norm == "none" or not self.shared):
-            raise ValueError(
-                f"{who}: level_norms=true gives shared convolutions a norm a level; norm={norm}, shared={self.shared} "
-                "came: choose a norm and shared=true, or level_norms=false"
-            )
-        if self.shared and norm in ("bn", "bn_tf", "bn_yolo") and tower and levels > 1 and not level_norms:
-            raise ValueError(
-                f"{who}: one BatchNorm for {levels} levels sees each level's own statistics in training and their "
-                "mixture afterwards, and detects nothing; set level_norms=true, norm=gn or none, or shared=false"
-            )
-
     def _initialise(self, prior_probability: float, quality_priors: Sequence[float], separable: bool) -> None:
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
@@ -259,38 +254,6 @@ class Dense(Head):
 
 def _logit(probability: float) -> float:
     return -math.log((1 - probability) / probability)
-
-
-def _a_level(value: T | tuple[T, ...], levels: int, name: str, shared: bool) -> tuple[T, ...]:
-    """One value for all levels, or one each, which weights shared by the levels cannot have."""
-    if not isinstance(value, tuple):
-        return (value,) * levels
-    if len(value) != levels or (shared and len(set(value)) > 1):
-        raise ValueError(
-            f"a dense head of {levels} levels, shared={shared}, cannot have {name}={value}: give one number, or with "
-            "shared=false one a level, fine to coarse; finest and coarsest choose the levels"
-        )
-    return value
-
-
-def _check_depthwise(incoming: Sequence[int], widths: Sequence[int], separable: bool) -> None:
-    if separable or set(incoming) != set(widths):
-        raise ValueError(
-            f"a dense head of depthwise=true keeps the width of its maps and is not separable; maps of {set(incoming)} "
-            f"channels, towers of {set(widths)} and separable={separable} came: set channels to the neck's"
-        )
-
-
-def _check_numbers(
-    num_classes: int, channels: Sequence[int], tower: int, pre_nms_top: int, probabilities: Sequence[float]
-) -> None:
-    if num_classes < 1:
-        raise ValueError(f"a head needs at least one class; num_classes={num_classes} came")
-    if min(channels) < 1 or tower < 0 or pre_nms_top < 1 or not all(0 < p < 1 for p in probabilities):
-        raise ValueError(
-            "a dense head wants channels >= 1, tower >= 0, pre_nms_top >= 1 and 0 < prior_probability < 1, as of "
-            f"quality_prior; {tuple(channels)}, {tower}, {pre_nms_top} and {tuple(probabilities)} came"
-        )
 
 
 def _joined(levels: list[Tensor | None]) -> Tensor | None:
