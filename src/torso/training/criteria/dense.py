@@ -8,14 +8,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from torso.geometry.boxes import OverlapKind, aligned_overlap, area
+from torso.geometry.boxes import OverlapKind, area
 from torso.heads.dense import Dense as DenseHead
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
-from torso.training.assigners._base import Assigner, matchable
+from torso.training.assigners._base import Assigner
 from torso.training.assigners.max_iou import MaxIoU
 from torso.training.criteria._base import Criterion, Term, Terms
 from torso.training.criteria._dense_checks import check_combination, check_numbers
+from torso.training.criteria._dense_counts import Normaliser, counts_of
+from torso.training.criteria._dense_sums import class_sums, labels_of, overlap_now, weighed
 from torso.training.criteria._matches import Matches, matches_of
 from torso.training.criteria._objectness import quality_sums
 from torso.training.losses._base import BoxLoss, ClassLoss, DistributionLoss, UncertainBoxLoss
@@ -25,8 +27,6 @@ from torso.training.losses.l1 import L1
 from torso.training.samplers._base import Sampler
 from torso.training.targets import Assignment, Pairs, Targets
 from torso.types import DensePredictions, Images, Priors
-
-Normaliser = Literal["positives", "image", "sampled", "quality", "targets", "batch"]
 
 
 class Dense(Criterion):
@@ -122,7 +122,7 @@ class Dense(Criterion):
             # which background a sampler keeps may follow from its loss; how much of it does not
             answer = self.sampler(answer, answer.target.float() if self.sampler.needs_loss else None)
         matches = self._matches(answer, priors, targets)
-        counts = self._counts(matches, self._weights(matches, None, priors, targets, head), targets, head)
+        counts = counts_of(self, matches, self._weights(matches, None, priors, targets, head), targets, head)
         return {key: value for name, group in counts.items() for key, value in self._named(name, group).items()}
 
     def check(self, model: Detector) -> None:
@@ -147,18 +147,18 @@ class Dense(Criterion):
             truth = targets.boxes.gather(1, matches.target[..., None].expand(-1, -1, 4))
             truth = torch.where(matches.positive[..., None], truth, priors.boxes)  # a sane target off the positives
             weights = self._weights(matches, raw, raw.priors, targets, head)
-            counts = self._counts(matches, weights, targets, head)
+            counts = counts_of(self, matches, weights, targets, head)
         codes = matches.pick(raw.codes)
         boxes = head.coder.decode(codes, priors) if self._looks_at_boxes else None
         sums = {"cls": self._class_sums(raw, logits, matches, targets, head, self._soft_target(matches, boxes, truth))}
         log_variance = None if raw.log_variance is None else matches.pick(raw.log_variance)
         box = self._box_loss(codes, boxes, truth, priors, head, log_variance)
-        sums["box"] = _weighed(box, matches, weights) * self.box_weight
+        sums["box"] = weighed(box, matches, weights) * self.box_weight
         if head.coder.bins:
             dfl = self.dfl_loss(codes.reshape(*codes.shape[:-1], 4, -1), head.coder.bin_targets(truth, priors))
-            sums["dfl"] = _weighed(dfl, matches, weights) * self.dfl_weight
+            sums["dfl"] = weighed(dfl, matches, weights) * self.dfl_weight
         if raw.quality is not None:
-            sums[self._quality_name] = self._quality_sums(raw, raw.quality, matches, boxes, truth)
+            sums[self.quality_name] = self._quality_sums(raw, raw.quality, matches, boxes, truth)
         return self._terms(sums, counts, matches.positive.sum(1))
 
     # who learns what, and how much it weighs
@@ -174,7 +174,7 @@ class Dense(Criterion):
         if self.sampler is not None and isinstance(answer, Assignment):
             loss = None
             if self.sampler.needs_loss:
-                labels = _labels(matches_of(answer, raw.priors), targets, head)
+                labels = labels_of(matches_of(answer, raw.priors), targets, head)
                 loss = self.cls_loss(raw.logits.detach(), labels)
             answer = self.sampler(answer, loss)
         return self._matches(answer, raw.priors, targets)
@@ -202,7 +202,7 @@ class Dense(Criterion):
     def _soft_target(self, matches: Matches, boxes: Tensor | None, truth: Tensor) -> Tensor | None:
         """[B, R] what the class of a positive should score, None for 1."""
         if self.cls_target == "iou":
-            return _overlap(boxes, truth, "iou")
+            return overlap_now(boxes, truth, "iou")
         return matches.quality if self.cls_target == "assigner" else None
 
     @property
@@ -212,37 +212,6 @@ class Dense(Criterion):
             or self.cls_target == "iou"
             or (self.quality_target not in ("assigner", "one"))
         )
-
-    # what the sums are divided by
-
-    def _counts(
-        self, matches: Matches, weights: Tensor | None, targets: Targets, head: DenseHead
-    ) -> dict[str, Tensor]:
-        """[levels, or 1] a term, float; by the terms' names, in their order."""
-        cls = box = self._count(self.normaliser, matches, targets)
-        if self.cls_loss.per_element:
-            cls = self._count("sampled", matches, targets) * head.columns
-        if self.box_weighting in ("quality", "score"):
-            assert weights is not None
-            box = matches.sums(weights).sum(0)
-        counts = {"cls": cls, "box": box}
-        if head.coder.bins:
-            counts["dfl"] = box
-        if head.has_quality:
-            counts[self._quality_name] = self._count(self.quality_normaliser, matches, targets)
-        return counts
-
-    def _count(self, kind: Normaliser, matches: Matches, targets: Targets) -> Tensor:
-        if kind == "positives":
-            return matches.sums(matches.positive).sum(0).float()
-        if kind == "sampled":
-            return matches.sums_of_priors(matches.used).sum(0).float()
-        if kind == "quality":
-            assert matches.quality is not None
-            return matches.sums(torch.where(matches.positive, matches.quality, 0.0)).sum(0)
-        if kind == "targets":
-            return matchable(targets).sum().float().expand(matches.levels)
-        return torch.full((matches.levels,), float(matches.used.shape[0]), device=matches.used.device)
 
     # terms
 
@@ -255,18 +224,12 @@ class Dense(Criterion):
         head: DenseHead,
         quality: Tensor | None,
     ) -> Tensor:
-        """[B, levels]: the class loss, summed over the rows that learn; level by level where that spares a join."""
-        labels = _labels(matches, targets, head)
+        """[B, levels]: level by level, before they are joined, where nothing needs them joined."""
         used = matches.positive if self.cls_on == "positives" else matches.used
-        if matches.prior is not None or self.cls_loss.per_element or self.per_level:
-            rows = self.cls_loss.masked(matches.pick(raw.logits), labels, quality, used).sum(-1)
-            return matches.sums(rows if matches.weight is None else rows * matches.weight) * self.cls_weight
-        levels = [raw.logits] if logits is None else logits
-        sizes = [x.shape[1] for x in levels]
-        qualities = [None] * len(sizes) if quality is None else torch.split(quality, sizes, dim=1)
-        split = zip(levels, torch.split(labels, sizes, dim=1), qualities, torch.split(used, sizes, dim=1), strict=True)
-        sums = [self.cls_loss.masked(*level).flatten(1).sum(1) for level in split]
-        return torch.stack(sums, dim=1).sum(1, keepdim=True) * self.cls_weight
+        joined = matches.prior is not None or self.cls_loss.per_element or self.per_level
+        whole = raw.logits if joined else [raw.logits] if logits is None else logits
+        labels = labels_of(matches, targets, head)
+        return class_sums(self.cls_loss, whole, labels, quality, used, matches) * self.cls_weight
 
     def _box_loss(
         self,
@@ -294,7 +257,7 @@ class Dense(Criterion):
         elif self.quality_target == "one":
             wanted = torch.ones_like(matches.positive, dtype=torch.float32)
         else:
-            wanted = (1 - self.quality_mix) + self.quality_mix * _overlap(boxes, truth, self.quality_target)
+            wanted = (1 - self.quality_mix) + self.quality_mix * overlap_now(boxes, truth, self.quality_target)
         sums = quality_sums(
             logits,
             wanted,
@@ -308,7 +271,8 @@ class Dense(Criterion):
         return sums * self.quality_weight
 
     @property
-    def _quality_name(self) -> str:
+    def quality_name(self) -> str:
+        """The term of the head's quality branch."""
         return "objectness" if self.quality_on == "used" else "quality"
 
     def _terms(self, sums: dict[str, Tensor], counts: dict[str, Tensor], positives: Tensor) -> Terms:
@@ -333,24 +297,3 @@ class Dense(Criterion):
                 "criterion, or choose a dense head (retinanet, fcos, atss, rpn)"
             )
         return model.head
-
-
-def _labels(matches: Matches, targets: Targets, head: DenseHead) -> Tensor:
-    """[B, R]: 0..K-1, and off the positives what the head calls background."""
-    absent = 0 if head.softmax else -1  # a softmax without background reads every label, and then drops it
-    background = head.num_classes if head.columns > head.num_classes else absent
-    labels = targets.labels.gather(1, matches.target).clamp(max=head.num_classes - 1)
-    return torch.where(matches.positive, labels, background)
-
-
-def _weighed(values: Tensor, matches: Matches, weights: Tensor | None) -> Tensor:
-    """[B, levels] sums over the positives, each times its weight."""
-    values = torch.where(matches.positive, values, 0.0)
-    return matches.sums(values if weights is None else values * weights)
-
-
-@torch.no_grad()
-def _overlap(boxes: Tensor | None, truth: Tensor, kind: OverlapKind) -> Tensor:
-    """[B, R] in 0..1: how well boxes fit as they are now."""
-    assert boxes is not None
-    return aligned_overlap(boxes, truth, kind).clamp(min=0)
