@@ -203,7 +203,7 @@ def plain_task_aligned(
         if own:
             highest, fitting = max(metric[p, j] for p in own), max(overlap[p, j] for p in own)
             for p in own:
-                quality[p] = metric[p, j] / (highest + 1e-7) * fitting
+                quality[p] = metric[p, j] / (highest + settings.get("guard", 1e-7)) * fitting
     return out, quality
 
 
@@ -341,7 +341,7 @@ def test_simota(radius: float, where: Any, m: int) -> None:
     "settings",
     [
         {"alpha": 1.0, "beta": 6.0, "top": 13, "compete": "all", "overlap": "iou"},
-        {"alpha": 0.5, "beta": 6.0, "top": 10, "compete": "inside", "overlap": "ciou"},
+        {"alpha": 0.5, "beta": 6.0, "top": 10, "compete": "inside", "overlap": "ciou", "guard": 0.0},
     ],
     ids=["tood", "v8"],
 )
@@ -355,6 +355,20 @@ def test_task_aligned(settings: dict[str, Any], m: int) -> None:
         assert got.target[i].tolist() == target
         torch.testing.assert_close(got.quality[i], torch.tensor(quality), rtol=1e-4, atol=1e-6)
     assert m == 1 or (got.target >= 0).any()
+
+
+def test_task_aligned_sees_a_truth_that_boxes_hardly_overlap_yet() -> None:
+    """As at the start of training: boxes are 100 px wide, the truth 10 px, scores 1e-4; the alignment is 1e-14."""
+    priors = points()
+    x, y = priors.centers_xy.unbind(-1)
+    boxes = torch.stack([x - 50, y - 50, x + 50, y + 50], dim=-1)[None]
+    truth = torch.cat([priors.centers_xy[:1] - 4, priors.centers_xy[:1] + 6], dim=1)
+    t = Targets(truth[None], torch.ones(1, 1).long(), torch.ones(1, 1).bool(), torch.zeros(1, 1).bool())
+    rule = TaskAligned(alpha=0.5, top=10, compete="inside", guard=0.0)
+    got = rule(priors, t, boxes, torch.full((1, len(x), 3), 1e-4))
+    fit = aligned_overlap(boxes[0], truth.expand_as(boxes[0]), "iou")
+    assert got.quality is not None
+    assert float(got.quality.max()) == pytest.approx(float(fit[got.target[0] == 0].max()), rel=1e-5)
 
 
 RULES: list[Assigner] = [SSD(), YOLOv3(), YOLOv3(extra_iou=0.2), YOLOv5(), SimOTA(), TaskAligned(), PAA(iterations=8)]

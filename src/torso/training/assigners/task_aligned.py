@@ -14,6 +14,8 @@ from torso.training.assigners._claims import depth_inside, scores_of, strongest_
 from torso.training.targets import BACKGROUND, Assignment, Targets
 from torso.types import Priors
 
+_TINY = torch.finfo(torch.float32).tiny
+
 
 class TaskAligned(Assigner):
     """alignment = score^alpha * IoU^beta of the truth's class; its `top` best priors are positive where their centre
@@ -26,6 +28,8 @@ class TaskAligned(Assigner):
             "inside" (the later heads).
         overlap: "iou", or another of the family, as far as it is positive.
         margin: px by which a centre must be inside.
+        guard: is added to the best alignment that a truth's are divided by. TOOD's authors 1e-7, which leaves a truth
+            that no box overlaps by a tenth without a target worth learning (IoU^6 is below it); 0 divides as written.
     """
 
     needs_predictions = True
@@ -42,14 +46,15 @@ class TaskAligned(Assigner):
         compete: Literal["all", "inside"] = "all",
         overlap: OverlapKind = "iou",
         margin: float = 0.01,
+        guard: float = 1e-7,
     ) -> None:
-        if top < 1 or min(alpha, beta, margin) < 0:
+        if top < 1 or min(alpha, beta, margin, guard) < 0:
             raise PartError(
-                "TaskAligned wants top >= 1 and alpha, beta and margin that are not negative; "
-                f"{top}, {alpha}, {beta} and {margin} came"
+                "TaskAligned wants top >= 1 and alpha, beta, margin and guard that are not negative; "
+                f"{top}, {alpha}, {beta}, {margin} and {guard} came"
             )
         self.alpha, self.beta, self.top = alpha, beta, top
-        self.compete, self.overlap, self.margin = compete, overlap, margin
+        self.compete, self.overlap, self.margin, self.guard = compete, overlap, margin, guard
 
     def __call__(
         self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
@@ -65,7 +70,8 @@ class TaskAligned(Assigner):
         own = torch.arange(rows.shape[1], device=rows.device)[:, None]
         kept = (target.gather(1, rows.flatten(1)).view_as(rows) == own) & (metric > 0)
         metric, fit = torch.where(kept, metric, 0.0), torch.where(kept, fit, 0.0)
-        scaled = metric / (metric.amax(-1, keepdim=True) + 1e-7) * fit.amax(-1, keepdim=True)
+        best_metric = (metric.amax(-1, keepdim=True) + self.guard).clamp(min=_TINY)
+        scaled = metric / best_metric * fit.amax(-1, keepdim=True)
         quality = torch.zeros_like(best).scatter_reduce(1, rows.flatten(1), scaled.flatten(1), "amax")
         return Assignment(torch.where(target >= 0, target, BACKGROUND), quality)
 

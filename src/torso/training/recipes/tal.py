@@ -52,7 +52,9 @@ def _recipe(model: Part[Detector]) -> Part[Recipe]:
         model=model,
         criterion=part(
             Dense,
-            assigner=part(TaskAligned, alpha=0.5, beta=6.0, top=10, compete="inside", overlap="ciou", margin=1e-9),
+            assigner=part(
+                TaskAligned, alpha=0.5, beta=6.0, top=10, compete="inside", overlap="ciou", margin=1e-9, guard=0.0
+            ),
             cls_loss=part(BCE),
             box_loss=part(CIoU),
             dfl_loss=part(DFL),
