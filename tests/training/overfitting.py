@@ -1,0 +1,147 @@
+"""Training a zoo model on eight real pictures and judging it on the same ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from torso.data.annotations import Annotations
+from torso.data.dataset import DetectionDataset
+from torso.data.loader import eval_loader
+from torso.data.to_input import ToInput
+from torso.evaluation.detection import DetectionScores
+from torso.evaluation.proposals import evaluate_proposals
+from torso.evaluation.run import collect, evaluate
+from torso.parts import Part
+from torso.training.compose import compose_recipe
+from torso.training.engine import train
+from torso.training.recipes.recipe import Recipe
+from torso.training.run import RunResult
+from torso.training.splits import as_objects, open_splits
+from torso.types import Images
+from torso.weights import load
+
+FULL_STEPS = 400
+SCRATCH = {"pretrained": None, "backbone_lr": 1.0}  # for the models that keep a backbone of their own
+
+
+def small_recipe(
+    model: str,
+    weights: Path,
+    *,
+    backbone: str | None = "tf_efficientnet_lite0",
+    input: str | None = "letterbox",
+    **changes: object,
+) -> Part[Recipe]:
+    """A zoo model on a pretrained EfficientNet-Lite0 with small pictures, for a minute of one core.
+
+    backbone, input: None keeps the model's own.
+    """
+    overrides = {
+        "input.size_hw": (192, 256),
+        "pretrained": str(weights),
+        "augment": (),
+        "scales": (1.0,),
+        "batch_size": 2,
+        "optimizer": "adamw",
+        "lr": 2e-3,
+        "lr_batch": None,
+        "backbone_lr": 0.2,
+        "clip_norm": 1.0,
+        "warmup_steps": 10,
+        "schedule": "cosine",
+        "ema": 0.0,
+        **changes,
+    }
+    return compose_recipe(model, backbone=backbone, input=input, overrides=overrides)
+
+
+def full_recipe(model: str, weights: Path) -> Part[Recipe]:
+    """A zoo model as it is, widths and anchors too, but for its backbone, at the pictures' full size, for a GPU.
+
+    Models of one picture size keep it, the others get 640 x 640. SpineNet is backbone and neck in one, and stays.
+    """
+    changes: dict[str, object] = {"batch_size": 4, "lr": 1e-3, "warmup_steps": 20, "compile": "no"}
+    policy = compose_recipe(model).get("model").get("input")
+    if policy.accepts("size_hw"):
+        return _own_or_lite(model, weights, input=None, **{**changes, "input.size_hw": policy.get("size_hw")})
+    return _own_or_lite(model, weights, input="letterbox", **{**changes, "input.size_hw": (640, 640)})
+
+
+def _own_or_lite(model: str, weights: Path, *, input: str | None, **changes: object) -> Part[Recipe]:
+    if model.startswith("spinenet"):
+        changes |= {**SCRATCH, "backbone.drop_path": 0.0}
+        return small_recipe(model, weights, backbone=None, input=input, **changes)
+    if model == "yolov1":
+        changes["head.dropout"] = 0.0  # it is there against learning by heart
+    return small_recipe(model, weights, input=input, **changes)
+
+
+def balanced_pictures(folder: Path, count: int = 8, *, grid: int | None = None) -> Annotations:
+    """The pictures with most boxes of the rarest class: what few boxes teach takes many steps, not another detector.
+
+    grid: only pictures of whose boxes no two have their centres in one of grid x grid cells.
+    """
+    found = open_splits(folder).train
+    if grid is not None:
+        found = found.keep_images(~_shared_cells(found, grid))
+    rarest = np.bincount(found.labels).argmin()
+    boxes = np.bincount(found.image_of_box[found.labels == rarest], minlength=len(found))
+    return found.keep_images(np.isin(np.arange(len(found)), np.argsort(-boxes, kind="stable")[:count]))
+
+
+def _shared_cells(found: Annotations, grid: int) -> NDArray[np.bool_]:
+    """[images]: whether any cell of the image holds two centres."""
+    size_xy = np.asarray(found.size_hw)[found.image_of_box][:, ::-1]
+    centers = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+    x, y = np.clip((centers / size_xy * grid).astype(int), 0, grid - 1).T
+    cells = (found.image_of_box * grid + y) * grid + x
+    return np.bincount(cells, minlength=len(found) * grid**2).reshape(len(found), -1).max(1) > 1
+
+
+def overfit(
+    recipe: Part[Recipe], annotations: Annotations, steps: int, run_dir: Path, accelerator: str = "cpu"
+) -> RunResult:
+    """What a run leaves that is judged on the very pictures that it trained on, after so many optimiser steps."""
+    return train(
+        recipe.with_args(steps=steps),
+        (annotations, annotations),
+        run_dir=run_dir,
+        accelerator=accelerator,
+        devices=1,
+        workers=0,
+        progress=False,
+        eval_every=steps,
+    )
+
+
+def settled_scores(
+    weights: Path, annotations: Annotations, *, batch_size: int = 2, device: str = "cpu"
+) -> DetectionScores:
+    """Scores with BatchNorm's running statistics taken anew, as the mean over these pictures in training's batches.
+
+    SpineNet's and EfficientDet's move by 0.01 a step (TensorFlow's 0.99), which wants a thousand steps.
+    """
+    model = load(weights).to(device).train()
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.training]  # frozen ones are not
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    pictures = DetectionDataset(annotations, [ToInput(model.input, model.multiple)])
+    with torch.no_grad():
+        for batch in eval_loader(pictures, batch_size, divisor=model.multiple):
+            model(Images(*(x.to(device) for x in batch.images)))
+    return evaluate(model.eval(), annotations)
+
+
+def proposal_recall(weights: Path, annotations: Annotations, *, k: int) -> float:
+    """Class-agnostic recall at IoU 0.5 of a published proposer's k best boxes a picture."""
+    objects = as_objects(annotations)
+    results = collect(load(weights), objects).results()
+    return evaluate_proposals(objects, results, limits=(k,)).recall_at(0.5, k)
