@@ -112,7 +112,7 @@ class Packed:
         """So many at once, spread over the GPUs."""
         with ThreadPoolExecutor(jobs) as pool:
             waiting = [
-                pool.submit(self.attempt, case, work, str(number % gpus) if gpus else None)
+                pool.submit(self.attempt, case, work, visible(number % gpus) if gpus else None)
                 for number, case in enumerate(cases)
             ]
         for one in waiting:
@@ -137,6 +137,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def visible(number: int) -> str:
+    """The GPU of this number among those that this process sees, as CUDA_VISIBLE_DEVICES names it."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[number] if named else str(number)
 
 
 def gpu_count() -> int:
