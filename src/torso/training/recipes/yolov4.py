@@ -20,7 +20,8 @@ def yolov4(*, num_classes: int = 80) -> Part[Recipe]:
     Sums a picture, as darknet. Its 0.07 for CIoU multiplies derivatives by the box in shares of the picture, which it
     passes on without those of grid, sigmoid and anchor: 72 to 253 for a centre, 1.3 to 51 for a side, 34 in the
     geometric mean of anchors and codes at 608 pixels. Of a true gradient the same is 34 * 0.07 = 2.4. Ours: gradients
-    are clipped at 35 (mmdetection's for YOLOv3), where darknet cuts each box code's at 5.
+    are clipped at 100, where darknet cuts each box code's at 5. Their norm begins at 700: of eight pictures, 100 steps
+    of this rate learnt AP50 0.29 clipped at 35 (mmdetection's for YOLOv3), 0.77 at 100.
     """
     return part(
         Recipe,
@@ -51,5 +52,5 @@ def yolov4(*, num_classes: int = 80) -> Part[Recipe]:
         warmup_steps=1000,
         schedule="step",
         milestones=(0.8, 0.9),
-        clip_norm=35.0,
+        clip_norm=100.0,
     )
