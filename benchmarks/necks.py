@@ -6,6 +6,7 @@ DATA is as in accuracy.py: bccd/ and weights/tf_efficientnet_lite0_in1k_timm.saf
 same pretrained EfficientNet-Lite0 (frozen BatchNorm) and the same RetinaNet head, is 128 wide and gives strides 8 to
 128; only `none` ends at the backbone's 32, and the matrix gives 19 levels between them. Criterion: the recipe's. AdamW,
 cosine, flips, bf16 autocast on CUDA, eager: compiling so many short trainings would take longer than running them.
+Running statistics are kept as the training engine keeps them.
 
 The decoded pictures lie in the device's memory, so a training needs little of the CPU; `--jobs` processes train side by
 side on one device, each one case after the other. A finished case is not run again and a stopped one goes on from its
@@ -174,6 +175,7 @@ def train_one(case: str, args: argparse.Namespace, held: dict[str, Any], val: di
     import torch
 
     from torso.training.criteria._base import loss_of
+    from torso.training.running import RunningStatistics
 
     neck, _, seed = case.rpartition("-")
     stem = Path(args.out) / "runs" / case
@@ -189,17 +191,20 @@ def train_one(case: str, args: argparse.Namespace, held: dict[str, Any], val: di
         step, seconds, losses = state["step"], state["seconds"], state["losses"]
     rows, flips = (x.to(args.device) for x in schedule(len(held["pixels"]), args, int(seed)))
     started = time.perf_counter() - seconds
-    model.train()
+    running = RunningStatistics(model.train())
+    happens = torch.zeros((), device=args.device)
     while step < args.steps:
         for group in optimiser.param_groups:
             group["lr"] = args.lr * rate(step, args)
         images, targets = training_batch(held, rows[step], flips[step])
+        running.remember()
         with torch.autocast(args.device, torch.bfloat16, enabled=args.device == "cuda"):
             loss = loss_of(criterion(model, images, targets))[0]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 35.0)
         optimiser.step()
+        running.settle(happens)
         step += 1
         if step % 20 == 0:
             losses.append([step, float(loss.detach())])
@@ -348,7 +353,7 @@ def by_cost(neck: str) -> int:
 def settings_match(args: argparse.Namespace) -> None:
     """Results in DIR of other settings are not to be mixed with these."""
     names = ("size", "steps", "batch", "lr", "warmup", "device", "infer_batch")
-    mine = json.loads(json.dumps({name: getattr(args, name) for name in names}))
+    mine = json.loads(json.dumps({name: getattr(args, name) for name in names} | {"running statistics": "ramp"}))
     file = Path(args.out) / "settings.json"
     if file.is_file() and json.loads(file.read_text()) != mine:
         raise SystemExit(f"{args.out} holds results of {file.read_text()}, but {mine} is asked; give another --out")

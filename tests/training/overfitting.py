@@ -5,24 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from torso.data.annotations import Annotations
-from torso.data.dataset import DetectionDataset
-from torso.data.loader import eval_loader
-from torso.data.to_input import ToInput
-from torso.evaluation.detection import DetectionScores
 from torso.evaluation.proposals import evaluate_proposals
-from torso.evaluation.run import collect, evaluate
+from torso.evaluation.run import collect
 from torso.parts import Part
 from torso.training.compose import compose_recipe
 from torso.training.engine import train
 from torso.training.recipes.recipe import Recipe
 from torso.training.run import RunResult
 from torso.training.splits import as_objects, open_splits
-from torso.types import Images
 from torso.weights import load
 
 FULL_STEPS = 400
@@ -117,27 +110,6 @@ def overfit(
         progress=False,
         eval_every=steps,
     )
-
-
-def settled_scores(
-    weights: Path, annotations: Annotations, *, batch_size: int = 2, device: str = "cpu"
-) -> DetectionScores:
-    """Scores with BatchNorm's running statistics taken anew, as the mean over these pictures in training's batches.
-
-    SpineNet's and EfficientDet's move by 0.01 a step (TensorFlow's 0.99), which wants a thousand steps.
-    """
-    model = load(weights).to(device).train()
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.training]  # frozen ones are not
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    pictures = DetectionDataset(annotations, [ToInput(model.input, model.multiple)])
-    with torch.no_grad():
-        for batch in eval_loader(pictures, batch_size, divisor=model.multiple):
-            model(Images(*(x.to(device) for x in batch.images)))
-    return evaluate(model.eval(), annotations)
 
 
 def proposal_recall(weights: Path, annotations: Annotations, *, k: int) -> float:

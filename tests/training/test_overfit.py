@@ -12,7 +12,6 @@ from training.overfitting import (
     full_recipe,
     overfit,
     proposal_recall,
-    settled_scores,
     small_recipe,
 )
 
@@ -97,5 +96,6 @@ def test_learns_eight_pictures_by_heart_at_full_size(shared_data, backbone_weigh
         recall = proposal_recall(result.weights, pictures, k=100)
         assert recall > 0.95, f"recall {recall:.3f} at IoU 0.5 with 100 proposals"
     else:
-        scores = settled_scores(result.weights, pictures, batch_size=4, device="cuda")
-        assert scores.AP50 > 0.9, str(scores)
+        assert result.scores is not None
+        print(f"{model}: AP50 {result.scores.AP50:.3f}, AP {result.scores.AP:.3f}", flush=True)
+        assert result.scores.AP50 > 0.9, str(result.scores)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from training.overfitting import SCRATCH, balanced_pictures, overfit, settled_scores, small_recipe
+from training.overfitting import SCRATCH, balanced_pictures, overfit, small_recipe
 
 HALF_STRIDES = {"neck.finest": 4, "head.finest": 4}  # the pictures are 0.4 of their size, the smallest objects 12 px
 LIKELY = {"head.prior_probability": 0.05}
@@ -13,12 +13,11 @@ YOLO_WIDTHS = (32, 48, 64)
 
 
 class Case(NamedTuple):
-    """Steps, and what differs from small_recipe; grid as in balanced_pictures; settled: judged by settled_scores."""
+    """Steps, and what differs from small_recipe; grid as in balanced_pictures."""
 
     steps: int
     changes: dict[str, object]
     grid: int | None = None
-    settled: bool = False
 
 
 CASES = {
@@ -71,7 +70,6 @@ CASES = {
             **LIKELY, **SCRATCH, "backbone": None, "backbone.filter_scale": 0.25, "backbone.channels": 48,
             "backbone.drop_path": 0.0, "head.channels": 48, "head.tower": 1, "head.priors.base_scale": 1.5, "lr": 4e-3,
         },
-        settled=True,
     ),
 }  # fmt: skip
 
@@ -91,6 +89,5 @@ def test_learns_eight_pictures_by_heart(shared_data, backbone_weights, tmp_path,
     recipe = small_recipe(model, backbone_weights, **case.changes)
     pictures = balanced_pictures(shared_data / "bccd", grid=case.grid)
     result = overfit(recipe, pictures, case.steps, tmp_path)
-    scores = settled_scores(result.weights, pictures) if case.settled else result.scores
-    assert scores is not None
-    assert scores.AP50 > 0.9, str(scores)
+    assert result.scores is not None
+    assert result.scores.AP50 > 0.9, str(result.scores)

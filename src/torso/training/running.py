@@ -1,26 +1,89 @@
-"""Running statistics of norms, kept from a step that will not happen."""
+"""Running statistics of the BatchNorms that learn: kept from a step that will not happen, and quick to begin."""
 
 from __future__ import annotations
+
+import math
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 
-class RunningStatistics:
-    """Buffers of the BatchNorms that are learning now; a forward pass that overflows must not stay in them."""
+_RAMP = 9
 
-    def __init__(self, model: nn.Module) -> None:
-        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.training]
-        self.buffers = [b for norm in norms for b in norm.buffers()]
-        self._before: list[Tensor] = []
+
+class RunningStatistics:
+    """What an optimiser step leaves in the running means and variances of the norms that are learning now.
+
+    A norm begins at mean 0 and variance 1 and remembers that for a few times 1 / momentum batches: a thousand at
+    TensorFlow's 0.01, by when a short training is over, and predicts as if its maps still had that variance. So the
+    share of the n-th batch is 9 / (n + 10) for as long as that is more than the momentum (the ramp of TensorFlow's
+    ExponentialMovingAverage: what is remembered grows with what was seen, and early maps, of a network that hardly
+    knew anything, are forgotten in time). From then on, and for statistics that came with published weights, they are
+    BatchNorm's own to the bit.
+
+    A step whose gradients are not finite does not happen, and leaves nothing here either.
+
+    Args:
+        model: on its device, in train mode. Norms that hold statistics but count no batches (files of before torch
+            1.0 have no count) are taken as settled: their count is set beyond the ramp.
+        forwards: passes through the network an optimiser step.
+    """
+
+    def __init__(self, model: nn.Module, *, forwards: int = 1) -> None:
+        norms = [
+            m
+            for m in model.modules()
+            if isinstance(m, nn.modules.batchnorm._NormBase) and m.training and m.num_batches_tracked is not None
+        ]
+        for norm in norms:
+            _count_what_is_known(norm)
+        pairs = [(norm.running_mean, norm.running_var) for norm in norms]
+        self._statistics = [buffer for buffer in chain(*pairs) if buffer is not None]
+        self._counts = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
+        self._sizes = [len(buffer) for buffer in self._statistics]
+        self._forwards = forwards
+        if norms:
+            device = self._counts[0].device
+            lengths = torch.tensor([2 * norm.num_features for norm in norms])
+            self._norm_of = torch.arange(len(norms)).repeat_interleave(lengths).to(device)
+            taken = torch.tensor([_taken(norm, forwards) for norm in norms])
+            self._taken = taken.to(device, self._statistics[0].dtype)
 
     @torch.no_grad()
     def remember(self) -> None:
         """Before the forward pass."""
-        self._before = [b.clone() for b in self.buffers]
+        if self._counts:
+            self._before = torch.cat(self._statistics)
+            self._batches = torch.stack(self._counts)
 
     @torch.no_grad()
-    def restore_where(self, skipped: Tensor) -> None:
-        """After it; skipped: scalar on the device, 1 where the step does not happen."""
-        for buffer, before in zip(self.buffers, self._before, strict=True):
-            buffer.copy_(torch.where(skipped > 0, before, buffer))
+    def settle(self, skipped: Tensor) -> None:
+        """After the step. skipped: scalar on the device, 1 where it did not happen."""
+        if not self._counts:
+            return
+        now = torch.cat(self._statistics)
+        ramp = _RAMP * self._forwards
+        share = ramp / (self._batches + ramp + 1).to(now.dtype)
+        gain = (share / self._taken).clamp(min=1.0)[self._norm_of]
+        new = torch.where(gain > 1.0, self._before + gain * (now - self._before), now)
+        new = torch.where(skipped > 0, self._before, new)
+        counts = torch.where(skipped > 0, self._batches, torch.stack(self._counts))
+        torch._foreach_copy_(self._statistics, torch.split(new, self._sizes))
+        torch._foreach_copy_(self._counts, counts.unbind())
+
+
+def _taken(norm: nn.modules.batchnorm._NormBase, forwards: int) -> float:
+    """The share of the new batches in the statistics after so many; all of it where the norm itself takes the mean."""
+    return 1.0 if norm.momentum is None else 1.0 - (1.0 - norm.momentum) ** forwards
+
+
+@torch.no_grad()
+def _count_what_is_known(norm: nn.modules.batchnorm._NormBase) -> None:
+    mean, var, count = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    assert mean is not None
+    assert var is not None
+    assert count is not None
+    at_start = bool((mean == 0).all()) and bool((var == 1).all())
+    if norm.momentum and int(count) == 0 and not at_start:
+        count.fill_(math.ceil(_RAMP / norm.momentum) + 1)

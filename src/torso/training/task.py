@@ -166,7 +166,7 @@ class DetectionTask(pl.LightningModule):
         """The model is on its device and in train mode only now."""
         if self.ema is not None:
             self.ema.to_like(self.model)
-        self._running = RunningStatistics(self.model)
+        self._running = RunningStatistics(self.model, forwards=self.recipe.accumulate)
 
     def training_step(self, window: Window, batch_idx: int) -> None:
         """One optimiser step, without a synchronisation."""
@@ -179,7 +179,7 @@ class DetectionTask(pl.LightningModule):
         scale = self._scale.scale if self._scale is not None else None
         verdict = prepare_step(optimizer, loss.loss, clip_norm=self.recipe.clip_norm, scale=scale)
         self.optimizers().step()  # type: ignore[union-attr]  # Lightning's wrapper counts the step
-        self._running.restore_where(verdict[1])
+        self._running.settle(verdict[1])
         if self._scale is not None:
             self._scale.update(verdict[1])
         if self.ema is not None:
