@@ -190,10 +190,7 @@ def drive(args: argparse.Namespace) -> None:
             running[case] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         if args.serial:
             harness.take_turn(case, running.pop(case), files, deadline)
-    for case, process in running.items():
-        ready = files / f"{case.replace(':', '-')}.ready"
-        while not ready.exists() and process.poll() is None and time.time() < deadline:
-            time.sleep(0.1)
+    harness.await_ready(running, files, deadline - (1.0 - harness.PREPARING) * args.limit)
     harness.await_device(args, deadline)
     for case, process in running.items():
         harness.take_turn(case, process, files, deadline)

@@ -30,6 +30,8 @@ from typing import Any
 MODELS = ("retinanet", "fcos", "faster_rcnn")
 SIZES = {"ssd300": (300, 300)}
 """Of models that see one size alone; the others are shown --size."""
+PREPARING = 0.7
+"""Share of --limit after which nothing more is prepared, where cases are prepared side by side."""
 
 
 def cases_of(names: list[str]) -> list[str]:
@@ -369,16 +371,24 @@ def run_cases(cases: dict[str, argparse.Namespace], args: argparse.Namespace) ->
         running[case] = start(case, own, files)
         if args.serial:
             take_turn(case, running.pop(case), files, deadline)
-    for case, process in running.items():
-        while not (files / f"{case.replace(':', '-')}.ready").exists() and process.poll() is None:
-            if time.time() > deadline:
-                break
-            time.sleep(0.1)
+    await_ready(running, files, deadline - (1.0 - PREPARING) * args.limit)
     await_device(args, deadline)
     for case, process in running.items():
         take_turn(case, process, files, deadline)
     written = [files / f"{case.replace(':', '-')}.json" for case in cases]
     return [json.loads(p.read_text()) for p in written if p.is_file()]
+
+
+def await_ready(running: dict[str, subprocess.Popen[bytes]], files: Path, latest: float) -> None:
+    """Until all are prepared; those that are not by `latest` are ended and taken out: the others want their turns."""
+    for case, process in list(running.items()):
+        while not (files / f"{case.replace(':', '-')}.ready").exists() and process.poll() is None:
+            if time.time() > latest:
+                running.pop(case).kill()
+                process.wait()
+                print(f"{case}: not prepared in time, not measured: give more with --limit", flush=True)
+                break
+            time.sleep(0.1)
 
 
 def add_after(p: argparse.ArgumentParser) -> None:
