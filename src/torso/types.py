@@ -26,10 +26,14 @@ class Images(NamedTuple):
 
 
 class FeatureSpec(NamedTuple):
-    """What a part publishes of one feature map: its channels and its (y, x) stride in input pixels."""
+    """What a part publishes of one feature map: its channels and its (y, x) stride in input pixels.
+
+    normed: norms of the part that made it hold its scale near 1, whatever went in (see Neck.published).
+    """
 
     channels: int
     stride_yx: tuple[int, int]
+    normed: bool = False
 
     @property
     def stride(self) -> int:

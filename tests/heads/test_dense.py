@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from torso.blocks.rfb import RFB
 from torso.compose import built_on_meta, compose_model
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
@@ -14,6 +15,7 @@ from torso.heads.dense import Dense
 from torso.heads.fcos import FCOS
 from torso.heads.retinanet import RetinaNet
 from torso.heads.rpn import RPN
+from torso.necks.at_levels import AtLevels
 from torso.parts import PartError, part
 from torso.types import DensePredictions, FeatureSpec, Images
 
@@ -125,6 +127,28 @@ def test_nan_scores_are_empty_rows() -> None:
 def test_initial_scores_are_the_prior_probability() -> None:
     raw = head(prior_probability=0.02)(features(), images())
     assert float(raw.logits.sigmoid().mean()) == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize("neck", ["fpn", "pan", "csp_pan", "bifpn", "nas_fpn", "fc_fpn", "sfam"])
+def test_towers_without_norms_hear_what_a_neck_with_norms_says(neck: str) -> None:
+    """Its maps have a scale of 1, of which weights of 0.01 leave nothing behind four convolutions."""
+    torch.manual_seed(0)
+    model = compose_model(
+        "retinanet", num_classes=3, backbone="test_resnet", neck=neck,
+        overrides={"neck.channels": 32, "neck.finest": 8, "neck.coarsest": 128, "head.channels": 32},
+    ).build()  # fmt: skip
+    plain = neck in ("fpn", "pan")
+    assert all(s.normed != plain for s in model.neck[-1].published)
+    x = torch.randn(2, 32, 16, 16)
+    for layer in model.head.branches[0].cls_tower:
+        x = layer(x, 0)
+    assert x.std() < 0.01 if plain else 0.2 < x.std() < 2
+
+
+def test_a_level_without_a_block_is_published_as_it_came() -> None:
+    specs = (FeatureSpec(16, (8, 8), normed=True), FeatureSpec(16, (16, 16)), FeatureSpec(16, (32, 32)))
+    found = AtLevels(specs, block=part(RFB), strides=(32,)).published
+    assert [s.normed for s in found] == [True, False, True]
 
 
 def test_levels_of_unequal_width_are_brought_together_or_have_their_own_weights() -> None:

@@ -15,7 +15,7 @@ from torso.geometry.coders.delta import Delta
 from torso.geometry.priors._base import PriorGenerator, gather_priors
 from torso.geometry.priors.anchors import Anchors
 from torso.heads._base import ClassRows, Head, choose_levels, empty_rows_last
-from torso.heads._branches import Branches, LevelOutput, last_convolution
+from torso.heads._branches import Branches, LevelOutput, TowerLayer, last_convolution
 from torso.heads._dense_checks import (
     a_level,
     check_depthwise,
@@ -134,6 +134,8 @@ class Dense(Head):
         )
         self.scale = nn.Parameter(torch.ones(len(specs))) if level_scale else None
         self._initialise(prior_probability, starts, separable)
+        if norm == "none" and not separable and all(s.normed for s in specs):
+            self._keep_scale()
 
     def _bring(self, incoming: list[int], width: int) -> list[int]:
         """The levels' widths as the towers see them; shared towers see one, which 1x1 convolutions make."""
@@ -250,6 +252,22 @@ class Dense(Head):
                 nn.init.constant_(branch.quality_bias, _logit(quality_prior))
             if branch.variance_out is not None:  # sigma starts at 1, where the KL loss is smooth L1 (1809.08545)
                 nn.init.normal_(last_convolution(branch.variance_out).weight, std=1e-4)
+
+
+    def _keep_scale(self) -> None:
+        """Towers without norms behind a neck with them: weights that keep a scale of 1 (He et al. 2015, 1502.01852).
+
+        The papers' deviation of 0.01 lets a third of the scale through a convolution of 256 channels, a quarter of 128.
+        RetinaNet's FPN has no norm and gives maps of a scale of 10; behind one that gives 1 the towers say nothing for
+        hundreds of steps (on bccd, 150 steps: AP 17 in place of 36).
+        """
+        for convolution in self.bring:
+            assert isinstance(convolution, nn.Conv2d)
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="linear")
+        for layer in self.modules():
+            if isinstance(layer, TowerLayer):
+                assert isinstance(layer.conv, nn.Conv2d)
+                nn.init.kaiming_normal_(layer.conv.weight, nonlinearity="relu")
 
 
 def _logit(probability: float) -> float:

@@ -52,7 +52,7 @@ class Detector(nn.Module):
         for n in (neck,) if isinstance(neck, Part) else neck or ():
             module = n.build(specs)
             self.neck.append(module)
-            specs = module.out_specs
+            specs = module.published
         self.head = head.build(specs)
         self.suppression, self.input = suppression.build(), input.build()
         self.suppression.check(self.head)

@@ -18,6 +18,16 @@ class Neck(nn.Module):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         raise NotImplementedError
 
+    @property
+    def published(self) -> tuple[FeatureSpec, ...]:
+        """out_specs as the next part is told of them: what comes out of a neck with norms has a scale near 1."""
+        return tuple(s._replace(normed=holds_norms(self)) for s in self.out_specs)
+
+
+def holds_norms(module: nn.Module) -> bool:
+    """Whether a BatchNorm or GroupNorm is among its layers."""
+    return any(isinstance(m, nn.modules.batchnorm._NormBase | nn.GroupNorm) for m in module.modules())
+
 
 def levels_between(in_specs: Sequence[FeatureSpec], finest: int, coarsest: int, who: str) -> list[int]:
     """Positions of the incoming levels with finest <= stride <= coarsest, which must start at `finest`.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from torso.blocks._base import Block, places
 from torso.blocks.spp import SPP
-from torso.necks._base import Neck
+from torso.necks._base import Neck, holds_norms
 from torso.parts import Part, part
 from torso.types import FeatureSpec
 
@@ -39,7 +39,16 @@ class AtLevels(Neck):
         made = {_key(in_specs[i]): block.build(in_specs[i].channels) for i in chosen}
         self.blocks = nn.ModuleDict(made)
         widths = {key: module.out_channels for key, module in made.items()}
-        self.out_specs = tuple(FeatureSpec(widths.get(_key(s), s.channels), s.stride_yx) for s in in_specs)
+        normed = {key: holds_norms(module) for key, module in made.items()}
+        self.out_specs = tuple(
+            FeatureSpec(widths.get(_key(s), s.channels), s.stride_yx, normed.get(_key(s), False) or s.normed)
+            for s in in_specs
+        )
+
+    @property
+    def published(self) -> tuple[FeatureSpec, ...]:
+        """Levels without a block leave as they came."""
+        return self.out_specs
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         return [self.blocks[key](x) if key else x for key, x in zip(self._keys, features, strict=True)]

@@ -113,7 +113,7 @@ def test_detections(
     # float32 maps on both sides: with float64 scores there, float32 ones here, near ties change their order
     single = HeatmapPredictions(raw.logits.float(), raw.offsets.float(), raw.sizes.float(), raw.priors)
     shape = (2, SIZE_HW[0] // 4, SIZE_HW[1] // 4)
-    heat, offset, size = (x.reshape(*shape, -1).permute(0, 3, 1, 2) for x in single[:3])
+    heat, offset, size = (x.reshape(*shape, -1).permute(0, 3, 1, 2).contiguous() for x in single[:3])
     wanted = peer[2].predict_by_feat([heat.sigmoid()], [size], [offset], metas(), rescale=False)
     limit = torch.tensor([SIZE_HW[1], SIZE_HW[0]] * 2, dtype=torch.float32)
     for w in wanted:
