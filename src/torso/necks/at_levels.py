@@ -39,16 +39,17 @@ class AtLevels(Neck):
         made = {_key(in_specs[i]): block.build(in_specs[i].channels) for i in chosen}
         self.blocks = nn.ModuleDict(made)
         widths = {key: module.out_channels for key, module in made.items()}
-        normed = {key: holds_norms(module) for key, module in made.items()}
-        self.out_specs = tuple(
-            FeatureSpec(widths.get(_key(s), s.channels), s.stride_yx, normed.get(_key(s), False) or s.normed)
-            for s in in_specs
-        )
+        self.out_specs = tuple(FeatureSpec(widths.get(_key(s), s.channels), s.stride_yx) for s in in_specs)
+        self._came_normed = [s.normed for s in in_specs]
 
     @property
     def published(self) -> tuple[FeatureSpec, ...]:
         """Levels without a block leave as they came."""
-        return self.out_specs
+        marks = [
+            came or bool(key and holds_norms(self.blocks[key]))
+            for key, came in zip(self._keys, self._came_normed, strict=True)
+        ]
+        return tuple(s._replace(normed=mark) for s, mark in zip(self.out_specs, marks, strict=True))
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         return [self.blocks[key](x) if key else x for key, x in zip(self._keys, features, strict=True)]
