@@ -16,7 +16,8 @@ from torso.heads.fcos import FCOS
 from torso.heads.retinanet import RetinaNet
 from torso.heads.rpn import RPN
 from torso.necks.at_levels import AtLevels
-from torso.parts import PartError, part
+from torso.necks.matrix import Matrix
+from torso.parts import PartError, named, part
 from torso.types import DensePredictions, FeatureSpec, Images
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16, 32, 64, 128))
@@ -145,10 +146,29 @@ def test_towers_without_norms_hear_what_a_neck_with_norms_says(neck: str) -> Non
     assert x.std() < 0.01 if plain else 0.2 < x.std() < 2
 
 
+@pytest.mark.parametrize("neck", ["fpn", "pan", "csp_pan", "asff"])
+def test_levels_beyond_the_backbones_begin_as_loud_as_its_last(neck: str) -> None:
+    torch.manual_seed(0)
+    specs = tuple(FeatureSpec(32, (s, s)) for s in (8, 16, 32))
+    levels = {"channels": 32, "finest": 8, "coarsest": 128, "extra": "conv_p5"}
+    built = named(neck, "necks").with_args(**levels).build(specs).train()
+    maps = built([torch.randn(4, 32, 256 // s, 256 // s) for s in (8, 16, 32)])
+    assert maps[4].std() > 0.3 * maps[2].std()
+
+
 def test_a_level_without_a_block_is_published_as_it_came() -> None:
     specs = (FeatureSpec(16, (8, 8), normed=True), FeatureSpec(16, (16, 16)), FeatureSpec(16, (32, 32)))
     found = AtLevels(specs, block=part(RFB), strides=(32,)).published
     assert [s.normed for s in found] == [True, False, True]
+
+
+def test_a_matrix_of_levels_that_come_has_their_scale() -> None:
+    specs = tuple(FeatureSpec(64, (s, s)) for s in (8, 16, 32))
+    normed = tuple(s._replace(normed=True) for s in specs)
+    for came in (specs, normed):
+        found = Matrix(came, channels=64, finest=8, coarsest=32, diagonal="incoming").published
+        assert all(s.normed == (came is normed) for s in found)
+    assert not any(s.normed for s in Matrix(normed, channels=64, finest=8, coarsest=32).published)
 
 
 def test_levels_of_unequal_width_are_brought_together_or_have_their_own_weights() -> None:

@@ -14,7 +14,7 @@ from torso.layers.csp import C3, C2f
 from torso.layers.resample import upsample_nearest
 from torso.necks._base import Neck, check_doubling, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
-from torso.necks._fit import cut, level_widths
+from torso.necks._fit import cut, initialise_linear, level_widths
 from torso.types import FeatureSpec
 
 
@@ -82,6 +82,7 @@ class CSPPAN(Neck):
         self.extra = ExtraLevels(
             last_c=last.channels, channels=out[-1], stride=last.stride, coarsest=coarsest, kind=extra
         )
+        initialise_linear(self.extra)
         strides = [s.stride for s in incoming] + self.extra.strides
         out += [out[-1]] * len(self.extra.strides)
         self.out_specs = tuple(FeatureSpec(c, (s, s)) for c, s in zip(out, strides, strict=True))

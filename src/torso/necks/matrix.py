@@ -70,7 +70,13 @@ class Matrix(Neck):
         self.halve_width = nn.Conv2d(channels, channels, 3, stride=(1, 2), padding=1) if apart else None
         self.halve_height = nn.Conv2d(channels, channels, 3, stride=(2, 1), padding=1) if apart else None
         self.out_specs = tuple(FeatureSpec(channels, (strides[i], strides[j])) for i, j in self._cells)
+        self._came_normed = diagonal == "incoming" and all(s.normed for s in specs)
         initialise_linear(self)
+
+    @property
+    def published(self) -> tuple[FeatureSpec, ...]:
+        """A diagonal that comes has the scale that it came with."""
+        return tuple(s._replace(normed=True) for s in self.out_specs) if self._came_normed else super().published
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         levels = features if self.fpn is None else self.fpn(features)
