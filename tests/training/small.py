@@ -26,6 +26,11 @@ from torso.training.splits import open_splits
 
 SIZE_HW = (64, 96)
 
+# Autograd looks for devices at the first backward pass of a process, and takes the one that the compiler's stand-in for
+# CUDA claims (FakeTensor on a machine without any) for real: it then starts threads, and no child may be forked any
+# more. So the first pass comes here, before any test.
+torch.ones(1, requires_grad=True).backward()
+
 
 def recipe(model: str = "fcos", **changes: Any) -> Part[Recipe]:
     """A zoo model over timm's smallest test network (BatchNorm that learns), two levels, 16 channels."""
