@@ -23,7 +23,7 @@ def batches(count: int) -> list[torch.Tensor]:
 
 
 def train(model: nn.Module, pictures: list[torch.Tensor], *, forwards: int = 1, skip: tuple[int, ...] = ()) -> None:
-    running = RunningStatistics(model.train(), forwards=forwards)
+    running = RunningStatistics(model.train())
     for step in range(len(pictures) // forwards):
         running.remember()
         for x in pictures[step * forwards : (step + 1) * forwards]:
@@ -87,6 +87,30 @@ def test_statistics_of_a_file_without_counts_are_not_thrown_away():
     assert torch.equal(model[0].running_mean, plain[0].running_mean)
     assert int(model[0].num_batches_tracked) == 92  # beyond the ramp, and the batch of now
     assert not torch.equal(model[2].running_mean, plain[2].running_mean)  # this one did begin at 0 and 1
+
+
+def test_a_norm_that_levels_share_is_moved_once_for_all_of_them():
+    """Five maps a step at a momentum of 0.01: taken for one, they would be moved to 4.5 times where they lie."""
+    norm, seen = nn.BatchNorm2d(3, momentum=0.01).train(), batches(5)
+    running = RunningStatistics(norm)
+    running.remember()
+    for x in seen:
+        norm(x)
+    running.settle(GO)
+    mean = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
+    torch.testing.assert_close(norm.running_mean, mean * 45 / 46, rtol=1e-3, atol=0)
+    assert (norm.running_var > 0).all()
+
+
+def test_a_norm_that_saw_nothing_keeps_what_it_had():
+    model = norms()
+    running = RunningStatistics(model.train())
+    running.remember()
+    model[0](batches(1)[0])
+    running.settle(GO)
+    assert (model[2].running_mean == 0).all()
+    assert (model[2].running_var == 1).all()
+    assert (model[0].running_mean > 2).all()
 
 
 def test_a_step_that_does_not_happen_leaves_nothing():

@@ -26,10 +26,11 @@ class RunningStatistics:
     Args:
         model: on its device, in train mode. Norms that hold statistics but count no batches (files of before torch
             1.0 have no count) are taken as settled: their count is set beyond the ramp.
-        forwards: passes through the network an optimiser step.
+
+    A norm may see several batches a step (micro-batches, or levels that share it): its own count tells how many.
     """
 
-    def __init__(self, model: nn.Module, *, forwards: int = 1) -> None:
+    def __init__(self, model: nn.Module) -> None:
         norms = [
             m
             for m in model.modules()
@@ -41,13 +42,12 @@ class RunningStatistics:
         self._statistics = [buffer for buffer in chain(*pairs) if buffer is not None]
         self._counts = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
         self._sizes = [len(buffer) for buffer in self._statistics]
-        self._forwards = forwards
         if norms:
             device = self._counts[0].device
             lengths = torch.tensor([2 * norm.num_features for norm in norms])
             self._norm_of = torch.arange(len(norms)).repeat_interleave(lengths).to(device)
-            taken = torch.tensor([_taken(norm, forwards) for norm in norms])
-            self._taken = taken.to(device, self._statistics[0].dtype)
+            momenta = torch.tensor([1.0 if norm.momentum is None else norm.momentum for norm in norms])
+            self._log_kept = torch.log1p(-momenta).to(device, self._statistics[0].dtype)
 
     @torch.no_grad()
     def remember(self) -> None:
@@ -61,20 +61,16 @@ class RunningStatistics:
         """After the step. skipped: scalar on the device, 1 where it did not happen."""
         if not self._counts:
             return
-        now = torch.cat(self._statistics)
-        ramp = _RAMP * self._forwards
-        share = ramp / (self._batches + ramp + 1).to(now.dtype)
-        gain = (share / self._taken).clamp(min=1.0)[self._norm_of]
+        now, counts = torch.cat(self._statistics), torch.stack(self._counts)
+        seen = (counts - self._batches).to(now.dtype)
+        taken = -torch.expm1(seen * self._log_kept)  # 1 - (1 - momentum)^seen: what BatchNorm gave the new batches
+        share = _RAMP * seen / (self._batches + _RAMP * seen + 1)
+        gain = (share / taken)[self._norm_of]  # not a number where none was seen, and then not above 1
         new = torch.where(gain > 1.0, self._before + gain * (now - self._before), now)
         new = torch.where(skipped > 0, self._before, new)
-        counts = torch.where(skipped > 0, self._batches, torch.stack(self._counts))
+        counts = torch.where(skipped > 0, self._batches, counts)
         torch._foreach_copy_(self._statistics, torch.split(new, self._sizes))
         torch._foreach_copy_(self._counts, counts.unbind())
-
-
-def _taken(norm: nn.modules.batchnorm._NormBase, forwards: int) -> float:
-    """The share of the new batches in the statistics after so many; all of it where the norm itself takes the mean."""
-    return 1.0 if norm.momentum is None else 1.0 - (1.0 - norm.momentum) ** forwards
 
 
 @torch.no_grad()

@@ -166,7 +166,7 @@ class DetectionTask(pl.LightningModule):
         """The model is on its device and in train mode only now."""
         if self.ema is not None:
             self.ema.to_like(self.model)
-        self._running = RunningStatistics(self.model, forwards=self.recipe.accumulate)
+        self._running = RunningStatistics(self.model)
 
     def training_step(self, window: Window, batch_idx: int) -> None:
         """One optimiser step, without a synchronisation."""
