@@ -16,6 +16,7 @@ from torso.evaluation.run import evaluate
 from torso.parts import PartError
 from torso.training import task
 from torso.training.checkpoint import KEY, load_checkpoint
+from torso.training.keeper import Keeper
 from torso.training.metrics import read_metrics
 from torso.training.splits import open_splits
 from torso.yaml_text import from_yaml
@@ -129,6 +130,25 @@ def test_without_val_the_last_weights_are_published(data, tmp_path):
     for name, value in torso.load(result.weights).state_dict().items():
         assert torch.equal(value, kept[f"model.{name}"]), name
     assert load_checkpoint(result.resume_from)[KEY]["origin"] is None
+
+
+@pytest.mark.parametrize("judged", [True, False], ids=["val", "no val"])
+@pytest.mark.parametrize(("every", "at"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (9, [5])])
+def test_epochs_are_saved_where_they_are_judged_or_published(data, tmp_path, monkeypatch, judged, every, at):
+    """An epoch of a few pictures takes less time than its checkpoint; best.ckpt has to be that epoch's own."""
+    saved = []
+    save = Keeper._save
+
+    def noted(keeper, trainer):
+        saved.append(trainer.global_step)
+        save(keeper, trainer)
+
+    monkeypatch.setattr(Keeper, "_save", noted)
+    splits = open_splits(data)
+    result = run(recipe(epochs=5), (splits.train, splits.val if judged else None), tmp_path / "run", eval_every=every)
+    assert saved == [4 * epoch for epoch in at]
+    best = load_checkpoint(result.run_dir / "checkpoints" / "best.ckpt")
+    assert best["global_step"] == (4 * (result.best_epoch + 1) if judged else 20)
 
 
 def test_a_proposer_learns_one_class_object(data, tmp_path):

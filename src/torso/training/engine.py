@@ -211,7 +211,7 @@ def _crew(
         workers=workers,
         history=[row for row in folder.read_history() if done is not None and row["step"] <= done],
     )
-    return _Crew(recorder, Keeper(folder.last, every=watch.checkpoint_every), judge)
+    return _Crew(recorder, Keeper(folder.last, every=watch.checkpoint_every, judged=judge.due), judge)
 
 
 def _trainer(recipe: Recipe, devices: int | str, accelerator: str) -> pl.Trainer:

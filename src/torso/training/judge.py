@@ -51,6 +51,10 @@ class Judge(Callback):
         """The history's best entry."""
         return max(self.history, key=lambda row: (row["scores"]["AP"], row["epoch"]), default=None)
 
+    def due(self, trainer: pl.Trainer, task: DetectionTask) -> bool:
+        """Whether the epoch that ends now is judged, or without a val set published: every so many, and the last."""
+        return self._is_due(trainer, task, trainer.current_epoch)
+
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """An epoch that was trained and saved, but not judged before the run was killed, is judged now."""
         assert isinstance(task, DetectionTask)
@@ -68,11 +72,15 @@ class Judge(Callback):
         if self.val is not None and done >= 0 and all(row["epoch"] != done for row in self.history):
             self._judge(trainer, task, done)
 
+    def _is_due(self, trainer: pl.Trainer, task: DetectionTask, epoch: int) -> bool:
+        return trainer.global_step >= task.total_steps or (epoch + 1) % self.every == 0
+
     def _judge(self, trainer: pl.Trainer, task: DetectionTask, epoch: int) -> None:
-        last = trainer.global_step >= task.total_steps
+        if not self._is_due(trainer, task, epoch):
+            return
         if self.val is None:
             self._publish(task)
-        elif last or (epoch + 1) % self.every == 0:
+        else:
             start = time.monotonic()
             with task.ema.swapped(task.model) if task.ema is not None else nullcontext():
                 found = self._collect(task, self.val)

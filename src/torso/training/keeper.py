@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -29,14 +29,18 @@ class Interrupted(Exception):
 
 
 class Keeper(Callback):
-    """Saves `path` after every epoch, and every `every` optimiser steps or every three minutes.
+    """Saves `path` every `every` optimiser steps or every three minutes, at the run's end and after judged epochs.
 
+    judged: whether the epoch that ends now is judged; the best epoch's checkpoint is the one that is saved here. Other
+    epochs are not saved for their own sake: a small data set's take less time than a checkpoint does.
     A signal is honoured after the step in which it comes; a second one ends the process as if there were no handler.
     Several ranks save and stop after the same step: what each wants travels with the loss counts.
     """
 
-    def __init__(self, path: Path, *, every: int | None = None) -> None:
-        self.path, self.every = path, every
+    def __init__(
+        self, path: Path, *, every: int | None = None, judged: Callable[[pl.Trainer, DetectionTask], bool]
+    ) -> None:
+        self.path, self.every, self.judged = path, every, judged
         self.stopping = False
         self._agreed_stop = self._agreed_save = False
         self._saved_at = time.monotonic()
@@ -57,20 +61,24 @@ class Keeper(Callback):
             trainer.should_stop = True  # the epoch's end follows and saves
             return
         if task.position.window == 0:
-            return  # the last window: the epoch's end follows and saves
-        alone = trainer.world_size == 1
-        stop = self.stopping if alone else self._agreed_stop
-        due = trainer.global_step % self.every == 0 if self.every else self._is_time() if alone else self._agreed_save
-        if stop or due:
-            self._save(trainer)
-        if stop:
-            raise Interrupted(self.path)
+            return  # the last window: the epoch's end follows and asks the same
+        self._save_or_stop(trainer, due=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         assert isinstance(task, DetectionTask)
         task.take_reports(all=True)
-        self._save(trainer)
-        if self.stopping if trainer.world_size == 1 else self._agreed_stop:
+        self._save_or_stop(trainer, due=self.judged(trainer, task))
+
+    def _save_or_stop(self, trainer: pl.Trainer, *, due: bool) -> None:
+        alone = trainer.world_size == 1
+        stop = self.stopping if alone else self._agreed_stop
+        if self.every:
+            due |= trainer.global_step % self.every == 0
+        else:
+            due |= self._is_time() if alone else self._agreed_save
+        if stop or due:
+            self._save(trainer)
+        if stop:
             raise Interrupted(self.path)
 
     @contextmanager
