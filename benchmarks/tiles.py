@@ -1,6 +1,6 @@
 """Tiles on large pictures: AP with and without them, on pictures made of DeepPCB boards.
 
-    python benchmarks/tiles.py --data DATA --out DIR [--grid 3] [--steps 600] [--seeds 0] [--workers 16]
+    python benchmarks/tiles.py --data DATA --out DIR [--grid 3] [--steps 600] [--seeds 0] [--workers 16] [--trained ...]
 
 DATA holds deeppcb/ (github.com/tangsanli5201/DeepPCB as COCO: train.json, val.json, images/) and, if the backbone is
 to start pretrained, weights/tf_efficientnet_lite0_in1k_timm.safetensors. The boards of each split, 640 x 640 px with
@@ -150,8 +150,8 @@ def looks(tile: int, grid: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def judge(trained: str, seed: int, weights: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each way of looking."""
+def judge(trained: str, seed: int, weights: str, args: argparse.Namespace) -> None:
+    """A row for each way of looking, in judged.json beside the run."""
     import torch
 
     from torso.data.layout import open_dataset
@@ -171,15 +171,17 @@ def judge(trained: str, seed: int, weights: str, args: argparse.Namespace) -> li
         seconds = (time.monotonic() - start) / len(truth)
         numbers = {stat: getattr(scores, stat) for stat in STATS}
         rows.append({"trained": trained, "seed": seed, "look": name, "seconds_a_picture": seconds, **numbers})
-        file.write_text(json.dumps(rows))
+        file.with_suffix(".tmp").write_text(json.dumps(rows))
+        file.with_suffix(".tmp").replace(file)  # whole or not at all: another call may be reading
         print(f"{trained} seed {seed}, {name}: AP {100 * scores.AP:.1f}, small {100 * scores.APs:.1f}", flush=True)
-    return rows
 
 
-def report(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
-    """tiles.json and tiles.md."""
+def report(args: argparse.Namespace) -> None:
+    """tiles.json and tiles.md of all that was judged."""
     import torch
 
+    files = [args.out / "runs" / f"{trained}-{seed}" / "judged.json" for seed in args.seeds for trained in TRAINED]
+    rows: list[dict[str, Any]] = [row for file in files if file.is_file() for row in json.loads(file.read_text())]
     truth = json.loads((args.out / "pictures" / "val.json").read_text())
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     (args.out / "tiles.json").write_text(json.dumps({"command": sys.argv[1:], "device": where, "rows": rows}, indent=1))
@@ -218,16 +220,16 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--workers", type=int, default=16)
+    parser.add_argument("--trained", nargs="+", choices=TRAINED, default=list(TRAINED), help="one, to run both at once")
     parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="another only to try the script")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     build_pictures(Path(args.data, "deeppcb"), args.out / "pictures", args.grid, args.rounds)
-    rows: list[dict[str, Any]] = []
     for seed in args.seeds:
-        for trained in TRAINED:
+        for trained in args.trained:
             record = train_one(trained, seed, args)
-            rows += judge(trained, seed, record["weights"], args)
-            report(rows, args)
+            judge(trained, seed, record["weights"], args)
+            report(args)
 
 
 if __name__ == "__main__":
