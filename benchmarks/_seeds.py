@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from _harness import start
+
 Z = 1.959964
 T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 """Student's t at 97.5 % by degrees of freedom."""
@@ -47,6 +49,33 @@ def to_device(batch: Any, device: str) -> Any:
     )
 
 
+def lite0(data: str | Path) -> Path:
+    """The pretrained EfficientNet-Lite0 in a folder of data, timm's keys."""
+    return Path(data) / "weights" / "tf_efficientnet_lite0_in1k_timm.safetensors"
+
+
+def resumed(checkpoint: Path, model: Any, optimiser: Any, device: str) -> dict[str, Any]:
+    """Model and optimiser set to where a checkpoint left them, and what else it holds; {} where there is none."""
+    import torch
+
+    if not checkpoint.is_file():
+        return {}
+    state: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location=device)
+    model.load_state_dict(state.pop("model"))
+    optimiser.load_state_dict(state.pop("optimiser"))
+    return state
+
+
+def to_original(found: Any, images: Any, names: tuple[str, ...]) -> list[Any]:
+    """Detections in the pixels of the original pictures."""
+    from torso.inference.detections import Detections
+
+    scale, offset = images.to_original[:, None, :2], images.to_original[:, None, 2:]
+    boxes = (found.boxes.unflatten(-1, (2, 2)) * scale[:, :, None] + offset[:, :, None]).flatten(-2).cpu().float()
+    scores, labels = found.scores.cpu().float(), found.labels.cpu()
+    return [Detections(b[s > 0], s[s > 0], c[s > 0], names) for b, s, c in zip(boxes, scores, labels, strict=True)]
+
+
 def rate(step: int, steps: int, args: argparse.Namespace) -> float:
     """The learning rate of a step: a cosine to a hundredth of args.lr, its first args.warmup steps a ramp."""
     ramp = min(1.0, (step + 1) / args.warmup)
@@ -65,9 +94,8 @@ def side_by_side(cases: Sequence[tuple[str, int]], folder: Path, args: argparse.
     while todo or running:
         while todo and len(running) < args.jobs:
             case, seed = todo.pop(0)
-            log = (folder / f"{case}-{seed}.log").open("ab")
-            command = [sys.executable, *sys.argv, "--one", case, "--one-seed", str(seed)]
-            running[case, seed] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            command = [*sys.argv, "--one", case, "--one-seed", str(seed)]
+            running[case, seed] = start(command, folder / f"{case}-{seed}.log", append=True)
         for key, process in list(running.items()):
             if process.poll() is not None:
                 failed += [key] if process.returncode else []

@@ -23,23 +23,18 @@ import math
 import multiprocessing
 import os
 import statistics
-import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _seeds import half_width, t975
-from detection import add_after, await_device
+from _harness import add_after, await_device, save, settings_match, synchronise, write_json
+from _necks_report import STATS, report
+from _seeds import half_width, lite0, resumed, to_original
 
 CLASSES = 3
 WIDTH = 128
-STATS = ("AP", "AP50", "AP75", "APs")
-COLOURS = (
-    "#1f6feb", "#d1462f", "#2a9d55", "#8a4fd3", "#c98a00", "#0f8b94", "#c2378a", "#6b4f3a", "#5b6770", "#7f9a10",
-    "#123f7a",
-)  # fmt: skip
+SETTINGS = ("size", "steps", "batch", "lr", "warmup", "device", "infer_batch")
 
 
 def necks(width: int = WIDTH) -> dict[str, tuple[Any, ...]]:
@@ -183,12 +178,8 @@ def train_one(case: str, args: argparse.Namespace, held: dict[str, Any], val: di
     model, criterion = built(neck, args)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=args.lr, weight_decay=1e-4, fused=True)
-    step, seconds, losses = 0, 0.0, []
-    if stem.with_suffix(".pt").is_file():
-        state = torch.load(stem.with_suffix(".pt"), weights_only=True, map_location=args.device)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, seconds, losses = state["step"], state["seconds"], state["losses"]
+    state = resumed(stem.with_suffix(".pt"), model, optimiser, args.device)
+    step, seconds, losses = state.get("step", 0), state.get("seconds", 0.0), state.get("losses", [])
     rows, flips = (x.to(args.device) for x in schedule(len(held["pixels"]), args, int(seed)))
     started = time.perf_counter() - seconds
     running = RunningStatistics(model.train())
@@ -214,7 +205,7 @@ def train_one(case: str, args: argparse.Namespace, held: dict[str, Any], val: di
             save(stem.with_suffix(".pt"), {"model": model.state_dict(), "optimiser": optimiser.state_dict(), **state})
     scores, classes = evaluate(model, val, args)
     result = {"case": case, "neck": neck, "seed": int(seed), "steps": step, "seconds": seconds, "losses": losses}
-    stem.with_suffix(".json").write_text(json.dumps({**result, "scores": scores, "classes": classes}))
+    write_json(stem.with_suffix(".json"), {**result, "scores": scores, "classes": classes}, indent=None)
     print(f"{case}: AP {100 * scores['AP']:.2f}, loss {losses[-1][1] if losses else math.nan:.3f}, "
           f"{seconds:.0f} s", flush=True)
 
@@ -224,7 +215,7 @@ def built(neck: str, args: argparse.Namespace) -> tuple[Any, Any]:
     import torch
 
     model, criterion = (p.build() for p in recipe_of(neck, args.size))
-    model.backbone.load_pretrained(str(Path(args.data) / "weights" / "tf_efficientnet_lite0_in1k_timm.safetensors"))
+    model.backbone.load_pretrained(str(lite0(args.data)))
     if args.device == "cuda":
         model.to(memory_format=torch.channels_last)
     return model.to(args.device), criterion.to(args.device)
@@ -236,14 +227,6 @@ def rate(step: int, args: argparse.Namespace) -> float:
     return warm * (0.01 + 0.99 * (1 + math.cos(math.pi * step / args.steps)) / 2)
 
 
-def save(file: Path, state: dict[str, Any]) -> None:
-    """Whole or not at all: a call may be cut off at any time."""
-    import torch
-
-    torch.save(state, file.with_suffix(".tmp"))
-    file.with_suffix(".tmp").replace(file)
-
-
 def evaluate(model: Any, held: dict[str, Any], args: argparse.Namespace) -> tuple[dict[str, float], dict[str, float]]:
     """The twelve numbers on val and each class's AP, 0 to 1."""
     import torch
@@ -251,7 +234,6 @@ def evaluate(model: Any, held: dict[str, Any], args: argparse.Namespace) -> tupl
     from torso.data.doctor import examine
     from torso.evaluation.detection import STATS as TWELVE
     from torso.evaluation.detection import DetectionEvaluator
-    from torso.inference.detections import Detections
 
     truth = examine(Path(args.data) / "bccd").splits["val"].annotations
     evaluator = DetectionEvaluator(truth)
@@ -260,11 +242,9 @@ def evaluate(model: Any, held: dict[str, Any], args: argparse.Namespace) -> tupl
         images = images_of(held, rows)
         with torch.no_grad(), torch.autocast(args.device, torch.bfloat16, enabled=args.device == "cuda"):
             found = model.detect(images)
-        scale, offset = images.to_original[:, None, None, :2], images.to_original[:, None, None, 2:]
-        boxes = (found.boxes.unflatten(-1, (2, 2)) * scale + offset).flatten(-2).float().cpu()
-        scores, labels, index = found.scores.float().cpu(), found.labels.cpu(), held["index"][rows].tolist()
-        for row, b, s, c in zip(index, boxes, scores, labels, strict=True):
-            evaluator.add(row, Detections(b[s > 0], s[s > 0], c[s > 0], truth.class_names))
+        index = held["index"][rows].tolist()
+        for row, detections in zip(index, to_original(found, images, truth.class_names), strict=True):
+            evaluator.add(row, detections)
     found = evaluator.compute()
     classes = {one.name: float(one.AP) for one in found.per_class}
     return dict(zip(TWELVE, map(float, found.stats), strict=True)), classes
@@ -288,8 +268,7 @@ def speed_of(neck: str, checkpoint: Path, held: dict[str, Any], args: argparse.N
     for i in range(args.repeats + 3):
         begun = time.perf_counter()
         runtime(images)
-        if on_gpu:
-            torch.cuda.synchronize()
+        synchronise(args.device)
         if i >= 3:
             times.append(time.perf_counter() - begun)
     middle = statistics.median(times)
@@ -307,7 +286,7 @@ def measure(args: argparse.Namespace) -> None:
             continue
         held = held or load_pictures(args, "val")
         known[neck] = speed_of(neck, ready[0], held, args)
-        file.write_text(json.dumps(known, indent=1))
+        write_json(file, known)
 
 
 def counts_of(neck: str, size_hw: tuple[int, int]) -> dict[str, Any]:
@@ -321,76 +300,6 @@ def counts_of(neck: str, size_hw: tuple[int, int]) -> dict[str, Any]:
         "parameters": whole.parameters, "multiply_adds": whole.flops // 2, "levels": len(seen),
         "neck_parameters": sum(s.parameters for s in alone), "neck_multiply_adds": sum(s.flops for s in alone) // 2,
     }  # fmt: skip
-
-
-# ------------------------------------------------------------------------------------------------------ the driver
-
-
-def drive(args: argparse.Namespace) -> None:
-    deadline = time.monotonic() + args.limit
-    runs = Path(args.out) / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    settings_match(args)
-    keep_pictures(args)
-    cases = [f"{neck}-{seed}" for seed in args.seeds for neck in sorted(args.necks, key=by_cost)]
-    todo = [c for c in cases if not (runs / f"{c}.json").is_file()]
-    left = train_all(todo, args, deadline)
-    if left:
-        print(f"time is up: {left} trainings are not finished; repeat the command to go on")
-    else:
-        await_device(args, math.inf)
-        measure(args)
-    report(args)
-
-
-def by_cost(neck: str) -> int:
-    """The longest first, so that none of them is started last and keeps the others waiting."""
-    order = ["matrix", "fpn+asff", "nas_fpn", "sfam", "fc_fpn", "bifpn", "csp_pan", "pan_concat", "pan", "fpn", "none"]
-    return order.index(neck)
-
-
-def settings_match(args: argparse.Namespace) -> None:
-    """Results in DIR of other settings are not to be mixed with these."""
-    names = ("size", "steps", "batch", "lr", "warmup", "device", "infer_batch")
-    mine = json.loads(json.dumps({name: getattr(args, name) for name in names} | {"running statistics": "ramp"}))
-    file = Path(args.out) / "settings.json"
-    if file.is_file() and json.loads(file.read_text()) != mine:
-        raise SystemExit(f"{args.out} holds results of {file.read_text()}, but {mine} is asked; give another --out")
-    file.write_text(json.dumps(mine))
-
-
-def train_all(todo: list[str], args: argparse.Namespace, deadline: float) -> int:
-    """How many are left when the limit is reached."""
-    if not todo:
-        return 0
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=work, args=(queue, args)) for _ in range(min(args.jobs, len(todo)))]
-    for case in [*todo, *([None] * len(processes))]:
-        queue.put(case)
-    for process in processes:
-        process.start()
-    while any(p.is_alive() for p in processes) and time.monotonic() < deadline:
-        time.sleep(0.3)
-    for process in processes:
-        process.kill()
-        process.join()
-    queue.cancel_join_thread()
-    return sum(not (Path(args.out) / "runs" / f"{case}.json").is_file() for case in todo)
-
-
-# ------------------------------------------------------------------------------------------------------ the report
-
-
-def least_difference(groups: list[list[float]]) -> tuple[float, float, int] | None:
-    """Pooled standard deviation over seeds, the least difference of two means at 95 %, degrees of freedom."""
-    groups = [g for g in groups if len(g) > 1]
-    freedom = sum(len(g) - 1 for g in groups)
-    if not freedom:
-        return None
-    spread = math.sqrt(sum(statistics.variance(g) * (len(g) - 1) for g in groups) / freedom)
-    return spread, t975(freedom) * spread * math.sqrt(2 / max(len(g) for g in groups)), freedom
 
 
 def gather(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -412,96 +321,51 @@ def gather(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def report(args: argparse.Namespace) -> None:
-    import torch
-
-    rows = gather(args)
-    device = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
-    head = {"device": device, "torch": torch.__version__, "date": time.strftime("%Y-%m-%d")}
-    settings = json.loads((Path(args.out) / "settings.json").read_text())
-    found = {"machine": head, "command": sys.argv, "settings": settings, "rows": rows}
-    Path(args.out, "necks.json").write_text(json.dumps(found, indent=1))
-    text = (
-        f"{device}, torch {torch.__version__}, {head['date']}, `{' '.join(sys.argv)}`\n\n"
-        f"{args.steps} steps of {args.batch} pictures of {args.size[0]} x {args.size[1]} px, eager, "
-        f"{'bf16 autocast' if args.device == 'cuda' else '32 bits'}.\n\n{table(rows, args)}\n"
-    )
-    Path(args.out, "necks.md").write_text(text)
-    print(text)
-    if rows:
-        draw(rows, Path(args.out) / "necks.svg")
+# ------------------------------------------------------------------------------------------------------ the driver
 
 
-def table(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
-    lines = [
-        "| neck | AP, mean +- 95 % | each seed | AP50 | AP75 | APs | parameters (M), of the neck | "
-        "multiply-adds (10^9), of the neck | levels | images/s |",
-        "|" + "---|" * 10,
-    ]
-    for r in rows:
-        half = "-" if math.isnan(r["half"]) else f"{r['half']:.2f}"
-        means = " | ".join(f"{r['means'][s]:.1f}" for s in STATS[1:])
-        speed = f"{r['images_per_second']:.0f}" if "images_per_second" in r else "-"
-        lines.append(
-            f"| `{r['neck']}` | {r['means']['AP']:.2f} +- {half} | {', '.join(f'{v:.2f}' for v in r['each']['AP'])} | "
-            f"{means} | {r['parameters'] / 1e6:.2f}, {r['neck_parameters'] / 1e6:.2f} | "
-            f"{r['multiply_adds'] / 1e9:.2f}, {r['neck_multiply_adds'] / 1e9:.2f} | {r['levels']} | {speed} |"
-        )
-    least = least_difference([r["each"]["AP"] for r in rows])
-    if least:
-        lines.append(
-            f"\nThe spread over seeds is {least[0]:.2f} AP, pooled over the necks ({least[2]} degrees of freedom): "
-            f"means less than {least[1]:.2f} AP apart are not told apart (95 %, not corrected for many pairs)."
-        )
-    lines.append("\nAPs stands on the few objects of val below 32 x 32 px (10 of 1138).")
-    lines.append(
-        f"\nimages/s: batch {args.infer_batch}, pixels to suppressed boxes, "
-        + ("bf16, eager kernels replayed as one CUDA graph." if args.device == "cuda" else "32 bits, eager.")
-    )
-    return "\n".join(lines)
+def drive(args: argparse.Namespace) -> None:
+    deadline = time.monotonic() + args.limit
+    runs = Path(args.out) / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    settings_match(Path(args.out), {**{name: getattr(args, name) for name in SETTINGS}, "running statistics": "ramp"})
+    keep_pictures(args)
+    cases = [f"{neck}-{seed}" for seed in args.seeds for neck in sorted(args.necks, key=by_cost)]
+    todo = [c for c in cases if not (runs / f"{c}.json").is_file()]
+    left = train_all(todo, args, deadline)
+    if left:
+        print(f"time is up: {left} trainings are not finished; repeat the command to go on")
+    else:
+        await_device(args, math.inf)
+        measure(args)
+    report(gather(args), args)
 
 
-def draw(rows: list[dict[str, Any]], file: Path) -> None:
-    """AP with its interval over multiply-adds and, where measured, over time a picture."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    matplotlib.rcParams["svg.hashsalt"] = "necks"  # the same figure gives the same file
-    costs = [("multiply-adds of the model (10^9)", lambda r: r["multiply_adds"] / 1e9)]
-    if all("images_per_second" in r for r in rows):
-        costs.append(("time a picture (ms)", lambda r: 1000 / r["images_per_second"]))
-    figure = Figure(figsize=(5.4 * len(costs), 4.6), layout="constrained")
-    for axes, (label, cost) in zip(figure.subplots(1, len(costs), squeeze=False)[0], costs, strict=True):
-        _draw_points(axes, sorted(rows, key=lambda r: float(r["means"]["AP"])), cost)
-        axes.set(xlabel=label, ylabel="AP on bccd val, mean of seeds, 95 % interval")
-    figure.savefig(file, metadata={"Date": None})
+def by_cost(neck: str) -> int:
+    """The longest first, so that none of them is started last and keeps the others waiting."""
+    order = ["matrix", "fpn+asff", "nas_fpn", "sfam", "fc_fpn", "bifpn", "csp_pan", "pan_concat", "pan", "fpn", "none"]
+    return order.index(neck)
 
 
-def _draw_points(axes: Any, rows: list[dict[str, Any]], cost: Callable[[dict[str, Any]], float]) -> None:
-    """Rows by AP; their names stand in a column on the right, each in its point's colour with a thin line to it."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    x, y = [cost(r) for r in rows], [r["means"]["AP"] for r in rows]
-    half = [0.0 if math.isnan(r["half"]) else r["half"] for r in rows]
-    low, high = min(a - b for a, b in zip(y, half, strict=True)), max(a + b for a, b in zip(y, half, strict=True))
-    column, gap = max(x) * 1.12, (high - low) / max(len(rows), 12)
-    for i, r in enumerate(rows):
-        colour = COLOURS[i % len(COLOURS)]
-        axes.errorbar(x[i], y[i], yerr=half[i], fmt="o", color=colour, elinewidth=1.2, capsize=2.5, markersize=5)
-        axes.annotate(
-            r["neck"], xy=(x[i], y[i]), xytext=(column, (low + high) / 2 + (i - (len(rows) - 1) / 2) * gap),
-            fontsize=8, va="center", color=colour,
-            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.45, "linewidth": 0.7, "shrinkB": 4},
-        )  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_xlim(0.95 * min(x), column * (max(x) / min(x)) ** 0.3)
-    for axis in (axes.xaxis.set_major_locator, axes.xaxis.set_minor_locator):
-        axis(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-    axes.grid(visible=True, color="#e4e8ec", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+def train_all(todo: list[str], args: argparse.Namespace, deadline: float) -> int:
+    """How many are left when the limit is reached."""
+    if not todo:
+        return 0
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=work, args=(queue, args)) for _ in range(min(args.jobs, len(todo)))]
+    for case in [*todo, *([None] * len(processes))]:
+        queue.put(case)
+    for process in processes:
+        process.start()
+    while any(p.is_alive() for p in processes) and time.monotonic() < deadline:
+        time.sleep(0.3)
+    for process in processes:
+        process.kill()
+        process.join()
+    queue.cancel_join_thread()
+    return sum(not (Path(args.out) / "runs" / f"{case}.json").is_file() for case in todo)
 
 
 def main() -> None:

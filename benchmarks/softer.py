@@ -29,7 +29,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from _seeds import half_width, parser, rate, run, side_by_side, to_device
+from _harness import device_name, save, write_json
+from _seeds import half_width, lite0, parser, rate, resumed, run, side_by_side, to_device, to_original
 
 SIZE_HW = tuple(map(int, os.environ.get("SOFTER_SIZE", "480 640").split()))  # smaller only to try the script
 CLASSES = 3
@@ -95,21 +96,16 @@ def train_one(case: str, seed: int, args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     stem, device = Path(args.out) / "runs" / f"{case}-{seed}", args.device
-    weights = Path(args.data) / "weights" / "tf_efficientnet_lite0_in1k_timm.safetensors"
-    model, criterion = build(*case.split("-"), weights, device, args.box_weight)
+    model, criterion = build(*case.split("-"), lite0(args.data), device, args.box_weight)
     splits = examine(Path(args.data) / "bccd").splits
     train, val = splits["train"].annotations, splits["val"].annotations
     dataset = DetectionDataset(train, [HorizontalFlip(), Letterbox(size_hw=SIZE_HW)], seed=seed)
     sampler = EpochSampler(size=len(dataset), batch_size=args.batch, seed=seed)
     per_epoch = min(len(sampler), args.steps or len(sampler))
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=args.lr, weight_decay=1e-4)
-    first, losses = 0, []
-    if stem.with_suffix(".pt").is_file():
-        state = torch.load(stem.with_suffix(".pt"), weights_only=True, map_location=device)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        first, losses = state["epoch"], state["losses"]
-        sampler.set_epoch(first)
+    state = resumed(stem.with_suffix(".pt"), model, optimiser, device)
+    first, losses = state.get("epoch", 0), state.get("losses", [])
+    sampler.set_epoch(first)
     step, last = first * per_epoch, args.epochs * per_epoch
     loader = train_loader(dataset, sampler, workers=args.workers)
     for epoch in range(first, args.epochs):
@@ -131,11 +127,10 @@ def train_one(case: str, seed: int, args: argparse.Namespace) -> None:
                 losses.append([step, float(loss.detach())])
         if (epoch + 1) % args.every == 0 or epoch + 1 == args.epochs:
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch + 1}
-            torch.save(state | {"losses": losses}, stem.with_suffix(".tmp"))
-            os.replace(stem.with_suffix(".tmp"), stem.with_suffix(".pt"))
+            save(stem.with_suffix(".pt"), state | {"losses": losses})
     scores, spread = judge(model, val, args)
     result = {"case": case, "seed": seed, "steps": step, "losses": losses, "scores": scores, "spread": spread}
-    stem.with_suffix(".json").write_text(json.dumps(result))
+    write_json(stem.with_suffix(".json"), result, indent=None)
 
 
 def judge(model: Any, val: Any, args: argparse.Namespace) -> tuple[dict[str, dict[str, float]], float | None]:
@@ -188,16 +183,6 @@ def candidates_of(model: Any, val: Any, args: argparse.Namespace) -> Iterator[tu
             yield batch.index.tolist(), images, candidates._replace(scores=candidates.scores * (not empty))
 
 
-def to_original(found: Any, images: Any, names: tuple[str, ...]) -> list[Any]:
-    """Detections in the pixels of the original pictures."""
-    from torso.inference.detections import Detections
-
-    scale, offset = images.to_original[:, None, :2], images.to_original[:, None, 2:]
-    boxes = (found.boxes.unflatten(-1, (2, 2)) * scale[:, :, None] + offset[:, :, None]).flatten(-2).cpu().float()
-    scores, labels = found.scores.cpu().float(), found.labels.cpu()
-    return [Detections(b[s > 0], s[s > 0], c[s > 0], names) for b, s, c in zip(boxes, scores, labels, strict=True)]
-
-
 # ------------------------------------------------------------------------------------------------------ the driver
 
 
@@ -217,12 +202,12 @@ def report(cases: list[tuple[str, int]], folder: Path, args: argparse.Namespace)
     lines = []
     for model in args.models:
         lines += table(model, [r for r in results if r["case"].startswith(f"{model}-")], args)
-    device = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
+    device = device_name(args.device)
     done = f"{len(results)} of {len(cases)} trainings done"
     head = f"{device}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}, {done}, `{' '.join(sys.argv)}`\n"
     text = head + "\n".join(lines) + "\n"
     Path(args.out, "softer.md").write_text(text)
-    Path(args.out, "softer.json").write_text(json.dumps({"command": sys.argv, "results": results}))
+    write_json(Path(args.out, "softer.json"), {"command": sys.argv, "results": results}, indent=None)
     print(text)
 
 
