@@ -20,31 +20,27 @@ what these read and write at two bytes each.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.metadata
-import importlib.util
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
-import types
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import detection as harness
+import _harness as harness
+from _neck_peers import PEERS, mmdet_neck, torchvision_fpn, versions
+from _neck_speed_report import MODES, report
 
 STRIDES = (8, 16, 32)
 NECKS = ("nas_fpn", "fpn", "pan", "bifpn", "pan_concat", "csp_pan", "fc_fpn", "fpn+asff", "sfam", "matrix")
-PEERS = {"nas_fpn": ("torso-avg", "mmdet"), "fpn": ("torchvision", "mmdet"), "pan": ("mmdet",)}
-MODES = ("forward", "step")
 PREPARING = 0.6
 """Share of --limit after which nothing more is prepared."""
+REPORTING = 20.0
+"""Seconds between two reports within a round."""
 
 
 def sides_of(necks: list[str]) -> list[str]:
@@ -59,9 +55,9 @@ def build(side: str, width: int) -> Any:
     """A module from the list of incoming maps to the sequence of outgoing ones."""
     neck, who = side.split(":")
     if who == "mmdet":
-        return mmdet_neck(neck, width)
+        return mmdet_neck(neck, incoming(width), width)
     if who == "torchvision":
-        return torchvision_fpn(width)
+        return torchvision_fpn(incoming(width), width)
     return torso_neck(neck, width, "avg_from_finer" if who == "torso-avg" else "max_from_coarser")
 
 
@@ -84,61 +80,6 @@ def torso_neck(neck: str, width: int, gate: str) -> Any:
         modules.append(p.build(specs))
         specs = modules[-1].out_specs
     return nn.Sequential(*modules)
-
-
-def torchvision_fpn(width: int) -> Any:
-    from torch import nn
-    from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
-
-    class ByName(nn.Module):
-        """It takes and gives dictionaries."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.fpn = FeaturePyramidNetwork(incoming(width), width, LastLevelP6P7(width, width))
-
-        def forward(self, maps: list[Any]) -> list[Any]:
-            return list(self.fpn(OrderedDict((f"c{i}", x) for i, x in enumerate(maps))).values())
-
-    return ByName()
-
-
-def mmdet_neck(neck: str, width: int) -> Any:
-    stand_in_for_packages()
-    from mmdet.models.necks.fpn import FPN
-    from mmdet.models.necks.nas_fpn import NASFPN
-    from mmdet.models.necks.pafpn import PAFPN
-
-    if neck == "nas_fpn":
-        norm = {"type": "BN", "eps": 1e-3, "momentum": 0.01}
-        return NASFPN(incoming(width), width, 5, stack_times=7, norm_cfg=norm)
-    extra = {"add_extra_convs": "on_output", "relu_before_extra_convs": True}
-    return {"fpn": FPN, "pan": PAFPN}[neck](incoming(width), width, 5, **extra)
-
-
-def stand_in_for_packages() -> None:
-    """Packages of mmdet as bare folders, so that the three files import what they use and no more.
-
-    The packages' own __init__ import all of mmdet, mmcv's compiled operations (its lite form has none), OpenCV and
-    matplotlib. Every module that is run is theirs; only the names that packages re-export are gathered here.
-    """
-    if "mmdet" in sys.modules:
-        return
-    gathered = {
-        "mmengine.model": ("weight_init", "base_module"), "mmcv": (), "mmcv.cnn": ("bricks",), "mmcv.ops": (),
-        "mmdet": (), "mmdet.utils": ("typing_utils",), "mmdet.models": (), "mmdet.models.necks": (),
-    }  # fmt: skip
-    for name, files in gathered.items():
-        spec = importlib.util.find_spec(name)
-        if spec is None:
-            raise ModuleNotFoundError(f"{name} is not installed here")
-        package = types.ModuleType(name)
-        package.__path__ = list(spec.submodule_search_locations or ())
-        package.__spec__ = spec
-        sys.modules[name] = package
-        for file in files:
-            found = vars(importlib.import_module(f"{name}.{file}"))
-            vars(package).update({k: v for k, v in found.items() if not k.startswith("__")})
 
 
 # ---------------------------------------------------------------------------------------------------- what is timed
@@ -238,7 +179,7 @@ def worker(args: argparse.Namespace) -> None:
     import torch
 
     began, on_gpu = time.perf_counter(), args.device == "cuda"
-    stem = Path(args.files) / name_of(args.worker)
+    stem = Path(args.files) / harness.name_of(args.worker)
     result: dict[str, Any] = {side: {"times": {}, "errors": {}, "prepare_s": {}} for side in args.sides}
     calls: dict[tuple[str, str], Callable[[], Any]] = {}
     if on_gpu:  # cuDNN keeps its choice of kernel under a key that has this flag: it chooses again when it is alone
@@ -252,10 +193,9 @@ def worker(args: argparse.Namespace) -> None:
             except Exception as error:  # a failed call is a result, the others go on
                 result[side]["errors"][key] = said(error)
     if on_gpu:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
+        harness.allow_fast_kernels(args.device)
         torch.cuda.empty_cache()
-    write(stem.with_suffix(".json"), result)
+    harness.write_json(stem.with_suffix(".json"), result)
     stem.with_suffix(".ready").touch()
     for turn in range(args.repeats):
         harness.wait_for(stem.with_suffix(f".go{turn}"))
@@ -266,7 +206,7 @@ def worker(args: argparse.Namespace) -> None:
             except Exception as error:
                 del calls[side, key], result[side]["times"][key]
                 result[side]["errors"][key] = said(error)
-            write(stem.with_suffix(".json"), result)
+            harness.write_json(stem.with_suffix(".json"), result)
         stem.with_suffix(f".done{turn}").touch()
 
 
@@ -308,16 +248,6 @@ def said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".strip().splitlines()[0][:400]
 
 
-def name_of(job: str) -> str:
-    return job.replace(":", "-")
-
-
-def write(file: Path, data: dict[str, Any]) -> None:
-    """Whole or not at all: the driver reads it at any time."""
-    file.with_suffix(".tmp").write_text(json.dumps(data, indent=1))
-    file.with_suffix(".tmp").replace(file)
-
-
 # ---------------------------------------------------------------------------------------------------- the driver
 
 
@@ -335,13 +265,10 @@ class Job:
     """A process and the files by which it is spoken to."""
 
     def __init__(self, name: str, sides: list[str], keys: list[str], args: argparse.Namespace, files: Path) -> None:
-        self.name, self.sides, self.keys, self.stem = name, sides, keys, files / name_of(name)
-        command = [sys.executable, __file__, "--worker", name, "--sides", *sides, "--keys", *keys]
-        command += ["--files", str(files), "--until", str(args.until), "--device", args.device]
-        command += ["--batch", str(args.batch), "--size", *map(str, args.size)]
-        command += ["--width", str(args.width), "--repeats", str(args.repeats)]
-        with self.stem.with_suffix(".log").open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        self.name, self.sides, self.keys, self.stem = name, sides, keys, files / harness.name_of(name)
+        command = [__file__, "--worker", name, "--sides", *sides, "--keys", *keys, "--files", str(files)]
+        command += harness.flags(args, "until", "device", "batch", "size", "width", "repeats")
+        self.process = harness.start(command, self.stem.with_suffix(".log"))
 
     def reached(self, suffix: str) -> bool:
         """The file is there, or will never be."""
@@ -373,25 +300,38 @@ def drive(args: argparse.Namespace) -> None:
         jobs = prepare(args, Path(folder), latest=args.until + 0.1 * args.limit)
         print(f"prepared in {time.time() - began:.0f} s", flush=True)
         harness.await_device(args, deadline)
-        took = 0.0
-        for turn in range(args.repeats):
-            round_began = time.time()
-            last = turn == args.repeats - 1 or round_began + 3 * took > deadline  # profiling takes about two rounds
-            for job in jobs:
-                if last:
-                    job.stem.with_suffix(".last").touch()
-                job.stem.with_suffix(f".go{turn}").touch()
-                job.wait(f".done{turn}", deadline)
-                report(about, args, jobs)
-            took = time.time() - round_began
-            if last or time.time() > deadline:
-                print(f"{turn + 1} of {args.repeats} rounds" + (", cut off" if time.time() > deadline else ""))
-                break
+        take_rounds(jobs, args, deadline, lambda: report(about, args, [job.results() for job in jobs]))
         for job in jobs:
             job.process.kill()  # all that they had to say is written
             job.process.wait()
-        report(about, args, jobs)
+        report(about, args, [job.results() for job in jobs])
         print(Path(args.out, "neck_speed.md").read_text() + f"{time.time() - began:.0f} s in all")
+
+
+def take_rounds(jobs: list[Job], args: argparse.Namespace, deadline: float, say: Callable[[], None]) -> None:
+    """A turn of every process, --repeats times or until the deadline.
+
+    say: writes the report; after every round but the last, and within one every REPORTING seconds at most: with many
+    processes it takes as long as their turns.
+    """
+    took, said_at = 0.0, time.time()
+    for turn in range(args.repeats):
+        began = time.time()
+        last = turn == args.repeats - 1 or began + 3 * took > deadline  # profiling takes about two rounds
+        for job in jobs:
+            if last:
+                job.stem.with_suffix(".last").touch()
+            job.stem.with_suffix(f".go{turn}").touch()
+            job.wait(f".done{turn}", deadline)
+            if time.time() - said_at > REPORTING:
+                say()
+                said_at = time.time()
+        took = time.time() - began
+        if last or time.time() > deadline:
+            print(f"{turn + 1} of {args.repeats} rounds" + (", cut off" if time.time() > deadline else ""))
+            break
+        say()
+        said_at = time.time()
 
 
 def prepare(args: argparse.Namespace, files: Path, latest: float) -> list[Job]:
@@ -408,109 +348,6 @@ def prepare(args: argparse.Namespace, files: Path, latest: float) -> list[Job]:
             job.process.kill()  # compiling would disturb the others; the report says that it was not prepared
             job.process.wait()
     return jobs
-
-
-def versions() -> dict[str, str]:
-    """Of the peers; "absent" where they are not installed."""
-    found = {}
-    for name in ("mmdet", "mmcv-lite", "mmengine"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
-
-
-# ---------------------------------------------------------------------------------------------------- the report
-
-
-def report(about: dict[str, Any], args: argparse.Namespace, jobs: list[Job]) -> None:
-    results: dict[str, dict[str, Any]] = {}
-    for job in jobs:
-        for side, found in job.results().items():
-            kept = results.setdefault(side, {"side": side})
-            for name, value in found.items():
-                kept[name] = kept.get(name, {}) | value if isinstance(value, dict) else value
-    write(Path(args.out, "neck_speed.json"), {**about, "results": list(results.values())})
-    errors = [f"- {side} {key}: {text}" for side, r in results.items() for key, text in r["errors"].items()]
-    parts = [
-        json.dumps({**about["machine"], **about["versions"]}), f"`{about['command']}`",
-        f"{args.batch} pictures of {args.size[0]} x {args.size[1]}, {args.width} channels; median (least) of blocks.",
-        "## Beside peers", BESIDE, peers_table(results, args.forms),
-        "## Beside our FPN", necks_table(results, args.forms, args.batch),
-        *(["## Not measured", "\n".join(errors)] if errors else []),
-    ]  # fmt: skip
-    Path(args.out, "neck_speed.md").write_text("\n\n".join(parts) + "\n")
-
-
-BESIDE = """"x torso": a time divided by that of `torso` in the same form; above one ours is faster. fpn and pan compute
-the same on all sides. NAS-FPN: mmdet's graph and convolutions are the same; its gate is another,
-L + H * sigmoid(avg(L)) in each GlobalPoolingCell (L the finer map, H the coarser), and a 1x1 stands before each pooling
-that makes P6 and P7. `torso` has the authors' gate, H + L * sigmoid(max(H)); `torso-avg` mmdet's."""
-
-
-def peers_table(by_side: dict[str, dict[str, Any]], forms: list[str]) -> str:
-    head = ["neck", "side", "form", "forward ms", "x torso", "step ms", "x torso", "kernels", "GiB of a step"]
-    head += ["parameters", "multiply-adds (10^9)"]
-    rows = []
-    for side, r in by_side.items():
-        neck, who = side.split(":")
-        for form in forms if neck in PEERS else ():
-            cells = [neck, who, form]
-            for mode in MODES:
-                mine = r["times"].get(f"{mode}:{form}")
-                ours = by_side[f"{neck}:torso"]["times"].get(f"{mode}:{form}")
-                cells += [shown(mine, r, f"{mode}:{form}"), f"{mine['ms'] / ours['ms']:.2f}" if mine and ours else ""]
-            both = [r["times"].get(f"{mode}:{form}", {}) for mode in MODES]
-            cells.append(" / ".join(str(t.get("kernels", "")) for t in both).strip(" /"))
-            cells += [f"{both[1]['gib']:.1f}" if "gib" in both[1] else "", *sizes(r)]
-            rows.append(cells)
-    return markdown(head, rows)
-
-
-def necks_table(by_side: dict[str, dict[str, Any]], forms: list[str], batch: int) -> str:
-    """TFLOP/s: two a multiply-add forward, six a step, over the median time."""
-    ours = {side.split(":")[0]: r for side, r in by_side.items() if side.endswith(":torso")}
-    head = ["neck", "form", "forward ms", "x fpn", "step ms", "x fpn", "multiply-adds x fpn", "parameters"]
-    head += ["multiply-adds (10^9)", "operations", "GB", "GB x fpn", "TFLOP/s forward", "TFLOP/s step", "kernels"]
-    rows = []
-    for neck, r in ours.items():
-        fpn = ours.get("fpn", {"times": {}})
-        for form in forms:
-            both = [r["times"].get(f"{mode}:{form}") for mode in MODES]
-            cells = [neck, form]
-            for mode, mine in zip(MODES, both, strict=True):
-                base = fpn["times"].get(f"{mode}:{form}")
-                cells += [shown(mine, r, f"{mode}:{form}"), f"{mine['ms'] / base['ms']:.2f}" if mine and base else ""]
-            cells += [over(r, fpn, "multiply_adds"), *sizes(r), str(r.get("operations", ""))]
-            cells += [f"{r['bytes'] / 1e9:.2f}" if "bytes" in r else "", over(r, fpn, "bytes")]
-            for mine, flops in zip(both, (2, 6), strict=True):
-                cells.append(f"{flops * r['multiply_adds'] * batch / mine['ms'] / 1e9:.3g}" if mine else "")
-            cells.append(" / ".join(str((t or {}).get("kernels", "")) for t in both).strip(" /"))
-            rows.append(cells)
-    return markdown(head, rows)
-
-
-def shown(times: dict[str, Any] | None, r: dict[str, Any], key: str) -> str:
-    if times:
-        return f"{times['ms']:.2f} ({times['ms_min']:.2f})"
-    failure = r["errors"].get(key)
-    if failure and "ModuleNotFoundError" in failure:
-        return "not importable"
-    return "failed" if failure else "not reached"
-
-
-def sizes(r: dict[str, Any]) -> list[str]:
-    return [f"{r['parameters']:,}", f"{r['multiply_adds'] / 1e9:.2f}"] if "parameters" in r else ["", ""]
-
-
-def over(r: dict[str, Any], base: dict[str, Any], name: str) -> str:
-    return f"{r[name] / base[name]:.2f}" if name in r and name in base else ""
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def main() -> None:
