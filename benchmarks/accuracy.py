@@ -25,7 +25,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _seeds import half_width, parser, rate, run, side_by_side, to_device
+from _harness import device_name, save, write_json
+from _seeds import half_width, lite0, parser, rate, resumed, run, side_by_side, to_device
 
 SIZE_HW = tuple(map(int, os.environ.get("ACCURACY_SIZE", "480 640").split()))  # smaller only to try the script
 CLASSES = 3
@@ -147,8 +148,7 @@ def train_one(case: str, seed: int, args: argparse.Namespace) -> None:
     stem = folder / f"{case}-{seed}"
     torch.manual_seed(seed)
     kind, name = case.split("-")
-    weights = Path(args.data) / "weights" / "tf_efficientnet_lite0_in1k_timm.safetensors"
-    side = {"torso": Torso, "torchvision": Torchvision}[kind](name, weights, device)
+    side = {"torso": Torso, "torchvision": Torchvision}[kind](name, lite0(args.data), device)
     model = side.model
     if device == "cuda":
         model.to(memory_format=torch.channels_last)
@@ -159,13 +159,9 @@ def train_one(case: str, seed: int, args: argparse.Namespace) -> None:
     steps = args.epochs * len(sampler)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=args.lr, weight_decay=1e-4)
-    first, curve, losses = 0, [], []
-    if (stem.with_suffix(".pt")).is_file():
-        state = torch.load(stem.with_suffix(".pt"), weights_only=True, map_location=device)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        first, curve, losses = state["epoch"], state["curve"], state["losses"]
-        sampler.set_epoch(first)
+    state = resumed(stem.with_suffix(".pt"), model, optimiser, device)
+    first, curve, losses = state.get("epoch", 0), state.get("curve", []), state.get("losses", [])
+    sampler.set_epoch(first)
     loader = train_loader(dataset, sampler, workers=args.workers)
     step = first * len(sampler)
     for epoch in range(first, args.epochs):
@@ -187,10 +183,9 @@ def train_one(case: str, seed: int, args: argparse.Namespace) -> None:
         if (epoch + 1) % args.every == 0 or epoch + 1 == args.epochs:
             curve.append([epoch + 1, evaluate(side, val, args)])
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch + 1}
-            torch.save(state | {"curve": curve, "losses": losses}, stem.with_suffix(".tmp"))
-            os.replace(stem.with_suffix(".tmp"), stem.with_suffix(".pt"))
+            save(stem.with_suffix(".pt"), state | {"curve": curve, "losses": losses})
     result = {"case": case, "seed": seed, "steps": step, "curve": curve, "losses": losses, "final": curve[-1][1]}
-    stem.with_suffix(".json").write_text(json.dumps(result))
+    write_json(stem.with_suffix(".json"), result, indent=None)
 
 
 def evaluate(side: Any, val: Any, args: argparse.Namespace) -> dict[str, float]:
@@ -251,11 +246,11 @@ def report(cases: list[tuple[str, int]], folder: Path, args: argparse.Namespace)
                 f"\n{model}, torso - torchvision, paired over {len(d)} seeds: {statistics.mean(d):+.2f} AP "
                 f"(95 % interval {low:+.2f} to {high:+.2f}; each {each})"
             )
-    device = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
+    device = device_name(args.device)
     head = f"{device}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}, `{' '.join(sys.argv)}`\n\n"
     text = head + "\n".join(lines) + "\n"
     Path(args.out, "accuracy.md").write_text(text)
-    Path(args.out, "accuracy.json").write_text(json.dumps({"command": sys.argv, "results": results}))
+    write_json(Path(args.out, "accuracy.json"), {"command": sys.argv, "results": results}, indent=None)
     print(text)
 
 
