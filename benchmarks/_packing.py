@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-SOURCES = Path(__file__).resolve().parents[1] / "src"
+from _harness import SOURCES, write_json
+
 STOPPED = 143
 MARK = "peak memory "
 
@@ -122,9 +123,7 @@ class Packed:
         """Into the files at once."""
         with self.lock:
             self.results[case] = found
-            temporary = self.file.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self.results, indent=1))
-            temporary.replace(self.file)
+            write_json(self.file, self.results)
             self.report(self.results)
             print(f"{case}: {self.summary(found)}", flush=True)
 

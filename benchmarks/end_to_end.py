@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _packing import SOURCES, STOPPED, Packed, Results, fresh, gpu_count, read_run, rows_of
+from _harness import SOURCES
+from _packing import STOPPED, Packed, Results, fresh, gpu_count, read_run, rows_of
 
 SAME_LOSS = 1e-3  # relative, in 32 bits: two GPUs add in another order than one
 

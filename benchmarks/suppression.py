@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 import torchvision
+from _harness import synchronise
 from torch import Tensor
 
 from torso.parts import named
@@ -57,18 +58,13 @@ def milliseconds(call: Callable[[], object], repeats: int, device: str) -> float
     """Median time of a call, the device idle before and after."""
     times = []
     for turn in range(repeats + 2):
-        _wait(device)
+        synchronise(device)
         start = time.perf_counter()
         call()
-        _wait(device)
+        synchronise(device)
         if turn >= 2:
             times.append((time.perf_counter() - start) * 1e3)
     return statistics.median(times)
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
 
 
 def measure_nms(batch: int, rows: int, labels: int, keep: int, threshold: float, args: argparse.Namespace) -> dict:

@@ -26,9 +26,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _packing import SOURCES, Packed, Results, fresh, gpu_count, read_run
+from _harness import SOURCES, machine, settings_match, write_json
+from _packing import Packed, Results, fresh, gpu_count, read_run
 from _seeds import half_width
-from detection import machine
 
 CLASSES = 3
 NEVER = "1000000"  # epochs between evaluations: the end of a run is judged anyway
@@ -110,19 +110,15 @@ class Zoo(Packed):
     def write(self, results: Results) -> None:
         """zoo.json and zoo.md."""
         rows = gather(results, self.recipes)
-        settings = {key: getattr(self.args, key) for key in SETTINGS}
-        found = {"machine": self.machine, "command": sys.argv, "settings": settings, "rows": rows}
-        (self.out / "zoo.json").write_text(json.dumps(found, indent=1))
+        found = {"machine": self.machine, "command": sys.argv, "settings": settings_of(self.args), "rows": rows}
+        write_json(self.out / "zoo.json", found)
         head = f"{json.dumps(self.machine)}\n\n`{' '.join(sys.argv)}`\n\n"
         (self.out / "zoo.md").write_text(head + table(rows, self.args) + "\n")
 
-    def settings_match(self) -> None:
-        """Results in DIR of other settings are not to be mixed with these."""
-        mine = json.loads(json.dumps({key: getattr(self.args, key) for key in SETTINGS}))
-        file = self.out / "settings.json"
-        if file.is_file() and json.loads(file.read_text()) != mine:
-            raise SystemExit(f"{self.out} holds results of {file.read_text()}; {mine} is asked: give another --out")
-        file.write_text(json.dumps(mine))
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What all results of a folder have in common."""
+    return {key: getattr(args, key) for key in SETTINGS}
 
 
 def outcome(found: dict[str, Any]) -> str:
@@ -235,7 +231,7 @@ def main() -> int:
     for name, recipe in recipes.items():
         (out / "recipes" / f"{name}.yaml").write_text(to_yaml(recipe))
     zoo = Zoo(args, recipes, machine("cuda" if gpus else "cpu"))
-    zoo.settings_match()
+    settings_match(out, settings_of(args))
     cases = [f"{name}-{seed}" for seed in args.seeds for name in recipes]
     again = [c for c in cases if args.again and c in zoo.results and outcome(zoo.results[c]) != "done"]
     began = time.monotonic()
