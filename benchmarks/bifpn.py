@@ -2,7 +2,8 @@
 
     python benchmarks/bifpn.py --out benchmarks/results/h200 [--cases train infer16 infer1] [--model d0] [--sides ...]
 
-As in detection.py, which lends its harness: every case in a process of its own, prepared side by side, timed alone.
+As in detection.py, which lends pictures, optimiser and our side: every case in a process of its own, prepared side by
+side, timed alone.
 Both sides: tf_efficientnet backbone, BatchNorm in training mode, stochastic depth 0.2, 80 classes, random weights, the
 same pictures and boxes, bf16 autocast, channels_last, SGD with momentum.
   effdet: eager, its anchor labels made beforehand and not timed, as its training script has them made by the loader;
@@ -16,17 +17,17 @@ inferB: effdet's DetBenchPredict (compiled: its network), and Runtime here (comp
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import detection as harness
+import _harness as harness
+import detection
+from _publishing import publish_beside
 
 SIDES = ("effdet", "effdet-labels", "effdet-compiled", "torso-eager", "torso", "torso-graphs", "torso-shifts")
+PEERS = {"x effdet": "effdet", "x effdet-compiled": "effdet-compiled"}
 MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -64,7 +65,7 @@ def effdet_case(
 
     torch.manual_seed(0)
     model = effdet_model(name, size_hw, device)
-    pixels, boxes, labels, count = harness.pictures(batch, size_hw, device)
+    pixels, boxes, labels, count = detection.pictures(batch, size_hw, device)
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in MEAN_STD)
     cast = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
@@ -77,7 +78,7 @@ def effdet_case(
         target = effdet_targets(bench, boxes, labels, count, device, made=side != "effdet-labels")
         if side == "effdet-compiled":
             bench.model, bench.loss_fn = torch.compile(bench.model), torch.compile(bench.loss_fn)
-        optimiser = harness.sgd(bench, device)
+        optimiser = detection.sgd(bench, device)
 
         def step() -> Any:
             with cast:
@@ -121,7 +122,7 @@ def torso_case(mode: str, name: str, batch: int, size_hw: tuple[int, int], devic
 
         SeparableConv2d.forward = lambda self, x: self.pointwise(by_shifts(x, self.depthwise.weight))  # type: ignore[method-assign]
     compiled = side != "torso-eager" and device == "cuda"
-    return harness.torso_case(
+    return detection.torso_case(
         mode, f"efficientdet_{name}", batch, size_hw, device, compiled, compiled and side == "torso-graphs"
     )
 
@@ -144,83 +145,21 @@ def by_shifts(x: Any, weight: Any) -> Any:
 
 
 def worker(case: str, args: argparse.Namespace) -> None:
-    """Prepare one case, wait for the turn, time it, write one JSON."""
-    import torch
-
+    """One case in this process."""
     mode, name, side = case.split(":")
-    device, batch = args.device, args.train_batch if mode == "train" else int(mode.removeprefix("infer"))
-    if device == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
-    files, stem = Path(args.out) / "bifpn-cases", case.replace(":", "-")
-    size_hw = (args.size, args.size)
-    result: dict[str, Any] = {"case": case, "batch": batch, "size_hw": size_hw, "device": device}
-    started = time.perf_counter()
-    try:
-        make = effdet_case if side.startswith("effdet") else torso_case
-        call = make(mode, name, batch, size_hw, device, side)
-        for _ in range(3 if device == "cuda" else 1):
-            call()
-        harness.synchronise(device)
-        result["prepare_s"] = time.perf_counter() - started
-        (files / f"{stem}.ready").touch()
-        harness.wait_for(files / f"{stem}.go")
-        result |= harness.measure(call, device, args.repeats)
-        if device == "cuda":
-            result |= harness.kernels(call)
-    except Exception as error:  # a failed case is a result, the others go on
-        import traceback
-
-        result["error"] = f"{type(error).__name__}: {error}"[:2000]
-        traceback.print_exc()
-    (files / f"{stem}.json").write_text(json.dumps(result, indent=1))
-    (files / f"{stem}.ready").touch()
+    batch, size_hw = args.train_batch if mode == "train" else int(mode.removeprefix("infer")), (args.size, args.size)
+    side_of = effdet_case if side.startswith("effdet") else torso_case
+    make = partial(side_of, mode, name, batch, size_hw, args.device, side)
+    harness.time_case(case, make, {"batch": batch, "size_hw": size_hw}, Path(args.out) / "bifpn-cases", args)
 
 
 def drive(args: argparse.Namespace) -> None:
+    told, cases = ("out", "device", "size", "repeats", "train_batch"), cases_of(args.cases, args.model, args.sides)
+    commands = {case: [__file__, "--worker", case, *harness.flags(args, *told)] for case in cases}
     files = Path(args.out) / "bifpn-cases"
-    files.mkdir(parents=True, exist_ok=True)
-    for stale in files.iterdir():
-        stale.unlink()
-    deadline, running = time.time() + args.limit, {}
-    for case in cases_of(args.cases, args.model, args.sides):
-        command = [sys.executable, __file__, "--worker", case, "--out", args.out, "--device", args.device]
-        command += ["--size", str(args.size), "--repeats", str(args.repeats), "--train-batch", str(args.train_batch)]
-        with (files / f"{case.replace(':', '-')}.log").open("wb") as log:
-            running[case] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        if args.serial:
-            harness.take_turn(case, running.pop(case), files, deadline)
-    harness.await_ready(running, files, deadline - (1.0 - harness.PREPARING) * args.limit)
-    harness.await_device(args, deadline)
-    for case, process in running.items():
-        harness.take_turn(case, process, files, deadline)
-    results = [json.loads(p.read_text()) for p in sorted(files.glob("*.json"))]
-    report = {"machine": harness.machine(args.device), "command": " ".join(sys.argv), "results": results}
-    Path(args.out, "bifpn.json").write_text(json.dumps(report, indent=1))
-    text = table(results)
-    Path(args.out, "bifpn.md").write_text(f"{json.dumps(report['machine'])}\n\n`{report['command']}`\n\n{text}\n")
-    print(text)
-    for r in results:
-        if "error" in r:
-            print(r["case"], r["error"][:600])
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    times = {r["case"]: r["ms"] for r in results if "ms" in r}
-    head = ["case", "ms (min-max)", "img/s", "x effdet", "x effdet-compiled", "peak GiB", "kernels", "prepare s"]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for r in results:
-        if "ms" not in r:
-            lines.append(f"| {r['case']} | failed | | | | | | |")
-            continue
-        same = r["case"].rpartition(":")[0]
-        peers = [times.get(f"{same}:{side}") for side in ("effdet", "effdet-compiled")]
-        ratios = [f"{peer / r['ms']:.2f}" if peer else "" for peer in peers]
-        peak = "" if r["case"].endswith("graphs") else f"{r.get('peak_gib', 0):.1f}"
-        cells = [r["case"], f"{r['ms']:.2f} ({r['ms_min']:.2f}-{r['ms_max']:.2f})", f"{r['batch'] / r['ms'] * 1e3:.1f}"]
-        cells += [*ratios, peak, str(r.get("kernels", "")), f"{r['prepare_s']:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    results = harness.run_cases(commands, files, args)
+    results.sort(key=lambda r: harness.file_of(files, r["case"], "json"))
+    publish_beside(Path(args.out), "bifpn", results, args.device, PEERS, ("kernels",))
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
 """torso beside torchvision in one run: a training step and end-to-end prediction of the same detectors.
 
-    python benchmarks/detection.py --out benchmarks/results/h200 [--cases train:retinanet infer16:fcos ...] [--tiny]
+    python benchmarks/detection.py --out benchmarks/results/h200 [--cases train:retinanet infer16:fcos ...]
 
-Every case runs in a process of its own. All of them prepare (build, compile, warm up) side by side, then each is timed
-alone, one after the other, so that compiling costs little and timing is undisturbed. What is timed:
+This file holds the workloads alone; how they are run and measured is _harness.py's. Every case runs in a process of its
+own. All of them prepare (build, compile, warm up) side by side, then each is timed alone, one after the other, so that
+compiling costs little and timing is undisturbed. What is timed:
   train: the whole step on pictures that lie on the device: normalisation, forward, loss, backward, SGD with momentum;
   inferB: B uint8 pictures on the device to final boxes, scores and labels on the host.
 Both sides: ResNet-50 with frozen BatchNorm and the first stage frozen, 80 classes (torchvision wants 81 with its
@@ -16,22 +17,17 @@ norms, all of it trained, on both sides) is shown pictures of 300 x 300: `--case
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _harness as harness
+from _publishing import publish_beside
+
 MODELS = ("retinanet", "fcos", "faster_rcnn")
 SIZES = {"ssd300": (300, 300)}
 """Of models that see one size alone; the others are shown --size."""
-PREPARING = 0.7
-"""Share of --limit after which nothing more is prepared, where cases are prepared side by side."""
+PEERS = {"x torchvision": "torchvision", "x mended": "torchvision-mended"}
 
 
 def cases_of(names: list[str]) -> list[str]:
@@ -226,226 +222,40 @@ def torso_step(
     return step
 
 
-# ---------------------------------------------------------------------------------------------------- timing
+# ---------------------------------------------------------------------------------------------------- the run
 
 
 def worker(case: str, args: argparse.Namespace) -> None:
-    """Prepare one case, wait for the turn, time it, write one JSON."""
-    import torch
-
+    """One case in this process."""
     mode, name, side = case.split(":")
     device = args.device
-    if device == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
     batch = args.train_batch if mode == "train" else int(mode.removeprefix("infer"))
     size_hw = SIZES.get(name, tuple(args.size))
-    files = Path(args.out) / "cases"
-    stem = case.replace(":", "-")
-    result: dict[str, Any] = {"case": case, "batch": batch, "size_hw": size_hw, "device": device}
-    started = time.perf_counter()
-    try:
+
+    def make() -> Callable[[], Any]:
         if side.startswith("torchvision"):
-            call = torchvision_case(mode, name, batch, size_hw, device, side == "torchvision-mended")
-        else:
-            compiled = side.startswith("torso") and side != "torso-eager" and device == "cuda"
-            call = torso_case(mode, name, batch, size_hw, device, compiled, side == "torso-graphs")
-        for _ in range(3 if device == "cuda" else 1):
-            call()
-        synchronise(device)
-        result["prepare_s"] = time.perf_counter() - started
-        if args.only_prepare:
-            return
-        (files / f"{stem}.ready").touch()
-        wait_for(files / f"{stem}.go")
-        result |= measure(call, device, args.repeats)
-        if side.startswith("torso") and device == "cuda" and mode == "train":
-            result |= synchronisations(call)
-        if device == "cuda":
-            result |= kernels(call)
-    except Exception as error:  # a failed case is a result, the others go on
-        import traceback
+            return torchvision_case(mode, name, batch, size_hw, device, side == "torchvision-mended")
+        compiled = side.startswith("torso") and side != "torso-eager" and device == "cuda"
+        return torso_case(mode, name, batch, size_hw, device, compiled, side == "torso-graphs")
 
-        result["error"] = f"{type(error).__name__}: {error}"[:2000]
-        traceback.print_exc()
-    (files / f"{stem}.json").write_text(json.dumps(result, indent=1))
-    (files / f"{stem}.ready").touch()
+    watched = side.startswith("torso") and device == "cuda" and mode == "train"
+    harness.time_case(
+        case, make, {"batch": batch, "size_hw": size_hw}, Path(args.out) / "cases", args,
+        only_prepare=args.only_prepare, also=harness.synchronisations if watched else None,
+    )  # fmt: skip
 
 
-def measure(call: Callable[[], Any], device: str, repeats: int) -> dict[str, Any]:
-    import torch
-
-    block = 8 if device == "cuda" else 1
-
-    if device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    for _ in range(2 if device == "cuda" else 0):
-        call()
-    times = []
-    for _ in range(repeats):  # a block of calls without waiting between them, as a training or serving loop runs
-        synchronise(device)
-        start = time.perf_counter()
-        for _ in range(block):
-            call()
-        synchronise(device)
-        times.append((time.perf_counter() - start) * 1e3 / block)
-    out = {"ms": statistics.median(times), "ms_min": min(times), "ms_max": max(times)}
-    out |= {"repeats": repeats, "block": block}
-    if device == "cuda":
-        out["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-    return out
-
-
-def synchronisations(call: Callable[[], Any]) -> dict[str, Any]:
-    """Whether one step makes the host wait: torch raises where it would."""
-    import torch
-
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        call()
-        return {"synchronises": False}
-    except RuntimeError as error:
-        return {"synchronises": str(error)[:300]}
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-def kernels(call: Callable[[], Any]) -> dict[str, Any]:
-    """Launches of one call and its ten costliest kernels."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CUDA]) as p:
-        call()
-        synchronise("cuda")
-    rows = sorted(p.key_averages(), key=lambda r: -r.self_device_time_total)
-    return {
-        "kernels": sum(r.count for r in rows),
-        "device_ms": sum(r.self_device_time_total for r in rows) / 1e3,
-        "costliest": [[r.key[:110], r.count, round(r.self_device_time_total / 1e3, 3)] for r in rows[:60]],
-    }
-
-
-def synchronise(device: str) -> None:
-    import torch
-
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def wait_for(path: Path) -> None:
-    while not path.exists():
-        time.sleep(0.05)
-
-
-# ---------------------------------------------------------------------------------------------------- the driver
+def run_cases(cases: dict[str, argparse.Namespace], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Each case with its own arguments: results in order."""
+    told = ("out", "device", "size", "repeats", "train_batch")
+    commands = {case: [__file__, "--worker", case, *harness.flags(own, *told)] for case, own in cases.items()}
+    return harness.run_cases(commands, Path(args.out) / "cases", args, fill=[c for c in cases if "torso" in c])
 
 
 def drive(args: argparse.Namespace) -> None:
     cases = {c: args for c in cases_of(args.cases) if c.rpartition(":")[2] in args.sides}
     results = run_cases(cases, args)
-    report = {"machine": machine(args.device), "command": " ".join(sys.argv), "results": results}
-    Path(args.out, "detection.json").write_text(json.dumps(report, indent=1))
-    text = table(results)
-    Path(args.out, "detection.md").write_text(f"{json.dumps(report['machine'])}\n\n`{report['command']}`\n\n{text}\n")
-    print(text)
-    for r in results:
-        if "error" in r:
-            print(r["case"], r["error"][:600])
-
-
-def run_cases(cases: dict[str, argparse.Namespace], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Each case with its own arguments, prepared side by side (or not: --serial), timed alone: results in order."""
-    files = Path(args.out) / "cases"
-    files.mkdir(parents=True, exist_ok=True)
-    for stale in files.iterdir():
-        stale.unlink()
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    deadline = time.time() + args.limit
-    if args.serial and args.device == "cuda":  # fills the compiler's cache; its choices of kernels are not kept
-        first = [start(case, own, files, "--only-prepare") for case, own in cases.items() if "torso" in case]
-        for process in first:
-            process.wait()
-    for case, own in cases.items():
-        running[case] = start(case, own, files)
-        if args.serial:
-            take_turn(case, running.pop(case), files, deadline)
-    await_ready(running, files, deadline - (1.0 - PREPARING) * args.limit)
-    await_device(args, deadline)
-    for case, process in running.items():
-        take_turn(case, process, files, deadline)
-    written = [files / f"{case.replace(':', '-')}.json" for case in cases]
-    return [json.loads(p.read_text()) for p in written if p.is_file()]
-
-
-def await_ready(running: dict[str, subprocess.Popen[bytes]], files: Path, latest: float) -> None:
-    """Until all are prepared; those that are not by `latest` are ended and taken out: the others want their turns."""
-    for case, process in list(running.items()):
-        while not (files / f"{case.replace(':', '-')}.ready").exists() and process.poll() is None:
-            if time.time() > latest:
-                running.pop(case).kill()
-                process.wait()
-                print(f"{case}: not prepared in time, not measured: give more with --limit", flush=True)
-                break
-            time.sleep(0.1)
-
-
-def add_after(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--after", metavar="FILE", help="prepare at once, time once FILE is there")
-
-
-def await_device(args: argparse.Namespace, deadline: float) -> None:
-    """Until whoever uses the device says that it is free, if it was so asked."""
-    while args.after and not Path(args.after).exists() and time.time() < deadline:
-        time.sleep(0.1)
-
-
-def start(case: str, args: argparse.Namespace, files: Path, *more: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, __file__, "--worker", case, "--out", args.out, "--device", args.device, *more]
-    command += ["--size", *map(str, args.size), "--repeats", str(args.repeats), "--train-batch", str(args.train_batch)]
-    log = (files / f"{case.replace(':', '-')}.log").open("wb")
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-
-
-def take_turn(case: str, process: subprocess.Popen[bytes], files: Path, deadline: float) -> None:
-    (files / f"{case.replace(':', '-')}.go").touch()
-    try:
-        process.wait(timeout=max(1.0, deadline - time.time()))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        print(f"{case}: not finished in time, not measured")
-
-
-def machine(device: str) -> dict[str, str]:
-    import torch
-    import torchvision
-
-    name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.processor()} x{os.cpu_count()}"
-    return {
-        "device": name, "torch": torch.__version__, "torchvision": torchvision.__version__,
-        "python": platform.python_version(), "date": time.strftime("%Y-%m-%d"),
-    }  # fmt: skip
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    base = {r["case"]: r["ms"] for r in results if "ms" in r}
-    head = ["case", "ms (min-max)", "img/s", "x torchvision", "x mended", "peak GiB", "kernels", "synchronises"]
-    head.append("prepare s")
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for r in results:
-        if "ms" not in r:
-            lines.append(f"| {r['case']} | failed | | | | | | | |")
-            continue
-        same = r["case"].rpartition(":")[0]
-        peers = [base.get(f"{same}:{side}") for side in ("torchvision", "torchvision-mended")]
-        ratios = [f"{peer / r['ms']:.2f}" if peer else "" for peer in peers]
-        # a recorded graph's memory lies outside what the allocator counts
-        peak = "" if r["case"].endswith("graphs") else f"{r.get('peak_gib', 0):.1f}"
-        cells = [r["case"], f"{r['ms']:.2f} ({r['ms_min']:.2f}-{r['ms_max']:.2f})", f"{r['batch'] / r['ms'] * 1e3:.1f}"]
-        cells += [*ratios, peak, str(r.get("kernels", "")), str(r.get("synchronises", "")), f"{r['prepare_s']:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    publish_beside(Path(args.out), "detection", results, args.device, PEERS, ("kernels", "synchronises"))
 
 
 def main() -> None:
@@ -462,7 +272,7 @@ def main() -> None:
     serial = "prepare one after the other: small machines; on a GPU cuDNN then chooses its kernels undisturbed"
     p.add_argument("--serial", action="store_true", help=serial)
     p.add_argument("--only-prepare", action="store_true", help=argparse.SUPPRESS)
-    add_after(p)
+    harness.add_after(p)
     p.add_argument("--worker")
     args = p.parse_args()
     if args.worker:

@@ -15,17 +15,16 @@ table and each case's costliest kernels.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from detection import add_after, run_cases, synchronise, torso_recipe
-from detection import machine as machine_of
+from _harness import SOURCES, add_after, machine, synchronise
+from _publishing import publish
+from detection import run_cases, torso_recipe
 
-SOURCES = Path(__file__).resolve().parents[1] / "src"
 SHOWN = 12  # kernels in the report
 
 
@@ -106,7 +105,6 @@ def table(rows: list[dict[str, Any]], peak: dict[str, Any]) -> str:
 
 def drive(args: argparse.Namespace) -> int:
     """Count, run, report."""
-    out = Path(args.out)
     given = tuple(args.size) if args.size else None
     sizes, flops = {}, {}
     for name in args.models:
@@ -121,12 +119,8 @@ def drive(args: argparse.Namespace) -> int:
     results = run_cases(cases, args)
     peak = matrix_peak(args.device, args.matrix)
     rows = rows_of(results, flops, peak["flop_per_s"])
-    machine = machine_of(args.device)
-    found = {"machine": machine, "command": " ".join(sys.argv), "matrix_peak": peak, "rows": rows}
-    (out / "throughput.json").write_text(json.dumps(found, indent=1))
-    text = table(rows, peak)
-    (out / "throughput.md").write_text(f"{json.dumps(machine)}\n\n`{found['command']}`\n\n{text}")
-    print(text)
+    found = {"machine": machine(args.device), "command": " ".join(sys.argv), "matrix_peak": peak, "rows": rows}
+    publish(Path(args.out), "throughput", found, table(rows, peak))
     failed = [r for r in rows if "ms" not in r]
     for r in failed:
         print(r["case"], r.get("error", "no result")[:600])
