@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _harness import write_json
 from PIL import Image
 
 TRAINED = ("whole", "tiles")
@@ -171,8 +172,7 @@ def judge(trained: str, seed: int, weights: str, args: argparse.Namespace) -> No
         seconds = (time.monotonic() - start) / len(truth)
         numbers = {stat: getattr(scores, stat) for stat in STATS}
         rows.append({"trained": trained, "seed": seed, "look": name, "seconds_a_picture": seconds, **numbers})
-        file.with_suffix(".tmp").write_text(json.dumps(rows))
-        file.with_suffix(".tmp").replace(file)  # whole or not at all: another call may be reading
+        write_json(file, rows, indent=None)  # another call may be reading
         print(f"{trained} seed {seed}, {name}: AP {100 * scores.AP:.1f}, small {100 * scores.APs:.1f}", flush=True)
 
 
@@ -184,7 +184,7 @@ def report(args: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = [row for file in files if file.is_file() for row in json.loads(file.read_text())]
     truth = json.loads((args.out / "pictures" / "val.json").read_text())
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    (args.out / "tiles.json").write_text(json.dumps({"command": sys.argv[1:], "device": where, "rows": rows}, indent=1))
+    write_json(args.out / "tiles.json", {"command": sys.argv[1:], "device": where, "rows": rows})
     small = sum(a["bbox"][2] * a["bbox"][3] < 32**2 for a in truth["annotations"])
     side = truth["images"][0]["width"]
     lines = [
