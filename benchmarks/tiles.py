@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _harness import write_json
+from _harness import device_name, machine, write_json
 from PIL import Image
 
 TRAINED = ("whole", "tiles")
@@ -183,8 +183,9 @@ def report(args: argparse.Namespace) -> None:
     files = [args.out / "runs" / f"{trained}-{seed}" / "judged.json" for seed in args.seeds for trained in TRAINED]
     rows: list[dict[str, Any]] = [row for file in files if file.is_file() for row in json.loads(file.read_text())]
     truth = json.loads((args.out / "pictures" / "val.json").read_text())
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    write_json(args.out / "tiles.json", {"command": sys.argv[1:], "device": where, "rows": rows})
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = device_name(device)
+    write_json(args.out / "tiles.json", {"machine": machine(device), "command": sys.argv, "device": where, "rows": rows})
     small = sum(a["bbox"][2] * a["bbox"][3] < 32**2 for a in truth["annotations"])
     side = truth["images"][0]["width"]
     lines = [

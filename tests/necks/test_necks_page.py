@@ -15,7 +15,8 @@ from torso.types import FeatureSpec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "necks.md").read_text(encoding="utf-8")
 R50 = [FeatureSpec(c, (s, s)) for c, s in ((512, 8), (1024, 16), (2048, 32))]
-ROWS = re.findall(r"^\| (`[^|]+) \| ([\d.]+) \| ([\d.]+) \|", PAGE, flags=re.MULTILINE)
+COUNTS = PAGE[: PAGE.index("## Beside each other")]
+ROWS = re.findall(r"^\| (`[^|]+) \| ([\d.]+) \| ([\d.]+) \|", COUNTS, flags=re.MULTILINE)
 
 
 def chain(text: str) -> list[Part[torch.nn.Module]]:
