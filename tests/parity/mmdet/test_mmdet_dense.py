@@ -1,10 +1,11 @@
-"""RetinaNet and FCOS losses beside mmdetection's."""
+"""RetinaNet and FCOS beside mmdetection's: raw outputs, losses, detections."""
 
 from __future__ import annotations
 
 from mmdet_peer import (
     CLASSES,
     ConfigDict,
+    assert_detections,
     assert_equal,
     copy_weights,
     flat,
@@ -18,6 +19,8 @@ from mmdet_peer import (
 
 # the stand-ins for compiled operations must be there before mmdet is imported
 # isort: split
+import math
+
 import pytest
 import torch
 from mmdet.models.dense_heads import FCOSHead, RetinaHead
@@ -26,6 +29,7 @@ from torso.geometry.coders.ltrb import LTRB
 from torso.heads.fcos import FCOS
 from torso.heads.retinanet import RetinaNet
 from torso.parts import part
+from torso.suppression.nms import NMS
 from torso.training.assigners.fcos import FCOS as FCOSAssigner
 from torso.training.assigners.max_iou import MaxIoU
 from torso.training.criteria.dense import Dense
@@ -44,8 +48,8 @@ TOWERS = [
 ]
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_retinanet(name: str) -> None:
+def retinanets() -> tuple[RetinaHead, RetinaNet]:
+    """Both heads with the same weights, in float64."""
     peer = RetinaHead(
         num_classes=CLASSES,
         in_channels=WIDTH,
@@ -60,11 +64,20 @@ def test_retinanet(name: str) -> None:
             allowed_border=-1,
             pos_weight=-1,
         ),
+        test_cfg=ConfigDict(
+            nms_pre=1000, min_bbox_size=-1, score_thr=0.05, nms={"type": "nms", "iou_threshold": 0.5}, max_per_img=100
+        ),
     ).double()
     randomise(peer)
     ours = RetinaNet(specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH, tower=2).double()
     outputs = [(r"^retina_cls\.", "branches.0.cls_out."), (r"^retina_reg\.", "branches.0.box_out.")]
     copy_weights(peer, ours, [*outputs, *TOWERS])
+    return peer, ours
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_retinanet(name: str) -> None:
+    peer, ours = retinanets()
     targets, peers = SETS[name]
     features = pyramid(WIDTH, STRIDES)
     raw, theirs = ours(features, images()), peer(features)
@@ -78,10 +91,28 @@ def test_retinanet(name: str) -> None:
     assert_equal(f"retinanet box loss, {name}", terms["box"].total / count, sum(wanted["loss_bbox"]))
 
 
-@pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("box_loss", ["IoULoss", "GIoULoss"])
-@pytest.mark.parametrize("radius", [0.0, 1.5])
-def test_fcos(radius: float, box_loss: str, name: str) -> None:
+@torch.no_grad()
+@pytest.mark.parametrize("most", [100, 2000])
+def test_retinanet_detections(most: int) -> None:
+    """The 100 best, as a config has it, and 2,000, where what suppression drops shows.
+
+    mmdetection's config drops boxes of which clipping leaves no side; here, and so in its test_cfg above, they stay.
+    """
+    peer, ours = retinanets()
+    for head in (peer.retina_reg, ours.branches[0].box_out):
+        head.weight *= 0.3  # mmdetection makes no side shorter than 16/1000 of the anchor's, here they may be
+    features = pyramid(WIDTH, STRIDES)
+    theirs = peer(features)
+    cfg = ConfigDict({**peer.test_cfg, "max_per_img": most})
+    wanted = peer.predict_by_feat(*theirs, batch_img_metas=metas(), cfg=cfg, rescale=False)
+    raw = ours(features, images())
+    assert raw.codes[..., 2:].min() > math.log(16 / 1000)
+    found = NMS(iou_threshold=0.5, max_detections=most)(ours.decode(raw, images()))
+    assert_detections(f"retinanet detections of {most}", found, wanted)
+
+
+def fcoses(radius: float, box_loss: str) -> tuple[FCOSHead, FCOS]:
+    """Both heads with the same weights, in float64."""
     peer = FCOSHead(
         num_classes=CLASSES,
         in_channels=WIDTH,
@@ -94,11 +125,16 @@ def test_fcos(radius: float, box_loss: str, name: str) -> None:
         centerness_on_reg=True,
         loss_cls=FOCAL,
         loss_bbox={"type": box_loss, "loss_weight": 1.0},
+        test_cfg=ConfigDict(
+            nms_pre=10000, min_bbox_size=-1, score_thr=0.0, nms={"type": "nms", "iou_threshold": 0.5}, max_per_img=100
+        ),
     ).double()
     randomise(peer)
     peer.conv_reg.bias.data.fill_(2.0)  # distances above 0 nearly everywhere
-    coder = part(LTRB, transform="relu")
-    ours = FCOS(specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH, tower=2, coder=coder, quality="box")
+    ours = FCOS(
+        specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH, tower=2, coder=part(LTRB, transform="relu"),
+        quality="box", score_threshold=0.0, pre_nms_top=10000,
+    )  # fmt: skip
     outputs = [
         (r"^conv_cls\.", "branches.0.cls_out."),
         (r"^conv_reg\.", "branches.0.box_out."),
@@ -106,6 +142,14 @@ def test_fcos(radius: float, box_loss: str, name: str) -> None:
         (r"^scales\.\d\.scale$", "scale"),
     ]
     copy_weights(peer, ours.double(), [*outputs, *TOWERS])
+    return peer, ours
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("box_loss", ["IoULoss", "GIoULoss"])
+@pytest.mark.parametrize("radius", [0.0, 1.5])
+def test_fcos(radius: float, box_loss: str, name: str) -> None:
+    peer, ours = fcoses(radius, box_loss)
     targets, peers = SETS[name]
     features = pyramid(WIDTH, STRIDES)
     raw, theirs = ours(features, images()), peer(features)
@@ -120,3 +164,14 @@ def test_fcos(radius: float, box_loss: str, name: str) -> None:
     for term, key in names.items():
         share = terms[term].total / terms[term].count.clamp(min=1 if term != "box" else 1e-6)
         assert_equal(f"{label} {term} loss, {name}", share, torch.as_tensor(wanted[key]))
+
+
+@torch.no_grad()
+def test_fcos_detections() -> None:
+    """Without a score threshold: mmdetection puts it to the class score alone, here it meets the product."""
+    peer, ours = fcoses(0.0, "GIoULoss")
+    peer.eval()  # in training it leaves distances in strides
+    features = pyramid(WIDTH, STRIDES)
+    wanted = peer.predict_by_feat(*peer(features), batch_img_metas=metas(), rescale=False)
+    found = NMS(iou_threshold=0.5)(ours.eval().decode(ours(features, images()), images()))
+    assert_detections("fcos detections", found, wanted)
