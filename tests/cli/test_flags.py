@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from torso.cli.flags import Parser, UsageError
@@ -55,6 +57,24 @@ def test_mistakes_are_named(parser: Parser, argv: list[str], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         parser.parse(argv)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("--loss", ["--cls-loss", "--box-loss"]),
+        ("--assinger", ["--assigner"]),
+        ("--siez", ["--size"]),
+        ("--epoch", ["--epochs"]),
+        ("--quantum", []),
+    ],
+)
+def test_only_near_flags_are_offered(parser: Parser, typed: str, offered: list[str]) -> None:
+    for flag in ("--assigner", "--cls-loss", "--box-loss", "--tiles", "--size", "--pretrained", "--epochs", "--ema"):
+        parser.add_argument(flag)
+    with pytest.raises(UsageError) as caught:
+        parser.parse(["a", typed])
+    assert sorted(re.findall(r"'(--[\w-]+)'", str(caught.value))) == sorted(offered)
 
 
 def test_a_verb_without_parts_takes_no_dotted_flags(parser: Parser) -> None:

@@ -8,8 +8,6 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
-from torso.parts import nearest
-
 _DOTTED = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 
 
@@ -91,10 +89,19 @@ class Parser(argparse.ArgumentParser):
                 return
             flag = word.partition("=")[0]
             if flag.startswith("--") and flag not in known:
-                hint = self.elsewhere.get(flag) or nearest(flag, known)
-                if hint.startswith("there are"):
-                    hint = f"see {self.prog} --help"
+                hint = self.elsewhere.get(flag) or _meant(flag, known) or f"see {self.prog} --help"
                 raise UsageError(f"unknown flag {flag}; {hint}")
+
+
+def _meant(flag: str, known: Sequence[str]) -> str:
+    """A question that names the flags near a mistyped one, the nearest first; empty where none is.
+
+    The dashes before are no likeness, and beside a flag that is nearly what came a far one only misleads.
+    """
+    close = difflib.get_close_matches(flag[2:], [k[2:] for k in known], n=3, cutoff=0.6)
+    likeness = [difflib.SequenceMatcher(None, name, flag[2:]).ratio() for name in close]
+    near = [f"'--{name}'" for name, how in zip(close, likeness, strict=True) if how > max(likeness) - 0.15]
+    return f"did you mean {' or '.join(near)}?" if near else ""
 
 
 def check_holdout(share: float | None) -> None:
