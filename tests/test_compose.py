@@ -11,7 +11,7 @@ import torch
 from torso.compose import compose_model, create, from_yaml, swap_model, to_yaml
 from torso.necks.fpn import FPN
 from torso.parts import Part, PartError, named, names, part
-from torso.training.compose import check, compose_recipe
+from torso.training.compose import _swapped_inside, check, compose_recipe
 from torso.training.targets import Targets
 from torso.types import Images
 from torso.zoo.retinanet import retinanet
@@ -222,7 +222,27 @@ def test_the_wrong_kind_is_refused_and_the_right_ones_named(name: str, swap: dic
         check(compose_recipe(name, **swap))
 
 
-def test_a_loss_keeps_its_own_numbers_and_an_assigner_what_is_shared() -> None:
+@pytest.mark.parametrize(
+    ("name", "assigner"), [("fcos", "simota"), ("atss", "simota"), ("gfl", "paa"), ("yolov2", "yolo_v3")]
+)
+def test_another_assigner_comes_with_its_own_numbers(name: str, assigner: str) -> None:
+    """FCOS's radius of 0 is no radius of SimOTA's, ATSS's 9 candidates are not its 10."""
+    assert compose_recipe(name, assigner=assigner).get("criterion").get("assigner") == named(assigner, "assigners")
+
+
+def test_fcos_takes_simota_without_further_flags() -> None:
+    check(compose_recipe("fcos", num_classes=2, assigner="simota", overrides=TINY))
+
+
+def test_a_points_size_and_an_assigners_own_numbers_are_kept() -> None:
+    scaled = compose_recipe("atss", overrides={"assigner.point_scale": "4"})
+    criterion = scaled.get("criterion")
+    for assigner in ("max_iou", "ssd", "paa"):
+        assert _swapped_inside(criterion, "assigner", "assigners", assigner).get("assigner").get("point_scale") == 4
+    assert _swapped_inside(criterion, "assigner", "assigners", "atss") == criterion
+
+
+def test_a_loss_keeps_its_own_numbers_and_the_smoothing() -> None:
     assert dict(compose_recipe("rpn", box_loss="iou").get("criterion").get("box_loss").args) == {}
     smooth = compose_recipe("retinanet", overrides={"cls_loss.smoothing": "0.1"}).get("criterion").get("cls_loss")
     assert smooth.get("smoothing") == 0.1

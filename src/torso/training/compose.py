@@ -13,6 +13,10 @@ from torso.training.criteria._base import Criterion
 from torso.training.recipes.recipe import Recipe
 from torso.yaml_text import from_yaml
 
+# What another assigner or loss takes over: the others' numbers share names, not meanings (ATSS's candidates are
+# neighbours a level, SimOTA's are overlaps that are summed; radius 0 is FCOS's "anywhere inside").
+_KEEPS = {"assigners": ("point_scale",), "losses": ("smoothing",)}
+
 
 def compose_recipe(
     name: str | Path,
@@ -127,8 +131,8 @@ def _swapped_inside(criterion: Part[Any], argument: str, kind: str, choice: Choi
             f"the criterion {criterion.name} has no {argument} to swap; it has {', '.join(arguments(criterion.target))}"
         )
     old, new = criterion.get(argument), named_part(choice, kind)
-    if kind == "losses" and new.target is not old.target:  # alpha or beta of another loss is another thing
-        old = Part(old.target, {k: v for k, v in old.args if k == "smoothing"})
+    if new.target is not old.target:
+        old = Part(old.target, {k: v for k, v in old.args if k in _KEEPS[kind]})
     try:
         return criterion.with_args(**{argument: old.swapped(new)})
     except PartError:
