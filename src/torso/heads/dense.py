@@ -24,6 +24,7 @@ from torso.heads._dense_checks import (
     check_priors,
     check_shares,
 )
+from torso.heads._level_counts import check_level_counts, written_values
 from torso.layers.conv import Activation, Norm
 from torso.layers.join import join_levels
 from torso.parts import Part, part, preset
@@ -107,6 +108,7 @@ class Dense(Head):
         self.score_threshold, self.pre_nms_top, self.shared = score_threshold, pre_nms_top, shared
         self.quality_share = quality_share
         who = type(self).__name__
+        check_level_counts(who, written_values(channels, quality_prior, priors, shared), in_specs, finest, coarsest)
         self._levels = choose_levels(in_specs, finest, coarsest, who)
         specs = [in_specs[i] for i in self._levels]
         widths = a_level(channels, len(specs), "channels", shared)
@@ -252,7 +254,6 @@ class Dense(Head):
                 nn.init.constant_(branch.quality_bias, _logit(quality_prior))
             if branch.variance_out is not None:  # sigma starts at 1, where the KL loss is smooth L1 (1809.08545)
                 nn.init.normal_(last_convolution(branch.variance_out).weight, std=1e-4)
-
 
     def _keep_scale(self) -> None:
         """Towers without norms behind a neck with them: weights that keep a scale of 1 (He et al. 2015, 1502.01852).
