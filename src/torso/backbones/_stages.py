@@ -2,15 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from torso.backbones._base import Backbone
 from torso.blocks._base import Block, places
 from torso.parts import Part
 from torso.types import FeatureSpec
+
+
+class Staged(Backbone):
+    """A backbone of our own with stages that blocks can stand behind: its constructor ends with `self.insert(...)`.
+
+    The blocks lie in `inserted`, by stride. Without any there is nothing there, and no weight's name differs.
+    """
+
+    def insert(
+        self,
+        block: Part[Block] | None,
+        strides: Sequence[int],
+        stages: Iterable[nn.Module],
+        *,
+        widths: Sequence[int] | None = None,
+    ) -> None:
+        """Put a block of its own behind each chosen stage; None changes nothing.
+
+        To be called last: initialising the body then leaves the blocks at their own start.
+
+        Args:
+            block, strides: the constructor's `block` and `block_strides`.
+            stages: of each map of out_specs, fine to coarse: the module that makes it, called once in forward.
+            widths: channels that the stages give, where every map has further layers of its own behind its stage.
+
+        Raises ValueError, with the remedy, for a stride without a map, and for a block that changes the width which
+        the layers behind it were built for.
+        """
+        if block is None:
+            return
+        name = type(self).__name__
+        given = self.out_specs if widths is None else tuple(
+            FeatureSpec(width, spec.stride_yx) for width, spec in zip(widths, self.out_specs, strict=True)
+        )
+        chosen = places(given, block, strides, finest=8, who=f"the backbone {name}", argument="block_strides")
+        modules = dict(enumerate(stages))
+        self.inserted, specs = _hooked(
+            block, {i: modules[i] for i in chosen}, specs=given, nhwc=False, name=name, all_read=widths is not None
+        )
+        if widths is None:
+            self.out_specs = specs
+
+    def published_parameters(self) -> Iterator[nn.Parameter]:
+        """All but those of the blocks."""
+        return (p for name, p in self.named_parameters() if not name.startswith("inserted."))
 
 
 def insert_blocks(
@@ -37,20 +83,38 @@ def insert_blocks(
     changes the width that the next stage was built for.
     """
     chosen = places(specs, block, strides, finest=8, who=f"the backbone {name}", argument="block_strides")
+    modules = {i: _stage(body, stages[i], name) for i in chosen}
+    blocks, out = _hooked(block, modules, specs=specs, nhwc=nhwc, name=name)
+    blocks.eval()
+    _check_reached(body, tuple(modules.values()), name)
+    return blocks.train(), out
+
+
+def _hooked(
+    block: Part[Block],
+    stages: Mapping[int, nn.Module],
+    *,
+    specs: Sequence[FeatureSpec],
+    nhwc: bool,
+    name: str,
+    all_read: bool = False,
+) -> tuple[nn.ModuleDict, tuple[FeatureSpec, ...]]:
+    """A block behind each of these stages, by their places in specs; all_read: layers follow the coarsest too."""
     blocks, out = nn.ModuleDict(), list(specs)
-    for i in chosen:
-        made = block.build(specs[i].channels).eval()
-        if made.out_channels != specs[i].channels and i + 1 < len(specs):
+    for i, stage in stages.items():
+        channels, stride = specs[i].channels, specs[i].stride
+        made = block.build(channels)
+        if made.out_channels != channels and (all_read or i + 1 < len(specs)):
+            elsewhere = "" if all_read else f"choose block_strides={specs[-1].stride}, "
             raise ValueError(
-                f"{type(made).__name__} at stride {specs[i].stride} of {name} makes {made.out_channels} channels of "
-                f"{specs[i].channels}, and the next stage wants {specs[i].channels}: set its channels to none, choose "
-                f"block_strides={specs[-1].stride}, or put it behind the backbone as a neck"
+                f"{type(made).__name__} at stride {stride} of {name} makes {made.out_channels} channels of {channels}, "
+                f"and the next stage wants {channels}: set its channels to none, {elsewhere}"
+                "or put it behind the backbone as a neck"
             )
-        _stage(body, stages[i], name).register_forward_hook(_Behind(made, nhwc))
-        blocks[str(specs[i].stride)] = made
+        stage.register_forward_hook(_Behind(made, nhwc))
+        blocks[str(stride)] = made
         out[i] = FeatureSpec(made.out_channels, specs[i].stride_yx)
-    _check_reached(body, [_stage(body, stages[i], name) for i in chosen], name)
-    return blocks.train(), tuple(out)
+    return blocks, tuple(out)
 
 
 class _Behind:

@@ -8,17 +8,19 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from torso.backbones._base import Backbone
+from torso.backbones._stages import Staged
+from torso.blocks._base import Block
 from torso.blocks.sppf import SPPF
 from torso.layers.conv import Activation, ConvNormAct
 from torso.layers.csp import C3, C2f
 from torso.layers.stem import StemConv2d
+from torso.parts import Part
 from torso.types import FeatureSpec
 
 _WIDTHS = (64, 128, 256, 512, 1024)  # of the stem and of the stages of strides 4, 8, 16, 32
 
 
-class CSPDarknet(Backbone):
+class CSPDarknet(Staged):
     """A stem, four stages of a stride-2 convolution and a partial layer each, pooled windows at the end; strides 4-32.
 
     Args:
@@ -29,6 +31,8 @@ class CSPDarknet(Backbone):
         pooling: "sppf" after the last stage; "spp" in YOLOX's way, before its partial layer, whose bottlenecks then
             have no shortcut; "none". Either is computed by chained 5x5 pools, whose windows are the 5, 9, 13 of SPP.
         activation: of every convolution.
+        block: stands behind the stages of some maps, one of its own for each, before the next stage sees the map.
+        block_strides: of those maps; none given means the block's own place, from stride 8 on.
 
     BatchNorm has eps 1e-3 and momentum 0.03. Pictures of any size but "focus", which wants even sides.
     """
@@ -44,6 +48,8 @@ class CSPDarknet(Backbone):
         layer: Literal["c3", "c2f"] = "c3",
         pooling: Literal["sppf", "spp", "none"] = "sppf",
         activation: Activation = "silu",
+        block: Part[Block] | None = None,
+        block_strides: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         if width <= 0 or depth <= 0 or widest < 8 or min(repeats) < 1:
@@ -69,6 +75,7 @@ class CSPDarknet(Backbone):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(m, nn.BatchNorm2d):
                 m.eps, m.momentum = 1e-3, 0.03
+        self.insert(block, block_strides, self.stages)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         x = self.stem(pixels)

@@ -7,20 +7,24 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torso.backbones._base import Backbone
+from torso.backbones._stages import Staged
+from torso.blocks._base import Block
 from torso.layers.conv import Activation, ConvNormAct, Norm
+from torso.parts import Part
 from torso.types import FeatureSpec
 
 # each stage alternates 3x3 of the wide and 1x1 of the narrow width, and stands behind a 2x2 max-pool but for the first
 _STAGES = ((32,), (64,), (128, 64, 128), (256, 128, 256), (512, 256, 512, 256, 512), (1024, 512, 1024, 512, 1024))
 
 
-class Darknet19(Backbone):
+class Darknet19(Staged):
     """Eighteen convolutions of the nineteen (the last is the classifier's), strides 2 to 32.
 
     Args:
         width: factor of all channels, rounded to multiples of eight.
         norm, activation: of every convolution.
+        block: stands behind the stages of some maps, one of its own for each, before the next stage sees the map.
+        block_strides: of those maps; none given means the block's own place, from stride 8 on.
 
     19.8 M parameters; 72.9 % top-1 on ImageNet at 224 and 76.5 % at 448 pixels. torch packages hold no weights of it.
     """
@@ -28,7 +32,15 @@ class Darknet19(Backbone):
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
 
-    def __init__(self, *, width: float = 1.0, norm: Norm = "bn", activation: Activation = "leaky_relu") -> None:
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        norm: Norm = "bn",
+        activation: Activation = "leaky_relu",
+        block: Part[Block] | None = None,
+        block_strides: tuple[int, ...] = (),
+    ) -> None:
         super().__init__()
         if width <= 0:
             raise ValueError(f"Darknet19.width must be above 0; {width} came")
@@ -50,6 +62,7 @@ class Darknet19(Backbone):
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, a=0.1, mode="fan_out", nonlinearity="leaky_relu")
+        self.insert(block, block_strides, self.stages[1:])
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         x = self.stages[0](pixels)

@@ -7,8 +7,10 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torso.backbones._base import Backbone
+from torso.backbones._stages import Staged
+from torso.blocks._base import Block
 from torso.layers.conv import Activation, ConvNormAct, Norm
+from torso.parts import Part
 from torso.types import FeatureSpec
 
 # (kernel, width) of the convolutions of strides 2, 4, 8, 16, 32; the first has stride 2, the others stand behind pools
@@ -21,13 +23,15 @@ _STAGES = (
 )
 
 
-class Extraction(Backbone):
+class Extraction(Staged):
     """1x1 reductions and 3x3 convolutions, inspired by GoogLeNet without its branches; strides 2 to 32.
 
     Args:
         width: factor of all channels, rounded to multiples of eight.
         norm: "bn" as in darknet's released files; the paper's own network had none ("none").
         activation: of every convolution.
+        block: stands behind the stages of some maps, one of its own for each, before the next stage sees the map.
+        block_strides: of those maps; none given means the block's own place, from stride 8 on.
 
     The paper reports 88 % top-5 on ImageNet at 224 pixels. torch packages hold no weights of it.
     """
@@ -35,7 +39,15 @@ class Extraction(Backbone):
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
 
-    def __init__(self, *, width: float = 1.0, norm: Norm = "bn", activation: Activation = "leaky_relu") -> None:
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        norm: Norm = "bn",
+        activation: Activation = "leaky_relu",
+        block: Part[Block] | None = None,
+        block_strides: tuple[int, ...] = (),
+    ) -> None:
         super().__init__()
         if width <= 0:
             raise ValueError(f"Extraction.width must be above 0; {width} came")
@@ -57,6 +69,7 @@ class Extraction(Backbone):
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, a=0.1, mode="fan_out", nonlinearity="leaky_relu")
+        self.insert(block, block_strides, self.stages)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         out = [self.stages[0](pixels)]

@@ -8,18 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torso.backbones._base import Backbone
+from torso.backbones._stages import Staged
+from torso.blocks._base import Block
 from torso.layers.conv import ConvNormAct
+from torso.parts import Part
 from torso.types import FeatureSpec
 
 
-class ShuffleNetV2(Backbone):
+class ShuffleNetV2(Staged):
     """Maps of strides 8, 16 and 32 behind a strided convolution and a max-pool.
 
     Args:
         stem: channels of the first convolution.
         widths: of the three stages, even. (48, 96, 192) is the paper's 0.5x, (116, 232, 464) its 1x.
-        repeats: blocks a stage; the first halves the map.
+        repeats: units a stage; the first halves the map.
+        block: stands behind the stages of some maps, one of its own for each, before the next stage sees the map.
+        block_strides: of those maps; none given means the block's own place, from stride 8 on.
 
     Of what comes to a block, even channels pass and odd ones are worked on: the paper's shuffle and split in one step,
     as in its authors' code. Pixels are RGB in 0..1 without mean and deviation, as FastestDet has them.
@@ -34,11 +38,13 @@ class ShuffleNetV2(Backbone):
         stem: int = 24,
         widths: tuple[int, int, int] = (48, 96, 192),
         repeats: tuple[int, int, int] = (4, 8, 4),
+        block: Part[Block] | None = None,
+        block_strides: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         if any(w % 2 or w < 2 for w in widths) or min(repeats) < 1 or stem < 1:
             raise ValueError(
-                f"ShuffleNetV2 wants even widths and at least one block a stage; stem={stem}, widths={widths}, "
+                f"ShuffleNetV2 wants even widths and at least one unit a stage; stem={stem}, widths={widths}, "
                 f"repeats={repeats} came"
             )
         self.stem = ConvNormAct(3, stem, stride=2, norm="bn", activation="relu")
@@ -50,6 +56,7 @@ class ShuffleNetV2(Backbone):
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+        self.insert(block, block_strides, self.stages)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         x = F.max_pool2d(self.stem(pixels), 3, stride=2, padding=1)

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from torso.backbones._base import Backbone
+from torso.backbones._stages import Staged
+from torso.blocks._base import Block
 from torso.layers.conv import Activation, ConvNormAct, make_activation
+from torso.parts import Part
 from torso.types import FeatureSpec
 
 _WIDTH = {2: 64, 3: 128, 4: 256, 5: 256, 6: 256, 7: 256}  # of a block at level l (stride 2 ** l), before filter_scale
@@ -54,7 +56,7 @@ _GRAPH = (
 )
 
 
-class SpineNet(Backbone):
+class SpineNet(Staged):
     """Fifteen blocks in the order of the search; P3 to P7 come out with equal channels and need no neck.
 
     Args:
@@ -64,6 +66,11 @@ class SpineNet(Backbone):
         channels: of the five maps (strides 8 to 128).
         activation: ReLU in the paper's first recipe, SiLU ("swish") in its longer one.
         drop_path: chance that a picture skips the last node's blocks; it rises linearly from the first node on.
+        block: stands behind the nodes that some maps are made from, one of its own for each: the map's 1x1 reads what
+            it gives, and so does every node that has this one as a parent. What stands at stride 16 (node 12) reaches
+            the maps of 32, 64 and 128, at stride 32 (node 14) those of 64 and 128; the other three nodes have no
+            children. The map there is as wide as the node, not `channels`, and must stay so.
+        block_strides: of those maps; none given means the block's own place.
 
     Pictures of any size are taken; a level has ceil(size / stride) places. There are no published torch weights.
     """
@@ -79,6 +86,8 @@ class SpineNet(Backbone):
         channels: int = 256,
         activation: Activation = "relu",
         drop_path: float = 0.0,
+        block: Part[Block] | None = None,
+        block_strides: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         _check_numbers(filter_scale, alpha, repeats, channels, drop_path)
@@ -100,6 +109,8 @@ class SpineNet(Backbone):
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+        ends = {node.level: cell for node, cell in zip(_GRAPH, self.cells, strict=True) if node.output}
+        self.insert(block, block_strides, [ends[n] for n in _LEVELS], widths=[4 * width[n] for n in _LEVELS])
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         x = F.max_pool2d(self.stem(pixels), 3, stride=2, padding=1)

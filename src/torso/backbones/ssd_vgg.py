@@ -10,15 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torso.backbones._base import Backbone
+from torso.backbones._stages import Staged
 from torso.backbones.timm import Timm
+from torso.blocks._base import Block
+from torso.parts import Part
 from torso.types import FeatureSpec
 
 _WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 _CAFFE_MEAN = (0.48235, 0.45882, 0.40784)  # RGB (123, 117, 104) of 255
 
 
-class SSDVGG(Backbone):
+class SSDVGG(Staged):
     """conv4_3 (512 channels, stride 8) and fc7 (1024 channels, stride 16); SSD's further levels are the neck ssd_extra.
 
     Args:
@@ -26,6 +28,9 @@ class SSDVGG(Backbone):
             twenty times those of fc7); None leaves the map as it is.
         pixels: "imagenet" mean and deviation, or 0..255 less the mean, as the weights that were made with Caffe want
             them: "caffe" (the paper's, and torchvision's SSD300).
+        block: stands behind conv4_3 (before it is normalised), fc7 or both, one of its own for each; the next layer
+            sees what it gives.
+        block_strides: of those maps; none given means the block's own place.
 
     A level has ceil(size / stride) places: SSD300's 38 and 19. torchvision rounds up at the third pooling alone, which
     is the same for pictures of even quarters, 300 and 512 among them.
@@ -33,7 +38,14 @@ class SSDVGG(Backbone):
 
     multiple = 1
 
-    def __init__(self, *, l2_scale: float | None = 20.0, pixels: Literal["imagenet", "caffe"] = "imagenet") -> None:
+    def __init__(
+        self,
+        *,
+        l2_scale: float | None = 20.0,
+        pixels: Literal["imagenet", "caffe"] = "imagenet",
+        block: Part[Block] | None = None,
+        block_strides: tuple[int, ...] = (),
+    ) -> None:
         super().__init__()
         self.pixels = pixels
         if pixels == "caffe":
@@ -47,6 +59,7 @@ class SSDVGG(Backbone):
             channels = widths[-1]
         self.fc6 = nn.Conv2d(channels, 1024, 3, padding=6, dilation=6)
         self.fc7 = nn.Conv2d(1024, 1024, 1)
+        self.relu7 = nn.ReLU()
         self.l2_norm = None if l2_scale is None else _L2Norm(512, l2_scale)
         self.out_specs = (FeatureSpec(512, (8, 8)), FeatureSpec(1024, (16, 16)))
         for conv in self.modules():
@@ -55,6 +68,7 @@ class SSDVGG(Backbone):
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # they all have one
         for conv in (self.fc6, self.fc7):
             nn.init.xavier_uniform_(conv.weight)
+        self.insert(block, block_strides, (self.blocks[3], self.relu7))
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         x = self.blocks[0](pixels)
@@ -63,7 +77,7 @@ class SSDVGG(Backbone):
         conv4_3 = x
         x = self.blocks[4](F.max_pool2d(x, 2, stride=2, ceil_mode=True))
         x = F.relu(self.fc6(F.max_pool2d(x, 3, stride=1, padding=1)))
-        fc7 = F.relu(self.fc7(x))
+        fc7 = self.relu7(self.fc7(x))
         return [conv4_3 if self.l2_norm is None else self.l2_norm(conv4_3), fc7]
 
     def published_parameters(self) -> Iterator[nn.Parameter]:
