@@ -102,8 +102,10 @@ def test_a_short_side_policy_is_shown_at_the_papers_size() -> None:
 
 
 def test_a_size_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="multiples of 32"):
+    with pytest.raises(ValueError, match="multiples of 32: the nearest is 64x96"):
         summarise(small(), (60, 96))
+    with pytest.raises(ValueError, match="the nearest is 512x32"):
+        summarise(small(), (500, 0))
 
 
 def test_nothing_is_allocated() -> None:

@@ -76,14 +76,17 @@ def summarise(model: Part[Detector], size_hw: tuple[int, int] | None = None) -> 
     """Build the model on the meta device, where tensors have shapes and no memory, and count one forward pass.
 
     size_hw: of the input; None takes the model's own policy (of a picture of 800 x 1333 where it fixes no size).
-    ValueError where the model's multiple does not divide size_hw, or its parts do not fit together.
+    ValueError where the model's multiple does not divide size_hw (it names the nearest size), or its parts do not fit
+    together.
     """
     with torch.device("meta"):
         built = model.build().eval()
     size = size_hw or built.input.padded([built.input.resized(_REFERENCE_HW)], built.multiple)
-    if size[0] < 1 or size[1] < 1 or size[0] % built.multiple or size[1] % built.multiple:
+    fitting = tuple(max(round(side / built.multiple), 1) * built.multiple for side in size)
+    if size != fitting:
         raise ValueError(
-            f"an input of {size[0]}x{size[1]} (height x width) came; this model wants multiples of {built.multiple}"
+            f"an input of {size[0]}x{size[1]} (height x width) came; this model wants multiples of {built.multiple}: "
+            f"the nearest is {fitting[0]}x{fitting[1]}"
         )
     return _count(model, built, size)
 
