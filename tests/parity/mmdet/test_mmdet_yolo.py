@@ -1,4 +1,4 @@
-"""YOLOv3 and YOLOX whole, and YOLOv3's losses, beside mmdetection's."""
+"""YOLOv3 and YOLOX whole, what they detect, and YOLOv3's losses, beside mmdetection's."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from mmdet_peer import (
     SIZE_HW,
     ConfigDict,
     InstanceData,
+    assert_detections,
     assert_equal,
     copy_weights,
     images,
     metas,
+    pyramid,
     randomise,
+    specs,
     target_sets,
 )
 
@@ -27,17 +30,29 @@ from mmdet.models.dense_heads import YOLOV3Head, YOLOXHead
 from mmdet.models.necks import YOLOXPAFPN, YOLOV3Neck
 from torch import Tensor, nn
 
+from torso.heads.dense import Dense as DenseHead
 from torso.heads.yolov3 import YOLOv3
+from torso.heads.yolox import YOLOX
 from torso.parts import find, part
+from torso.suppression.nms import NMS
 from torso.training.assigners._base import Assigner
 from torso.training.criteria.dense import Dense
 from torso.training.losses.bce import BCE
 from torso.training.losses.yolo_box import YOLOBox
 from torso.training.targets import BACKGROUND, IGNORED, Assignment, Targets
-from torso.types import Candidates, FeatureSpec, Priors
+from torso.types import Candidates, DensePredictions, FeatureSpec, Priors
 
 WIDTHS = (8, 16, 32)
 SETS = target_sets()
+YOLOX_KEYS = [
+    (r"^multi_level_cls_convs\.(\d)\.", r"branches.\1.cls_tower."),
+    (r"^multi_level_reg_convs\.(\d)\.", r"branches.\1.box_tower."),
+    (r"^multi_level_conv_cls\.(\d)\.", r"branches.\1.cls_out."),
+    (r"^multi_level_conv_reg\.(\d)\.", r"branches.\1.box_out."),
+    (r"^multi_level_conv_obj\.(\d)\.", r"branches.\1.quality_out."),
+    (r"\.bn\.", ".norm."),
+]
+SILENT = -1e4  # a logit whose sigmoid is 0
 TOP = 300  # candidates that are compared: of the further ones scores are too close to have one order
 
 
@@ -139,6 +154,69 @@ def test_yolov3_head_and_candidates() -> None:
     assert_candidates("yolov3 candidates,", ours.decode(raw, images()), peers)
 
 
+def inside(raw: DensePredictions, head: DenseHead) -> Tensor:
+    """[B, N]: whose boxes lie in the picture; mmdetection suppresses boxes before it clips them."""
+    height, width = SIZE_HW
+    boxes = head.coder.decode(raw.codes, raw.priors)
+    return ((boxes >= 0) & (boxes <= torch.tensor([width, height, width, height]))).all(-1)
+
+
+def as_maps(rows: Tensor, priors: Priors) -> list[Tensor]:
+    """[B, N] as [B, A, h, w] a level, fine to coarse."""
+    levels = rows.split(priors.level_sizes, dim=1)
+    return [m.unflatten(1, shape).permute(0, 3, 1, 2) for m, shape in zip(levels, priors.levels, strict=True)]
+
+
+@torch.no_grad()
+def test_yolov3_detections() -> None:
+    """Of boxes in the picture, without thresholds: mmdetection puts two, to objectness and to the class score."""
+    peer, ours, features = heads()
+    (maps,) = peer(features[::-1])
+    raw = ours(features, images())
+    assert raw.quality is not None
+    kept = inside(raw, ours)
+    for m, keep in zip(reversed(maps), as_maps(kept, raw.priors), strict=True):
+        objectness = m.unflatten(1, (3, 5 + CLASSES))[:, :, 4]
+        objectness[~keep] = SILENT
+    cfg = ConfigDict(score_thr=0.0, nms_pre=-1, nms={"type": "nms", "iou_threshold": 0.45}, max_per_img=1000)
+    wanted = peer.predict_by_feat(maps, metas(), cfg=cfg, rescale=False)
+    raw = raw._replace(quality=torch.where(kept, raw.quality, SILENT))
+    found = NMS(iou_threshold=0.45, max_detections=1000)(ours.decode(raw, images()))
+    assert_detections("yolov3 detections", found, wanted)
+
+
+@torch.no_grad()
+def test_yolox_detections() -> None:
+    """Of boxes in the picture, each place's best class alone, with the threshold and suppression of its config."""
+    cfg = ConfigDict(score_thr=0.01, nms={"type": "nms", "iou_threshold": 0.65})
+    peer = YOLOXHead(num_classes=CLASSES, in_channels=32, feat_channels=32, test_cfg=cfg).double()
+    randomise(peer)
+    for m in peer.multi_level_conv_reg:
+        m.weight *= 0.2
+        m.bias[2:] += 1.9  # so large and alike that boxes of neighbours overlap
+    ours = YOLOX(
+        specs(32, (8, 16, 32)), num_classes=CLASSES, channels=32, score_threshold=0.01, pre_nms_top=10**6
+    ).double()
+    copy_weights(peer, ours, YOLOX_KEYS)
+    peer.eval(), ours.eval()
+    features = pyramid(32, (8, 16, 32))
+    cls, box, objectness = peer(features)
+    raw = ours(features, images())
+    assert raw.quality is not None
+    kept = inside(raw, ours)
+    silenced = [torch.where(k, o, SILENT) for k, o in zip(as_maps(kept, raw.priors), objectness, strict=True)]
+    wanted = peer.predict_by_feat(cls, box, silenced, metas(), rescale=False)
+    best = raw.logits == raw.logits.amax(-1, keepdim=True)
+    raw = raw._replace(
+        logits=torch.where(best, raw.logits, SILENT), quality=torch.where(kept, raw.quality, SILENT)
+    )
+    candidates = ours.decode(raw, images())
+    found = NMS(iou_threshold=0.65, max_detections=2000)(candidates)
+    assert_detections("yolox detections", found, wanted)
+    fallen = [int((s > 0).sum()) - len(w.scores) for s, w in zip(candidates.scores, wanted, strict=True)]
+    assert min(fallen) > 50, f"suppression dropped {fallen} boxes"
+
+
 class Given(Assigner):
     """What mmdetection assigned."""
 
@@ -234,15 +312,7 @@ def test_yolox_whole_and_candidates() -> None:
         module.eval()
     copy_weights(backbone, ours.backbone, BODY)
     copy_weights(neck, ours.neck[0], NECK)
-    keys = [
-        (r"^multi_level_cls_convs\.(\d)\.", r"branches.\1.cls_tower."),
-        (r"^multi_level_reg_convs\.(\d)\.", r"branches.\1.box_tower."),
-        (r"^multi_level_conv_cls\.(\d)\.", r"branches.\1.cls_out."),
-        (r"^multi_level_conv_reg\.(\d)\.", r"branches.\1.box_out."),
-        (r"^multi_level_conv_obj\.(\d)\.", r"branches.\1.quality_out."),
-        (r"\.bn\.", ".norm."),
-    ]
-    copy_weights(head, ours.head, keys)
+    copy_weights(head, ours.head, YOLOX_KEYS)
     assert sum(p.numel() for m in (backbone, neck, head) for p in m.parameters()) == 8_968_255
     pixels = images(1)
     outputs = head(neck(backbone(ours.normalise(pixels))[1:]))
@@ -254,5 +324,5 @@ def test_yolox_whole_and_candidates() -> None:
     assert_equal("yolox whole, objectness", raw.quality[..., None], objectness)
     peers = head.predict_by_feat(*outputs, metas(1), rescale=False, with_nms=False)
     best = raw.logits == raw.logits.amax(-1, keepdim=True)  # mmdetection takes a prior's best class alone
-    found = ours.head.decode(raw._replace(logits=torch.where(best, raw.logits, -1e4)), pixels)
+    found = ours.head.decode(raw._replace(logits=torch.where(best, raw.logits, SILENT)), pixels)
     assert_candidates("yolox candidates,", found, peers)
