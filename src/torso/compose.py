@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torso.blocks._base import Block
+from torso.folders import chained
 from torso.models.detector import Detector
 from torso.necks.at_levels import AtLevels
 from torso.parts import Part, PartError, find, named, names, nearest, part, produced
@@ -185,7 +186,7 @@ def _can_be_built(p: Part[Any]) -> bool:
 
 def _necks(choice: Chain) -> tuple[Part[Any], ...]:
     if isinstance(choice, str):
-        choice = () if choice.lower() == "none" else tuple(choice.split("+"))
+        choice = chained(choice)
     return tuple(map(_neck, (choice,) if isinstance(choice, Part) else choice))
 
 

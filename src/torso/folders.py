@@ -120,6 +120,28 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"there are {', '.join(known)}" if len(known) <= 30 else f"there are {len(known)}, see `torso parts`"
 
 
+def chained(text: str) -> tuple[str, ...]:
+    """The names of "spp+pan"; () for "none", which stands alone. PartError for an empty name between the signs."""
+    if text.strip().lower() == "none":
+        return ()
+    chosen = [name.strip() for name in text.split("+")]
+    kept = [name for name in chosen if name and name.lower() != "none"]
+    if kept == chosen:
+        return tuple(chosen)
+    wrong = "'none' stands alone: no neck at all" if "" not in chosen else "a name is empty; + stands between two names"
+    raise PartError(f"{text!r} came, but {wrong}; say {'+'.join(kept) or 'none'!r}, or several as 'fpn+pan'")
+
+
+def no_argument(head: str, value: Any, rest: str) -> str:
+    """Why a dotted path that goes on with `rest` ends at the argument `head` of this value, and what to write."""
+    parts = enumerate(value) if isinstance(value, tuple) else ()
+    ways = [f"{head}.{i}.{rest}" for i, p in parts if hasattr(p, "accepts") and p.accepts(rest.partition(".")[0])]
+    if ways:
+        return f"{head} holds several parts; say whose {rest} it is: {' or '.join(ways)}"
+    remedy = f"give a {head} too, or leave {rest} out" if value is None or value == () else f"set {head} itself"
+    return f"{head} is {value!r}, which has no argument {rest!r}; {remedy}"
+
+
 def singular(kind: str) -> str:
     """The word for one member of a kind: "necks" -> "neck"."""
     return {"losses": "loss", "criteria": "criterion", "zoo": "model", "priors": "prior"}.get(kind, kind.rstrip("s"))

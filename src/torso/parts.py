@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from torso.folders import KINDS, PartError, describe, find, index, names, nearest, qualified_name, singular
+from torso.folders import KINDS, PartError, describe, find, index, names, nearest, no_argument, qualified_name, singular
 from torso.plain_values import freeze, options, parse, validate, words
 
 __all__ = [
@@ -122,7 +122,7 @@ class Part(Generic[T]):
             if isinstance(inner, tuple) and len(inner) == 1:
                 return self.with_args(**{head: (inner[0].override(rest, value),)})
             if not isinstance(inner, Part):
-                raise PartError(f"{path}: {head} is {inner!r}, which has no argument {rest!r}; set {head} itself")
+                raise PartError(f"{path}: {no_argument(head, inner, rest)}")
             return self.with_args(**{head: inner.override(rest, value)})
         hint = _hints(self.target).get(head, Any)
         if isinstance(value, str):

@@ -51,7 +51,20 @@ def test_all_kinds_are_listed_with_a_line_each(torso: Command) -> None:
 
 @pytest.mark.parametrize("word", ["necks", "neck"])
 def test_one_kind_as_json(torso: Command, word: str) -> None:
-    assert json.loads(torso("parts", word, "--json").out) == {"necks": describe("necks")}
+    listed = json.loads(torso("parts", word, "--json").out)["necks"]
+    assert "own levels" in listed.pop("none")
+    assert listed == describe("necks")
+
+
+@pytest.mark.parametrize("what", ["necks.none", "neck.none", "blocks.none", "samplers.none", "suppression.none"])
+def test_none_is_listed_wherever_it_may_be_given(torso: Command, what: str) -> None:
+    kind = what.partition(".")[0]
+    assert any(line.startswith("  none ") for line in torso("parts", kind).out.splitlines())
+    page = torso("parts", what)
+    assert page.code == 0
+    assert "no argument" in page.out or kind == "suppression"
+    assert "heads.none" not in torso("parts", "none").sentence
+    assert "necks.none" in torso("parts", "none").sentence
 
 
 def test_one_part_shows_its_arguments(torso: Command) -> None:

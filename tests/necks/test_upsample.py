@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -39,8 +41,20 @@ def test_gradients_reach_every_parameter() -> None:
 
 @pytest.mark.parametrize("finest", [3, 32, 64, 2])
 def test_a_stride_out_of_reach_is_refused(finest: int) -> None:
-    with pytest.raises(ValueError, match="coarsest incoming stride 32"):
+    with pytest.raises(ValueError, match="coarsest incoming map, of stride 32"):
         Upsample(SPECS, finest=finest)
+
+
+@pytest.mark.parametrize(("finest", "widths"), [(3, 3), (4, 2), (4, 1), (8, 1), (64, 3), (1, 3)])
+def test_the_values_that_a_refusal_names_work(finest: int, widths: int) -> None:
+    with pytest.raises(ValueError, match="set finest to") as refused:
+        Upsample(SPECS, finest=finest, widths=(8,) * widths)
+    said = dict(re.findall(r"--([a-z]+\.[a-z]+)=([\d,]*\d)", str(refused.value)))
+    assert said["neck.finest"] == said["head.finest"]
+    assert Upsample(SPECS, finest=int(said["neck.finest"]), widths=(8,) * widths)
+    if "neck.widths" in said:
+        assert Upsample(SPECS, finest=finest, widths=tuple(map(int, said["neck.widths"].split(","))))
+    assert ("neck.widths" in said) == (finest in (1, 4, 8))
 
 
 def test_kernels_that_do_not_double_are_refused() -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torso.cli import views
 from torso.cli.flags import Parser, UsageError
 from torso.cli.signature import Argument, ancestors, read_signature
-from torso.parts import names, nearest, singular
+from torso.folders import chained
+from torso.parts import PartError, names, nearest, singular
 
 if TYPE_CHECKING:
     from torso.parts import Part
@@ -82,15 +83,22 @@ def check_names(args: argparse.Namespace) -> None:
     views.read_overlap(args.overlap)
     for slot, kind in SLOTS.items():
         chosen: str | None = getattr(args, slot)
-        if chosen is None or slot == "backbone" or (slot == "neck" and chosen == "none"):
+        if chosen is None or slot == "backbone":
             continue
         known = [*names(kind), *(names("blocks") if slot == "neck" else ())]
-        for name in chosen.split("+") if slot == "neck" else [chosen]:
+        for name in _chain(chosen) if slot == "neck" else [chosen]:
             if name.replace("-", "_") not in known:
                 raise UsageError(f"{_flag(slot)}: no {singular(kind)} is called {name!r}; {nearest(name, known)}")
     for path, name in args.dotted.items():
         if path.rpartition(".")[2] == "block" and name.replace("-", "_") not in ("none", *names("blocks")):
             raise UsageError(f"--{path}: no block is called {name!r}; {nearest(name, names('blocks'))}")
+
+
+def _chain(text: str) -> tuple[str, ...]:
+    try:
+        return chained(text)
+    except PartError as error:
+        raise UsageError(f"--neck: {error}") from None
 
 
 def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Recipe]:

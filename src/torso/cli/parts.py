@@ -22,11 +22,19 @@ _ABOUT = {
     "inputs": "--input",
     "suppression": "--suppression",
     "assigners": "--assigner",
-    "samplers": "--sampler",
+    "samplers": "--criterion.sampler",
     "losses": "--cls-loss, --box-loss",
     "criteria": "--criterion",
     "recipes": "how each model is trained; the arguments of `recipes.recipe` are flags",
     "transforms": "augmentations of training pictures",
+}
+
+
+# what `none` means where it is no part of its own, as it is of suppression
+_NOTHING = {
+    "blocks": "No block (--backbone.block=none).",
+    "necks": "No neck, the baseline: the head reads the backbone's own levels (--neck none, alone).",
+    "samplers": "No sampler: every prior counts (--criterion.sampler=none; a second stage cannot do without).",
 }
 
 
@@ -55,13 +63,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_kinds(kinds: list[str], as_json: bool) -> None:
     if as_json:
-        print(json.dumps({kind: describe(kind) for kind in kinds}, indent=1, ensure_ascii=False))
+        print(json.dumps({kind: _lines(kind) for kind in kinds}, indent=1, ensure_ascii=False))
         return
     width = max(len(name) for kind in kinds for name in names(kind))
     for i, kind in enumerate(kinds):
         print(f"{'' if i == 0 else chr(10)}{kind}  ({_ABOUT[kind]})")
-        for name, line in describe(kind).items():
+        for name, line in _lines(kind).items():
             print(f"  {name:<{width}}  {line}")
+
+
+def _lines(kind: str) -> dict[str, str]:
+    """The line of every name that may be given for a part of this kind: "none" too, first, where it is one."""
+    nothing = {"none": _NOTHING[kind]} if kind in _NOTHING else {}
+    return {**nothing, **describe(kind)}
 
 
 def _find(what: str) -> Signature:
@@ -70,14 +84,20 @@ def _find(what: str) -> Signature:
         kind = next((k for k in KINDS if kind in (k, singular(k))), kind)
         if kind not in KINDS:
             raise UsageError(f"no kind of part is called {kind!r}; {nearest(kind, KINDS)}")
-        return read_signature(kind, name)
-    owners = [k for k in KINDS if what in names(k)]
+        return _read(kind, name)
+    owners = [k for k in KINDS if what in _lines(k)]
     if len(owners) == 1:
-        return read_signature(owners[0], what)
+        return _read(owners[0], what)
     if owners:
         raise UsageError(f"{what!r} is a name of several kinds; say which: {', '.join(f'{k}.{what}' for k in owners)}")
     known = [*KINDS, *dict.fromkeys(n for k in KINDS for n in names(k))]
     raise UsageError(f"no kind and no part is called {what!r}; {nearest(what, known)}")
+
+
+def _read(kind: str, name: str) -> Signature:
+    if name == "none" and kind in _NOTHING:
+        return Signature(f"{kind}.none", "None", _NOTHING[kind], "", ())
+    return read_signature(kind, name)
 
 
 def _page(signature: Signature) -> str:

@@ -52,17 +52,25 @@ class Head(nn.Module):
         return None
 
 
-def choose_levels(in_specs: Sequence[FeatureSpec], finest: int, coarsest: int, who: str) -> list[int]:
-    """Positions of the incoming levels whose strides lie in [finest, coarsest].
+def choose_levels(in_specs: Sequence[FeatureSpec], finest: int, coarsest: int | None, who: str) -> list[int]:
+    """Positions of the incoming levels whose strides lie in [finest, coarsest]; None: of the level `finest` alone.
 
     Raises ValueError where the head's finest level is missing: a head tuned for small objects would lose them.
     """
     strides = [min(s.stride_yx) for s in in_specs]
-    chosen = [i for i, s in enumerate(strides) if finest <= s and max(in_specs[i].stride_yx) <= coarsest]
-    if not chosen or strides[chosen[0]] != finest:
+    last = finest if coarsest is None else coarsest
+    chosen = [i for i, s in enumerate(strides) if finest <= s and max(in_specs[i].stride_yx) <= last]
+    if coarsest is not None and coarsest < finest:
         raise ValueError(
-            f"{who} needs a level of stride {finest}; the levels here have strides {strides}: "
-            f"start the neck at stride {finest}, set the head's finest={strides[0]}, or choose another head"
+            f"{who} reads levels of strides finest={finest} to coarsest={coarsest}, which are none: set the head's "
+            f"coarsest to {finest} or more (--head.coarsest={max(finest, *strides)})"
+        )
+    if not chosen or strides[chosen[0]] != finest:
+        too = f" --head.coarsest={strides[0]}" if coarsest is not None and coarsest < strides[0] else ""
+        raise ValueError(
+            f"{who} needs a level of stride {finest}; the levels here have strides {strides}: set the head's finest "
+            f"to one of them (--head.finest={strides[0]}{too}), start the neck at stride {finest} if it and the "
+            "backbone have one, or choose another head"
         )
     return chosen
 

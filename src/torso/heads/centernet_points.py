@@ -55,7 +55,7 @@ class CenterNetPoints(Head):
             raise ValueError(f"CenterNet's peak_kernel must be odd, with the place in its middle; {peak_kernel} came")
         self.num_classes, self.peak_kernel = num_classes, peak_kernel
         self.top, self.score_threshold = top, score_threshold
-        self._level = choose_levels(in_specs, finest, finest, "CenterNet")[0]
+        self._level = choose_levels(in_specs, finest, None, "CenterNet")[0]
         spec = in_specs[self._level]
         self.priors = Points([spec.stride_yx], offset=0.0)
 

@@ -62,7 +62,7 @@ class Grid(Head):
         self.num_classes, self.boxes, self.grid_hw = num_classes, boxes, grid_hw
         self.score_threshold, self.top = score_threshold, top
         self.coder = coder.build()
-        self._level = choose_levels(in_specs, finest, finest, type(self).__name__)[0]
+        self._level = choose_levels(in_specs, finest, None, type(self).__name__)[0]
         incoming, cells = in_specs[self._level].channels, grid_hw[0] * grid_hw[1]
 
         def conv(a: int, stride: int = 1) -> ConvNormAct:

@@ -35,13 +35,26 @@ def levels_between(in_specs: Sequence[FeatureSpec], finest: int, coarsest: int, 
     Raises ValueError, naming what the backbone offers and the remedy, where `finest` is not among them.
     """
     strides = [s.stride for s in in_specs]
+    if coarsest < finest and finest in strides:
+        raise ValueError(
+            f"{who} wants coarsest to be finest or more; finest={finest} and coarsest={coarsest} came: set coarsest "
+            f"(--neck.coarsest={strides[-1]})"
+        )
     positions = [i for i, s in enumerate(strides) if finest <= s <= coarsest]
     if not positions or strides[positions[0]] != finest:
         raise ValueError(
             f"{who} starts at stride {finest}, but the incoming levels have strides {strides}; "
-            f"set finest to one of them, or choose a backbone with a level of stride {finest}"
+            f"set finest to one of them, and the head's to the same ({_finest_flags(strides, finest, coarsest)}), or "
+            f"choose a backbone with a level of stride {finest}"
         )
     return positions
+
+
+def _finest_flags(strides: Sequence[int], finest: int, coarsest: int) -> str:
+    """The stride nearest to the one that is missing, the finer of two, for the neck and for the head."""
+    usable = [s for s in strides if s <= coarsest] or strides
+    nearest = min(usable, key=lambda s: (max(s, finest) / min(s, max(finest, 1)), s))
+    return f"--neck.finest={nearest} --head.finest={nearest}"
 
 
 def check_doubling(specs: Sequence[FeatureSpec], who: str) -> None:

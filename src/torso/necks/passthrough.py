@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
-from torso.necks._base import Neck, levels_between
+from torso.necks._base import Neck
 from torso.types import FeatureSpec
 
 
@@ -45,11 +45,9 @@ class Passthrough(Neck):
             raise ValueError(
                 f"Passthrough wants convs >= 0, narrow and channels >= 1; {convs}, {narrow} and {channels} came"
             )
-        self._positions = [levels_between(in_specs, s, s, type(self).__name__)[0] for s in (finest, coarsest)]
+        self._positions = _two_levels([s.stride for s in in_specs], finest, coarsest)
         fine, coarse = (in_specs[i] for i in self._positions)
         self.block = coarse.stride // fine.stride
-        if self.block * fine.stride != coarse.stride:
-            raise ValueError(f"Passthrough.coarsest={coarsest} is no multiple of finest={finest}; choose one that is")
         self.narrow = ConvNormAct(fine.channels, narrow, kernel=1, norm=norm, activation=activation)
         widths = [coarse.channels] + [channels] * convs
         self.convs = nn.Sequential(
@@ -67,3 +65,19 @@ class Passthrough(Neck):
         fine = F.pad(fine, (0, width - int(fine.shape[-1]), 0, height - int(fine.shape[-2])))
         blocks = F.pixel_unshuffle(fine, self.block)
         return [torch.cat([blocks, self.convs(coarse)], dim=1)]
+
+
+def _two_levels(strides: list[int], finest: int, coarsest: int) -> list[int]:
+    """Positions of the two; ValueError, naming the argument that is wrong and a value that works."""
+    if finest in strides and coarsest in strides and coarsest % finest == 0:
+        return [strides.index(finest), strides.index(coarsest)]
+    coarse = coarsest if coarsest in strides[1:] else strides[-1]
+    finer = [s for s in strides if s < coarse and coarse % s == 0] or [coarse]
+    fine = finest if finest in finer else finer[-1]
+    wrong = {n: (was, to) for n, was, to in (("coarsest", coarsest, coarse), ("finest", finest, fine)) if was != to}
+    flags = " ".join(f"--neck.{name}={to}" for name, (_, to) in wrong.items())
+    raise ValueError(
+        f"Passthrough takes the incoming levels of strides finest={finest} and coarsest={coarsest}, the second a "
+        f"multiple of the first; the levels here have strides {strides}: set {flags}, and as one level of stride "
+        f"{coarse} comes out, --head.finest={coarse}"
+    )

@@ -37,7 +37,7 @@ class Upsample(Neck):
     ) -> None:
         super().__init__()
         strides = [s.stride for s in in_specs]
-        stages = _stages(strides[-1], finest, len(widths))
+        stages = _stages(strides[-1], finest, widths)
         if kernel not in (2, 4):
             raise ValueError(f"Upsample.kernel must be 2 or 4 to double a map exactly; {kernel} came")
         self._like = strides.index(finest) if finest in strides else None
@@ -62,12 +62,26 @@ class Upsample(Neck):
         return [x]
 
 
-def _stages(coarsest: int, finest: int, available: int) -> int:
-    """How many doublings lead from one stride to the other; ValueError where none or more than `available` do."""
-    for stages in range(1, available + 1):
-        if finest * 2**stages == coarsest:
-            return stages
+def _stages(coarsest: int, finest: int, widths: Sequence[int]) -> int:
+    """How many doublings lead from one stride to the other; ValueError where none or more than there are widths do."""
+    stages, reached = 0, coarsest
+    while reached > finest and reached % 2 == 0:
+        stages, reached = stages + 1, reached // 2
+    doubles = reached == finest and stages > 0
+    if doubles and stages <= len(widths):
+        return stages
+    usable = [coarsest // 2**k for k in range(len(widths), 0, -1) if coarsest % 2**k == 0]
+    more = ",".join(map(str, (*[widths[0]] * (stages - len(widths)), *widths))) if doubles and widths else ""
+    ways = [f"set finest to {_listed(usable)}, and the head's to the same "
+            f"(--neck.finest={usable[0]} --head.finest={usable[0]})"] if usable else []  # fmt: skip
+    ways += [f"give {stages} widths, coarse to fine (--neck.widths={more})"] if more else []
     raise ValueError(
-        f"Upsample goes from the coarsest incoming stride {coarsest} to {finest} in doublings, one a width, and has "
-        f"{available} widths: set finest to {coarsest} / 2, / 4, ..., or give as many widths as there are doublings"
+        f"Upsample doubles the coarsest incoming map, of stride {coarsest}, once for each of at most {len(widths)} "
+        f"widths; finest={finest} is {f'{stages} doublings away' if doubles else 'no such doubling of it'}: "
+        f"{', or '.join(ways) or 'give widths (--neck.widths=256,128,64)'}"
     )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *before, last = map(str, numbers)
+    return f"{', '.join(before)} or {last}" if before else last

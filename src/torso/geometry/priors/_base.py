@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,14 @@ class PriorGenerator(nn.Module):
         self.per_place = tuple(len(level) for level in shapes_wh)
         for i, level in enumerate(self._shapes_wh):
             self.register_buffer(f"level{i}", torch.tensor(level, dtype=torch.float32), persistent=False)
+
+    @classmethod
+    def levels_written(cls, args: Mapping[str, Any]) -> dict[str, int]:
+        """{argument: levels} of those of `args` that have a value for each level, so that they fix how many there are.
+
+        None in the place of such a value serves any number.
+        """
+        return {}
 
     def shapes(self) -> list[Tensor]:
         """[A, 2] float32 (w, h) of each level, on the module's device."""

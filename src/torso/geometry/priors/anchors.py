@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from torso.geometry.priors._base import PriorGenerator, place_anchors
 from torso.types import Priors
@@ -52,6 +52,10 @@ class Anchors(PriorGenerator):
         super().__init__(shapes)
         self.strides_yx = strides
         self.offset, self.stride_from = offset, stride_from
+
+    @classmethod
+    def levels_written(cls, args: Mapping[str, Any]) -> dict[str, int]:
+        return {} if args.get("sizes") is None else {"sizes": len(args["sizes"])}
 
     def forward(self, sizes_hw: Sequence[tuple[int, int]], image_hw: tuple[int, int]) -> Priors:
         strides = self.strides_yx if self.stride_from == "feature" else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 
@@ -45,7 +45,7 @@ class SSD(PriorGenerator):
             raise ValueError(
                 f"SSD's priors want {len(strides) + 1} sizes and {len(strides)} tuples of ratios for the "
                 f"{len(strides)} levels of strides (y, x) {strides}; {sizes} and {ratios} came: give as many, or "
-                "choose a neck that makes as many levels (ssd_extra)"
+                "None for both, which follows the strides"
             )
         if min(sizes) <= 0 or any(r < 1 for level in ratios for r in level):
             raise ValueError(
@@ -55,6 +55,13 @@ class SSD(PriorGenerator):
         super().__init__([_shapes(sizes[k], sizes[k + 1], level) for k, level in enumerate(ratios)])
         self.strides_yx = strides
         self.offset, self.clip, self.stride_from = offset, clip, stride_from
+
+    @classmethod
+    def levels_written(cls, args: Mapping[str, Any]) -> dict[str, int]:
+        """`sizes` has one more than there are levels."""
+        sizes, ratios = args.get("sizes"), args.get("ratios")
+        written = {} if sizes is None else {"sizes": len(sizes) - 1}
+        return written if ratios is None else {**written, "ratios": len(ratios)}
 
     def forward(self, sizes_hw: Sequence[tuple[int, int]], image_hw: tuple[int, int]) -> Priors:
         shapes = self.shapes()
