@@ -37,7 +37,8 @@ Written by `make compositions`.
 A section for all backbones that answer alike, a row a neck, a column a head. `x`: goes together as it is, `torso show
 MODEL --backbone NAME --neck NAME`, where MODEL is the zoo's model with that head (RetinaNet's where the zoo has none).
 `o`: is refused as it is, because a level that the model asks for is not there, and goes together once levels are set by
-hand as the message says (`--neck.finest=8 --head.finest=8` or the like). `-`: refused, whatever the levels.
+hand as the message says (`--neck.finest=8 --head.finest=8` or the like). `-`: refused, whatever the levels; where the
+head has values for each of a fixed number of levels (YOLOv3 to v5, SSD), the message says which to give up.
 
 """
 RUN = """

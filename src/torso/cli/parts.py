@@ -11,7 +11,7 @@ from torso.cli.signature import Signature, read_signature
 from torso.parts import KINDS, describe, names, nearest, singular
 
 _ABOUT = {
-    "zoo": "models with their paper's defaults: torso train NAME",
+    "zoo": "models with their paper's defaults: torso train NAME; a multiply-add is 2 FLOP of torso show",
     "models": "what chains the parts",
     "backbones": "--backbone (or any timm name: --backbone resnet50)",
     "blocks": "--neck spp+pan, --neck fpn+cbam, --backbone.block=cbam",

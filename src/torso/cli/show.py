@@ -47,16 +47,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _page(model: str, summary: Summary, recipe: str) -> str:
     height, width = summary.input_hw
-    lines = [f"{model}, classes: {summary.num_classes}, input {height} x {width} (height x width)", ""]
-    lines += _table([("part", "parameters", "that learn", "GFLOPs"), *map(_row, summary.stages), _total(summary)])
-    lines += ["FLOPs = 2 x multiply-adds of one picture, up to the raw predictions (decoding and suppression apart)."]
+    head = f"{model}, classes: {summary.num_classes}, input {height} x {width} (height x width)"
+    if summary.tile_hw is not None:
+        head += f": one tile, {summary.tile_hw[0]} x {summary.tile_hw[1]} px of a larger picture"
+    titles = ("part", "parameters", "that learn", "GFLOP (2 a multiply-add)")
+    lines = [head, "", *_table([titles, *map(_row, summary.stages), _total(summary)])]
+    lines += [
+        f"FLOPs = 2 x multiply-adds of one {summary.unit}, up to the raw predictions (decoding and suppression apart)."
+    ]
     for stage in summary.stages:
         lines += ["", f"{stage.stage}: {stage.part}"]
         if stage.levels:
             lines += _table([("  stride", "channels", "map (h x w)"), *map(_level, stage.levels)])
         if stage is summary.stages[-2]:
             lines += [f"  stride {_stride(v.stride_yx)}: read by no head" for v in stage.levels if not v.read]
-    lines += ["", "raw predictions of one picture"]
+    lines += ["", f"raw predictions of one {summary.unit}"]
     lines += _table([(f"  {name}", " x ".join(map(str, shape))) for name, shape in summary.outputs.items()])
     lines += ["", "the recipe, as `torso train FILE.yaml` takes it (--yaml prints it alone)", "", recipe.rstrip()]
     return "\n".join(lines)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from torso.inputs.tiles import Tiles
 from torso.models.detector import Detector
 from torso.parts import Part
 from torso.types import Images
@@ -44,12 +45,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Summary:
-    """A model at one input size. flops: 2 x multiply-adds of one picture, forward pass up to the raw predictions."""
+    """A model at one input size. flops: 2 x multiply-adds of one picture, forward pass up to the raw predictions.
+
+    tile_hw: of tiled inputs the (height, width) of a tile, px of the picture; input_hw and flops are then a tile's.
+    """
 
     input_hw: tuple[int, int]
     stages: tuple[Stage, ...]
     outputs: Mapping[str, tuple[int, ...]]
     num_classes: int
+    tile_hw: tuple[int, int] | None = None
 
     @property
     def parameters(self) -> int:
@@ -63,32 +68,39 @@ class Summary:
 
     @property
     def flops(self) -> int:
-        """Of the whole model, one picture."""
+        """Of the whole model, one picture or tile."""
         return sum(s.flops for s in self.stages)
+
+    @property
+    def unit(self) -> str:
+        """What is counted: a "picture", or a "tile" of it."""
+        return "picture" if self.tile_hw is None else "tile"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         totals = {"parameters": self.parameters, "learnable": self.learnable, "flops": self.flops}
-        return {**asdict(self), **totals, "flops_unit": "2 x multiply-adds, one picture"}
+        return {**asdict(self), **totals, "flops_unit": f"2 x multiply-adds, one {self.unit}"}
 
 
 def summarise(model: Part[Detector], size_hw: tuple[int, int] | None = None) -> Summary:
     """Build the model on the meta device, where tensors have shapes and no memory, and count one forward pass.
 
-    size_hw: of the input; None takes the model's own policy (of a picture of 800 x 1333 where it fixes no size).
+    size_hw: of the input; None takes the model's own policy (of a picture of 800 x 1333 where it fixes no size, of
+    a tile where it cuts pictures into tiles).
     ValueError where the model's multiple does not divide size_hw (it names the nearest size), or its parts do not fit
     together.
     """
     with torch.device("meta"):
         built = model.build().eval()
-    size = size_hw or built.input.padded([built.input.resized(_REFERENCE_HW)], built.multiple)
+    tile = built.input.size_hw if isinstance(built.input, Tiles) else None
+    size = size_hw or built.input.padded([built.input.resized(tile or _REFERENCE_HW)], built.multiple)
     fitting = tuple(max(round(side / built.multiple), 1) * built.multiple for side in size)
     if size != fitting:
         raise ValueError(
             f"an input of {size[0]}x{size[1]} (height x width) came; this model wants multiples of {built.multiple}: "
             f"the nearest is {fitting[0]}x{fitting[1]}"
         )
-    return _count(model, built, size)
+    return replace(_count(model, built, size), tile_hw=tile)
 
 
 def _count(model: Part[Detector], built: Detector, size: tuple[int, int]) -> Summary:
