@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from torso.compose import built_on_meta, compose_model
 from torso.suppression.nms import NMS
 from torso.suppression.soft_nms import SoftNMS
 from torso.suppression.softer_nms import ScoreMethod, SofterNMS
@@ -101,10 +102,22 @@ def test_a_box_without_extent_or_variance_stands_where_it_was() -> None:
 def test_needs_variance_and_says_where_it_comes_from() -> None:
     with pytest.raises(ValueError, match=r"--head\.uncertainty=true --box-loss kl"):
         SofterNMS()(cases()["one box"])
-    with pytest.raises(ValueError, match=r"--head\.uncertainty=true"):
-        SofterNMS().check(SimpleNamespace(has_uncertainty=False))  # type: ignore[arg-type]
     SofterNMS().check(SimpleNamespace(has_uncertainty=True))  # type: ignore[arg-type]
     NMS().check(SimpleNamespace(has_uncertainty=False))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("fcos", r"FCOS predicts none here: train with --head\.uncertainty=true --box-loss kl, or choose"),
+        ("gfl", r"train with --head\.coder ltrb --head\.uncertainty=true --box-loss kl, or choose"),
+        ("centernet_points", "CenterNetPoints cannot learn one: choose --suppression nms or soft_nms"),
+        ("yolov1", "Grid cannot learn one: choose --suppression nms or soft_nms"),
+    ],
+)
+def test_each_head_is_told_what_it_can_do(model: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        built_on_meta(compose_model(model, num_classes=2, suppression="softer_nms"))
 
 
 @pytest.mark.parametrize(

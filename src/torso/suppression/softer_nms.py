@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torso.geometry.boxes import OverlapKind
 from torso.geometry.overlaps import Overlap
+from torso.parts import arguments
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_score, gather_rows, take
 from torso.suppression._keep import keep_rows
@@ -18,6 +19,7 @@ from torso.suppression._vote import Voting, VotingForm, vote
 from torso.types import Candidates
 
 if TYPE_CHECKING:
+    from torso.geometry.coders._base import Coder
     from torso.heads._base import Head
 
 ScoreMethod = Literal["hard", "linear", "gaussian"]
@@ -71,7 +73,7 @@ class SofterNMS(Suppression):
     def __call__(self, candidates: Candidates) -> Candidates:
         """Candidates [B, T, ...] in any order to [B, max_detections, ...], best first, float32."""
         if candidates.variance is None:
-            raise ValueError(f"Softer-NMS weighs boxes by their variance, and these have none; {_REMEDY}")
+            raise ValueError(f"Softer-NMS weighs boxes by their variance, and these have none: {_REMEDY}")
         rows = self.ranked(candidates)
         order, scores = self._chosen(rows)
         found = take(rows, order)
@@ -80,9 +82,7 @@ class SofterNMS(Suppression):
 
     def check(self, head: Head) -> None:
         if not head.has_uncertainty:
-            raise ValueError(
-                f"Softer-NMS weighs boxes by their variance, and {type(head).__name__} predicts none here; {_REMEDY}"
-            )
+            raise ValueError(f"Softer-NMS weighs boxes by their variance, and {type(head).__name__} {_missing(head)}")
 
     def _chosen(self, rows: Candidates) -> tuple[Tensor, Tensor]:
         """Numbers of the rows that stay, [B, max_detections], T where none is left, and their scores."""
@@ -100,4 +100,21 @@ class SofterNMS(Suppression):
         return gather_rows(order, place, total), gather_rows(scores, place, 0)
 
 
-_REMEDY = "train with --head.uncertainty=true --box-loss kl, or choose nms, soft_nms"
+_TRAINED = "--head.uncertainty=true --box-loss kl"
+_REMEDY = f"choose nms or soft_nms, or a head that is trained with {_TRAINED}"
+
+
+def _missing(head: Head) -> str:
+    """Why a head predicts no variance, and what does."""
+    if "uncertainty" not in arguments(type(head)):
+        return (
+            "cannot learn one: choose --suppression nms or soft_nms, or a model of a dense or two-stage head "
+            f"(retinanet, fcos, faster_rcnn), trained with {_TRAINED}"
+        )
+    coder: Coder = head.coder  # type: ignore[assignment]  # of every head that has the argument
+    if coder.bins:
+        return (
+            "predicts none of its distributions of sides; plain codes have one: train with --head.coder ltrb "
+            f"{_TRAINED}, or choose --suppression nms or soft_nms"
+        )
+    return f"predicts none here: train with {_TRAINED}, or choose --suppression nms or soft_nms"
