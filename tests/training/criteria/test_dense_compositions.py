@@ -317,7 +317,7 @@ SIGMOID: dict[str, Any] = {"priors": ANCHORS}
     [
         (POINTS, {"assigner": part(YOLOv3)}, "YOLOv3 chooses a prior by its shape, but this head's priors are points"),
         (SIGMOID, {"assigner": part(YOLOv2)}, "YOLOv2 is the rule of one level, but this head has 3"),
-        (HEADS["yolo_v3"], {"assigner": part(YOLOv5)}, r"set --head\.coder\.scale_xy 2"),
+        (HEADS["yolo_v3"], {"assigner": part(YOLOv5)}, r"add --head\.coder\.scale_xy 2 --criterion\.cls_on positives"),
         (HEADS["yolo_v3"], {"assigner": part(ATSS)}, "the yolo coder says only centres in a prior's own cell"),
         (HEADS["yolo_v5"], {"assigner": part(YOLOv5)}, r"add --criterion\.cls_on positives"),
         (SIGMOID, {"cls_on": "positives"}, "nothing learns background"),

@@ -131,7 +131,7 @@ def test_a_branch_and_a_loss_that_do_not_fit_are_refused(name: str) -> None:
 
 def test_a_proposers_branch_is_its_own_criterions_affair() -> None:
     detector = model(FasterRCNN, uncertainty=False, proposer=part(RPN, uncertainty=True))
-    with pytest.raises(PartError, match="--box-loss kl"):
+    with pytest.raises(PartError, match=r"choose --criterion\.first\.box_loss kl"):
         TwoStage().check(detector)
 
 

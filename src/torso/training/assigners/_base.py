@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from torso.heads.dense import Dense as DenseHead
 from torso.training.targets import Assignment, Pairs, Targets
 from torso.types import Priors
+
+
+class Lack(NamedTuple):
+    """Why an assigner means nothing where it stands, after its name ("chooses by shape, but ..."); and the flags that
+    change that, none where nothing does.
+    """
+
+    reason: str
+    flags: tuple[str, ...] = ()
 
 
 class Assigner:
@@ -36,8 +47,9 @@ class Assigner:
     ) -> Assignment | Pairs:
         raise NotImplementedError
 
-    def check(self, head: DenseHead) -> None:
-        """Raise PartError, with the reason and the remedy, where this rule means nothing for that head's priors."""
+    def lacks(self, head: DenseHead) -> list[Lack]:
+        """What keeps this rule from meaning something for that head's priors and codes; [] where nothing does."""
+        return []
 
 
 CHUNK = 32

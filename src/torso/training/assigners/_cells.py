@@ -10,7 +10,7 @@ from torch import Tensor
 from torso.geometry.boxes import MIN_AREA
 from torso.geometry.priors.points import Points
 from torso.heads.dense import Dense as DenseHead
-from torso.parts import PartError
+from torso.training.assigners._base import Lack
 from torso.types import Priors
 
 
@@ -57,10 +57,8 @@ def shape_iou(a_wh: Tensor, b_wh: Tensor) -> Tensor:
     return shared / union.clamp(min=MIN_AREA)
 
 
-def check_anchors(who: str, head: DenseHead) -> None:
-    """Raise PartError where a head has points: their one shape, the stride, says nothing of an object's."""
-    if isinstance(head.priors, Points):
-        raise PartError(
-            f"{who} chooses a prior by its shape, but this head's priors are points: choose --head.priors anchors, or "
-            "an assigner for points (fcos, atss, simota, task_aligned)"
-        )
+def lacks_shapes(head: DenseHead) -> list[Lack]:
+    """Of a head that has points: their one shape, the stride, says nothing of an object's."""
+    if not isinstance(head.priors, Points):
+        return []
+    return [Lack("chooses a prior by its shape, but this head's priors are points", ("--head.priors anchors",))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torso.heads.dense import Dense as DenseHead
-from torso.parts import PartError
+from torso.training.assigners._base import Lack
 from torso.training.assigners.yolo_v3 import YOLOv3
 
 
@@ -16,11 +16,7 @@ class YOLOv2(YOLOv3):
     def __init__(self, *, ignore_above: float = 0.6) -> None:
         super().__init__(ignore_above=ignore_above)
 
-    def check(self, head: DenseHead) -> None:
-        super().check(head)
+    def lacks(self, head: DenseHead) -> list[Lack]:
         levels = len(head.priors.per_place)
-        if levels != 1:
-            raise PartError(
-                f"YOLOv2 is the rule of one level, but this head has {levels}: choose --assigner yolo_v3, which "
-                "compares anchors over all levels"
-            )
+        several = [Lack(f"is the rule of one level, but this head has {levels}")] if levels != 1 else []
+        return [*several, *super().lacks(head)]

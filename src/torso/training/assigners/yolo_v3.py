@@ -8,8 +8,8 @@ from torch import Tensor
 from torso.geometry.boxes import iou_matrix
 from torso.heads.dense import Dense as DenseHead
 from torso.parts import PartError
-from torso.training.assigners._base import CHUNK, Assigner, matchable
-from torso.training.assigners._cells import check_anchors, shape_iou, shapes_of
+from torso.training.assigners._base import CHUNK, Assigner, Lack, matchable
+from torso.training.assigners._cells import lacks_shapes, shape_iou, shapes_of
 from torso.training.targets import BACKGROUND, IGNORED, Assignment, Targets
 from torso.types import Priors
 
@@ -36,8 +36,8 @@ class YOLOv3(Assigner):
             )
         self.ignore_above, self.extra_iou = ignore_above, extra_iou
 
-    def check(self, head: DenseHead) -> None:
-        check_anchors(type(self).__name__, head)
+    def lacks(self, head: DenseHead) -> list[Lack]:
+        return lacks_shapes(head)
 
     def __call__(
         self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None

@@ -8,8 +8,8 @@ from torch import Tensor
 from torso.geometry.coders.yolo import YOLO
 from torso.heads.dense import Dense as DenseHead
 from torso.parts import PartError
-from torso.training.assigners._base import Assigner, matchable
-from torso.training.assigners._cells import Shapes, check_anchors, shapes_of
+from torso.training.assigners._base import Assigner, Lack, matchable
+from torso.training.assigners._cells import Shapes, lacks_shapes, shapes_of
 from torso.training.targets import Pairs, Targets
 from torso.types import Priors
 
@@ -32,14 +32,12 @@ class YOLOv5(Assigner):
             raise PartError(f"YOLOv5.max_ratio must be above 1; {max_ratio} came")
         self.max_ratio = max_ratio
 
-    def check(self, head: DenseHead) -> None:
-        check_anchors("YOLOv5", head)
+    def lacks(self, head: DenseHead) -> list[Lack]:
         scale = head.coder.scale_xy if isinstance(head.coder, YOLO) else 2.0
-        if isinstance(scale, tuple) or scale < 2:
-            raise PartError(
-                f"YOLOv5 teaches a cell centres of up to half a cell beyond it, which scale_xy={scale} cannot say: set "
-                "--head.coder.scale_xy 2, or choose --assigner yolo_v3"
-            )
+        if not isinstance(scale, tuple) and scale >= 2:
+            return lacks_shapes(head)
+        reason = f"teaches a cell centres of up to half a cell beyond it, which scale_xy={scale} cannot say"
+        return [*lacks_shapes(head), Lack(reason, ("--head.coder.scale_xy 2",))]
 
     def __call__(
         self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -28,7 +29,20 @@ Terms = dict[str, Term]
 
 
 class Criterion(nn.Module):
-    """Calls the model's public stages and compares them with the targets; the model itself never sees a target."""
+    """Calls the model's public stages and compares them with the targets; the model itself never sees a target.
+
+    wants: what stands for an assigner, cls_loss or box_loss here, in words that refuse another kind. fixed: why there
+    is none of them to swap.
+    """
+
+    wants: Mapping[str, str] = MappingProxyType(
+        {
+            "assigner": "a rule that says which truth each prior learns",
+            "cls_loss": "a loss of class scores",
+            "box_loss": "a loss of boxes",
+        }
+    )
+    fixed: Mapping[str, str] = MappingProxyType({})
 
     def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
         raise NotImplementedError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torso.geometry.coders.yolo import YOLO
 from torso.heads.dense import Dense as DenseHead
 from torso.parts import PartError
-from torso.training.criteria._uncertainty import check_uncertainty
+from torso.training.criteria._assigner_checks import check_assigner
+from torso.training.criteria._box_loss_checks import check_box_loss
 
 if TYPE_CHECKING:
     from torso.training.criteria.dense import Dense
@@ -32,11 +32,11 @@ def check_numbers(criterion: Dense) -> None:
 
 def check_combination(criterion: Dense, head: DenseHead) -> None:
     """Raise PartError where this criterion cannot train this head."""
-    criterion.assigner.check(head)
+    check_assigner(criterion, head)
     _check_scores(criterion, head)
-    _check_boxes(criterion, head)
+    check_box_loss(criterion.box_loss, head, head.coder)
+    _check_levels(criterion, head)
     _check_background(criterion, head)
-    _check_quality(criterion, head)
 
 
 def _check_scores(criterion: Dense, head: DenseHead) -> None:
@@ -49,18 +49,7 @@ def _check_scores(criterion: Dense, head: DenseHead) -> None:
         )
 
 
-def _check_boxes(criterion: Dense, head: DenseHead) -> None:
-    if head.coder.bins and criterion.box_loss.space == "codes":
-        raise PartError(
-            f"{type(criterion.box_loss).__name__} compares codes, but this head's coder predicts a distribution for "
-            "each side, which the dfl term teaches: choose --box-loss giou (or another of the IoU family)"
-        )
-    check_uncertainty(criterion.box_loss, head)
-    if isinstance(head.coder, YOLO) and not criterion.assigner.at_cell:
-        raise PartError(
-            f"{type(criterion.assigner).__name__} gives a truth to priors of several cells, but the yolo coder says "
-            "only centres in a prior's own cell: choose --head.coder delta, or --assigner yolo_v3"
-        )
+def _check_levels(criterion: Dense, head: DenseHead) -> None:
     levels = len(head.priors.per_place)
     if criterion.level_weights and len(criterion.level_weights) != levels:
         raise PartError(
@@ -70,7 +59,7 @@ def _check_boxes(criterion: Dense, head: DenseHead) -> None:
 
 
 def _check_background(criterion: Dense, head: DenseHead) -> None:
-    """Somebody must learn that most places hold nothing, and of several truths a prior one class column cannot."""
+    """Somebody must learn that most places hold nothing."""
     objectness = head.has_quality and criterion.quality_on == "used"
     if criterion.cls_on == "positives" and not objectness:
         raise PartError(
@@ -81,37 +70,4 @@ def _check_background(criterion: Dense, head: DenseHead) -> None:
         raise PartError(
             "a softmax without a background column cannot learn background: set --criterion.cls_on positives, and "
             "teach an objectness branch"
-        )
-    if not criterion.assigner.gives_pairs:
-        return
-    who = type(criterion.assigner).__name__
-    if criterion.cls_on == "used":
-        raise PartError(
-            f"{who} gives a prior several truths, so classes are learnt a pair and background by an objectness branch: "
-            "add --criterion.cls_on positives --criterion.quality_on used --criterion.quality_target iou and "
-            "--head.quality box, or choose an assigner of one truth a prior (yolo_v3, atss, simota)"
-        )
-    if criterion.sampler is not None:
-        raise PartError(f"{who} gives pairs, which nothing samples: set --criterion.sampler none")
-
-
-def _check_quality(criterion: Dense, head: DenseHead) -> None:
-    """Soft targets that somebody wants of the assigner, and that it does not give."""
-    if criterion.assigner.gives_quality:
-        return
-    from_assigner = head.has_quality and criterion.quality_target == "assigner"
-    wanting = {
-        "--head.quality none": from_assigner,
-        "--criterion.box_weighting none": criterion.box_weighting == "quality",
-        "--criterion.cls_target one": criterion.cls_target == "assigner",
-        "--criterion.normaliser positives": "quality" in (criterion.normaliser, criterion.quality_normaliser),
-    }
-    remedy = " ".join(flag for flag, needed in wanting.items() if needed)
-    if remedy:
-        who = "quality branch of the head" if from_assigner else "weighting of the boxes"
-        if not from_assigner and criterion.box_weighting != "quality":
-            who = "class loss or its normaliser"
-        raise PartError(
-            f"{type(criterion.assigner).__name__} gives no soft targets, which the {who} learns from: "
-            f"add {remedy}, or choose --assigner fcos or atss"
         )

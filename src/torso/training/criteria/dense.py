@@ -90,13 +90,19 @@ class Dense(Criterion):
         self.crowd = crowd
         self.normaliser, self.quality_normaliser = normaliser, quality_normaliser or normaliser
         self.per_level, self.cls_on, self.box_weighting = per_level, cls_on, box_weighting
-        own = "assigner" if self.assigner.quality_is_score else "iou" if self.cls_loss.soft else "one"
-        self.cls_target = cls_target or own
+        self._cls_target = cls_target
         self.quality_on, self.quality_target, self.quality_mix = quality_on, quality_target, quality_mix
         self.quality_loss, self.positive_weight, self.level_weights = quality_loss, positive_weight, level_weights
         self.cls_weight, self.box_weight = cls_weight, box_weight
         self.quality_weight, self.dfl_weight = quality_weight, dfl_weight
         check_numbers(self)
+
+    @property
+    def cls_target(self) -> Literal["one", "iou", "assigner"]:
+        """What the class of a positive should score: what was asked for, or what the parts are made for."""
+        if self._cls_target is not None:
+            return self._cls_target
+        return "assigner" if self.assigner.quality_is_score else "iou" if self.cls_loss.soft else "one"
 
     def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
         head = self._dense_head(model)

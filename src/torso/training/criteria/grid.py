@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,14 @@ class Grid(Criterion):
         box_weight, background_weight, object_weight, cls_weight: the paper's 5 and 0.5, and darknet's names for the
             ones; of the box term, of confidences without and with an object, of the class vectors.
     """
+
+    fixed = MappingProxyType(
+        {
+            "assigner": "YOLOv1's cells are responsible by construction, each for the truth whose centre it holds",
+            "cls_loss": "YOLOv1's loss is one sum of squared errors, its class term too",
+            "box_loss": "YOLOv1's loss is one sum of squared errors, its box term too",
+        }
+    )
 
     def __init__(
         self,

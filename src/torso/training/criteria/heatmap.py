@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -13,9 +14,10 @@ from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
 from torso.training.assigners.gaussian import Gaussian
 from torso.training.criteria._base import Criterion, Term, Terms
-from torso.training.losses._base import BoxLoss, HeatmapLoss
+from torso.training.losses._base import BoxLoss, HeatmapLoss, UncertainBoxLoss
 from torso.training.losses.gaussian_focal import GaussianFocal
 from torso.training.losses.l1 import L1
+from torso.training.losses.yolo_box import YOLOBox
 from torso.training.targets import Targets
 from torso.types import HeatmapPredictions, Images
 
@@ -30,6 +32,14 @@ class Heatmap(Criterion):
         normaliser: "objects", or "peaks": places and classes whose heatmap is 1, so that two objects of one class in
             one cell count once (mmdetection).
     """
+
+    wants = MappingProxyType(
+        {
+            "assigner": "the bump about each object's centre that a heatmap should be, not priors that learn a truth",
+            "cls_loss": "a loss of heatmaps",
+            "box_loss": "a loss of numbers",
+        }
+    )
 
     def __init__(
         self,
@@ -47,6 +57,11 @@ class Heatmap(Criterion):
             raise PartError(
                 f"{type(self.box_loss).__name__} compares whole boxes, but this criterion teaches sizes and offsets "
                 "apart, with weights of their own: choose --box-loss l1 or smooth_l1"
+            )
+        if isinstance(self.box_loss, YOLOBox | UncertainBoxLoss):
+            raise PartError(
+                f"{type(self.box_loss).__name__} is a loss of a coder's codes or of their variances, but sizes and "
+                "offsets are plain numbers: choose --box-loss l1 or smooth_l1"
             )
         self.size_weight, self.offset_weight, self.normaliser = size_weight, offset_weight, normaliser
 

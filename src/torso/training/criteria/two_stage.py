@@ -11,11 +11,11 @@ from torso.heads._roi_proposals import roi_priors
 from torso.heads._second_stage import SecondStage
 from torso.heads.faster_rcnn import FasterRCNN
 from torso.models.detector import Detector
-from torso.parts import Part, PartError, part
+from torso.parts import Part, PartError, part, qualified_name
 from torso.training.assigners._base import Assigner, matchable
 from torso.training.assigners.max_iou import MaxIoU
 from torso.training.criteria._base import Criterion, Term, Terms
-from torso.training.criteria._uncertainty import check_uncertainty
+from torso.training.criteria._box_loss_checks import check_box_loss
 from torso.training.criteria.dense import Dense
 from torso.training.losses._base import BoxLoss, ClassLoss, UncertainBoxLoss
 from torso.training.losses.bce import BCE
@@ -24,6 +24,15 @@ from torso.training.losses.smooth_l1 import SmoothL1
 from torso.training.samplers.random import Random
 from torso.training.targets import IGNORED, Targets
 from torso.types import Candidates, Images
+
+# What the flags of a dense model are called for the proposer of a two-stage one.
+_PROPOSERS = {
+    "--criterion.": "--criterion.first.",
+    "--assigner": "--criterion.first.assigner",
+    "--cls-loss": "--criterion.first.cls_loss",
+    "--box-loss": "--criterion.first.box_loss",
+    "--head.": "--head.proposer.",
+}
 
 
 class _Sample(NamedTuple):
@@ -82,8 +91,8 @@ class TwoStage(Criterion):
 
     def check(self, model: Detector) -> None:
         head = _two_stage_head(model)
-        self.first.check_head(head.proposer)
-        check_uncertainty(self.box_loss, head)
+        _check_first(self.first, head)
+        check_box_loss(self.box_loss, head, head.coder)
 
     @torch.no_grad()
     def sample(self, proposals: Candidates, targets: Targets) -> _Sample:
@@ -136,15 +145,34 @@ def _two_stage_head(model: Detector) -> FasterRCNN:
     return model.head
 
 
+def _check_first(first: Dense, head: FasterRCNN) -> None:
+    """The proposer's check; its flags are those of a model that is dense, which here have longer names."""
+    try:
+        first.check_head(head.proposer)
+    except PartError as error:
+        said = str(error)
+        for flag, path in _PROPOSERS.items():
+            said = said.replace(flag, path)
+        raise PartError(f"the proposer: {said}") from None
+
+
 def _check_parts(assigner: Assigner, cls_loss: ClassLoss) -> None:
     """Combinations that cannot learn are refused with the reason."""
     if assigner.needs_predictions or assigner.gives_quality or assigner.needs_grid:
         raise PartError(
-            f"{type(assigner).__name__} assigns places of feature maps, but the second stage assigns boxes: choose "
-            "--assigner max_iou, or set it for the proposer (criterion.first.assigner)"
+            f"{type(assigner).__name__} assigns places of feature maps, but the second stage, whose assigner this is, "
+            f"assigns boxes: choose --assigner max_iou or ssd{_for_proposer(assigner)}"
         )
     if not cls_loss.softmax:
         raise PartError(
             f"{type(cls_loss).__name__} is a loss for sigmoid scores, but the second stage tells classes from "
             "background by softmax: choose --cls-loss cross_entropy"
         )
+
+
+def _for_proposer(assigner: Assigner) -> str:
+    """How to say what was perhaps meant. YOLO's rules want a head of their own line."""
+    kind, _, name = qualified_name(type(assigner)).partition(".")
+    if kind != "assigners" or assigner.at_cell:
+        return ""
+    return f", or give it to the proposer: --criterion.first.assigner {name} in place of --assigner {name}"
