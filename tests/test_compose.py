@@ -11,7 +11,7 @@ import torch
 from torso.compose import compose_model, create, from_yaml, swap_model, to_yaml
 from torso.necks.fpn import FPN
 from torso.parts import Part, PartError, named, names, part
-from torso.training.compose import _swapped_inside, check, compose_recipe
+from torso.training.compose import check, compose_recipe
 from torso.training.targets import Targets
 from torso.types import Images
 from torso.zoo.retinanet import retinanet
@@ -185,6 +185,13 @@ def test_swapped_recipes_give_finite_terms_that_learn_something(name: str, swaps
     assert all(0 < v < 1e6 for v in terms.values()), terms
 
 
+def test_plain_codes_let_a_head_of_distributions_learn_how_sure_it_is() -> None:
+    uncertain = {**TINY, "head.uncertainty": "true", "head.coder": "ltrb"}
+    recipe = compose_recipe("gfl", num_classes=2, box_loss="kl", suppression="softer_nms", overrides=uncertain)
+    assert check(recipe).head.has_uncertainty
+    assert 0 < _one_step(recipe)["box"] < 1e6
+
+
 def test_max_iou_on_a_head_with_centerness_says_what_to_do_and_that_works() -> None:
     with pytest.raises(PartError, match=r"add --head\.quality none --criterion\.box_weighting none, or choose"):
         check(compose_recipe("fcos", assigner="max_iou", overrides=TINY))
@@ -214,6 +221,9 @@ def test_what_cannot_learn_is_refused_before_training(swaps: dict[str, Any], mes
         ("retinanet", {"box_loss": "focal"}, "focal is no box_loss for .*choose .*ciou or diou or giou or iou or"),
         ("retinanet", {"assigner": "gaussian"}, "gaussian is no assigner for .*choose atss or fcos or max_iou"),
         ("centernet_points", {"cls_loss": "focal"}, "focal is no cls_loss for .*choose gaussian_focal"),
+        ("centernet_points", {"assigner": "atss"}, "wants the bump about each object's centre .*choose gaussian$"),
+        ("yolov1", {"assigner": "atss"}, "cells are responsible by construction.*: leave --assigner out"),
+        ("yolov1", {"box_loss": "giou"}, "one sum of squared errors.*: leave --box-loss out"),
         ("faster_rcnn", {"assigner": "atss"}, "ATSS assigns places of feature maps, but the second stage"),
     ],
 )
@@ -234,12 +244,14 @@ def test_fcos_takes_simota_without_further_flags() -> None:
     check(compose_recipe("fcos", num_classes=2, assigner="simota", overrides=TINY))
 
 
-def test_a_points_size_and_an_assigners_own_numbers_are_kept() -> None:
+def test_a_points_size_and_an_assigners_own_numbers_are_kept(tmp_path: Path) -> None:
     scaled = compose_recipe("atss", overrides={"assigner.point_scale": "4"})
-    criterion = scaled.get("criterion")
+    file = tmp_path / "scaled.yaml"
+    file.write_text(to_yaml(scaled))
     for assigner in ("max_iou", "ssd", "paa"):
-        assert _swapped_inside(criterion, "assigner", "assigners", assigner).get("assigner").get("point_scale") == 4
-    assert _swapped_inside(criterion, "assigner", "assigners", "atss") == criterion
+        swapped = compose_recipe(file, assigner=assigner).get("criterion").get("assigner")
+        assert swapped == named(assigner, "assigners").with_args(point_scale=4.0)
+    assert compose_recipe(file, assigner="atss").get("criterion") == scaled.get("criterion")
 
 
 def test_a_loss_keeps_its_own_numbers_and_the_smoothing() -> None:

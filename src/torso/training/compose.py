@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def compose_recipe(
         ("box_loss", "losses", box_loss),
     ):
         if choice is not None:
-            criterion = _swapped_inside(criterion, argument, kind, choice)
+            criterion = _swapped_inside(criterion, argument, kind, choice, model)
     recipe = recipe.with_args(model=model, criterion=criterion)
     for path, value in (overrides or {}).items():
         recipe = recipe.override(full_path(recipe, path.replace("-", "_")), value)
@@ -124,11 +125,15 @@ def _criterion_of(head: Part[Any], present: Part[Criterion]) -> Part[Criterion]:
     return made
 
 
-def _swapped_inside(criterion: Part[Any], argument: str, kind: str, choice: Choice) -> Part[Any]:
+def _swapped_inside(
+    criterion: Part[Criterion], argument: str, kind: str, choice: Choice, model: Part[Detector]
+) -> Part[Criterion]:
     """The criterion with another assigner or loss; PartError, naming those that fit, where this one does not."""
     if not criterion.accepts(argument):
+        flag, known = argument.replace("_", "-"), f"the criterion {criterion.name} has no {argument}"
         raise PartError(
-            f"the criterion {criterion.name} has no {argument} to swap; it has {', '.join(arguments(criterion.target))}"
+            f"{_class_of(criterion).fixed.get(argument, known)}, so there is nothing to swap: leave --{flag} out, or "
+            "choose a model of a dense head, such as retinanet or fcos"
         )
     old, new = criterion.get(argument), named_part(choice, kind)
     if new.target is not old.target:
@@ -136,16 +141,32 @@ def _swapped_inside(criterion: Part[Any], argument: str, kind: str, choice: Choi
     try:
         return criterion.with_args(**{argument: old.swapped(new)})
     except PartError:
-        fitting = [n for n in names(kind) if _takes(criterion, argument, part(find(n, kind)))]
         raise PartError(
-            f"{new.name.partition('.')[2]} is no {argument} for the criterion {criterion.name}; "
-            f"choose {' or '.join(fitting)}"
+            f"{new.name.partition('.')[2]} is no {argument} for the criterion {criterion.name}, which wants "
+            f"{_class_of(criterion).wants[argument]}; choose {' or '.join(_fitting(criterion, argument, kind, model))}"
         ) from None
 
 
-def _takes(criterion: Part[Any], argument: str, value: Part[Any]) -> bool:
+def _fitting(criterion: Part[Criterion], argument: str, kind: str, model: Part[Detector]) -> list[str]:
+    """Names that the criterion takes; where the model can be built, as before its overrides, that train it too."""
+    made = {}
+    for name in names(kind):
+        with contextlib.suppress(PartError):
+            made[name] = criterion.with_args(**{argument: part(find(name, kind))})
     try:
-        criterion.with_args(**{argument: value})
-    except PartError:
+        built = built_on_meta(model)
+    except ValueError:
+        return list(made)
+    return [name for name, one in made.items() if _trains(one, built)] or list(made)
+
+
+def _trains(criterion: Part[Criterion], model: Detector) -> bool:
+    try:
+        criterion.build().check(model)
+    except ValueError:
         return False
     return True
+
+
+def _class_of(criterion: Part[Criterion]) -> type[Criterion]:
+    return produced(criterion)
