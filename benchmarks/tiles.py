@@ -185,7 +185,8 @@ def report(args: argparse.Namespace) -> None:
     truth = json.loads((args.out / "pictures" / "val.json").read_text())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     where = device_name(device)
-    write_json(args.out / "tiles.json", {"machine": machine(device), "command": sys.argv, "device": where, "rows": rows})
+    found = {"machine": machine(device), "command": sys.argv, "device": where, "rows": rows}
+    write_json(args.out / "tiles.json", found)
     small = sum(a["bbox"][2] * a["bbox"][3] < 32**2 for a in truth["annotations"])
     side = truth["images"][0]["width"]
     lines = [

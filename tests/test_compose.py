@@ -201,6 +201,16 @@ def test_max_iou_on_a_head_with_centerness_says_what_to_do_and_that_works() -> N
     assert _one_step(recipe)["box"] > 0
 
 
+def test_a_sampler_is_put_in_exchanged_and_taken_out() -> None:
+    mined = compose_recipe("retinanet", sampler="hard_negative", overrides={"sampler.ratio": "4"})
+    assert mined.get("criterion").get("sampler").to_dict() == {"part": "samplers.hard_negative", "ratio": 4.0}
+    check(mined)
+    drawn = compose_recipe("ssd300", sampler="random")
+    assert drawn.get("criterion").get("sampler").to_dict() == {"part": "samplers.random"}
+    check(drawn)
+    assert compose_recipe("ssd300", sampler="none").get("criterion").get("sampler") is None
+
+
 @pytest.mark.parametrize(
     ("swaps", "message"),
     [
@@ -225,6 +235,10 @@ def test_what_cannot_learn_is_refused_before_training(swaps: dict[str, Any], mes
         ("yolov1", {"assigner": "atss"}, "cells are responsible by construction.*: leave --assigner out"),
         ("yolov1", {"box_loss": "giou"}, "one sum of squared errors.*: leave --box-loss out"),
         ("faster_rcnn", {"assigner": "atss"}, "ATSS assigns places of feature maps, but the second stage"),
+        ("faster_rcnn", {"sampler": "none"}, "none is no sampler for .*choose random$"),
+        ("faster_rcnn", {"sampler": "hard_negative"}, "hard_negative is no sampler for .*choose random$"),
+        ("yolov1", {"sampler": "random"}, "every cell of YOLOv1 counts.*: leave --sampler out"),
+        ("centernet_points", {"sampler": "random"}, "every place of a heatmap counts.*: leave --sampler out"),
     ],
 )
 def test_the_wrong_kind_is_refused_and_the_right_ones_named(name: str, swap: dict[str, str], message: str) -> None:

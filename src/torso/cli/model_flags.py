@@ -24,6 +24,7 @@ SLOTS = {
     "assigner": "assigners",
     "cls_loss": "losses",
     "box_loss": "losses",
+    "sampler": "samplers",
     "suppression": "suppression",
     "input": "inputs",
 }
@@ -86,6 +87,8 @@ def check_names(args: argparse.Namespace) -> None:
         if chosen is None or slot == "backbone":
             continue
         known = [*names(kind), *(names("blocks") if slot == "neck" else ())]
+        if slot == "sampler":
+            known.append("none")
         for name in _chain(chosen) if slot == "neck" else [chosen]:
             if name.replace("-", "_") not in known:
                 raise UsageError(f"{_flag(slot)}: no {singular(kind)} is called {name!r}; {nearest(name, known)}")
@@ -172,4 +175,4 @@ def _choices(slot: str, kind: str) -> str:
     if slot == "neck":
         blocks = ", ".join(names("blocks"))
         return f"{listed}, several as fpn+pan, or none; a block at the levels it belongs to, as spp+pan: {blocks}"
-    return listed
+    return f"{listed}, or none" if slot == "sampler" else listed

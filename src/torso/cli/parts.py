@@ -22,7 +22,7 @@ _ABOUT = {
     "inputs": "--input",
     "suppression": "--suppression",
     "assigners": "--assigner",
-    "samplers": "--criterion.sampler",
+    "samplers": "--sampler",
     "losses": "--cls-loss, --box-loss",
     "criteria": "--criterion",
     "recipes": "how each model is trained; the arguments of `recipes.recipe` are flags",
@@ -34,7 +34,7 @@ _ABOUT = {
 _NOTHING = {
     "blocks": "No block (--backbone.block=none).",
     "necks": "No neck, the baseline: the head reads the backbone's own levels (--neck none, alone).",
-    "samplers": "No sampler: every prior counts (--criterion.sampler=none; a second stage cannot do without).",
+    "samplers": "No sampler: every prior counts (--sampler none; a second stage cannot do without).",
 }
 
 

@@ -16,7 +16,7 @@ from torso.yaml_text import from_yaml
 
 # What another assigner or loss takes over: the others' numbers share names, not meanings (ATSS's candidates are
 # neighbours a level, SimOTA's are overlaps that are summed; radius 0 is FCOS's "anywhere inside").
-_KEEPS = {"assigners": ("point_scale",), "losses": ("smoothing",)}
+_KEEPS = {"assigners": ("point_scale",), "losses": ("smoothing",), "samplers": ()}
 
 
 def compose_recipe(
@@ -29,6 +29,7 @@ def compose_recipe(
     assigner: Choice | None = None,
     cls_loss: Choice | None = None,
     box_loss: Choice | None = None,
+    sampler: Choice | None = None,
     suppression: Choice | None = None,
     input: Choice | None = None,
     overrides: Mapping[str, object] | None = None,
@@ -39,7 +40,8 @@ def compose_recipe(
         name: of the zoo, or the path of a YAML file that holds a recipe.
         num_classes: None takes the zoo's or the file's own; rpn keeps its one class whatever it is.
         head: the criterion of that head's own recipe comes along; heads without one keep the present criterion.
-        assigner, cls_loss, box_loss: swapped inside the criterion; in a two-stage criterion those of its second stage.
+        assigner, cls_loss, box_loss, sampler: swapped inside the criterion; in a two-stage criterion those of its
+            second stage. "none" of a sampler: every prior counts.
         overrides: {dotted path: value}: the recipe's own arguments ("lr", "criterion.box_weight"); the model's and
             the criterion's may leave "model." and "criterion." out ("neck.channels", "assigner.positive").
 
@@ -58,6 +60,7 @@ def compose_recipe(
         ("assigner", "assigners", assigner),
         ("cls_loss", "losses", cls_loss),
         ("box_loss", "losses", box_loss),
+        ("sampler", "samplers", sampler),
     ):
         if choice is not None:
             criterion = _swapped_inside(criterion, argument, kind, choice, model)
@@ -135,14 +138,18 @@ def _swapped_inside(
             f"{_class_of(criterion).fixed.get(argument, known)}, so there is nothing to swap: leave --{flag} out, or "
             "choose a model of a dense head, such as retinanet or fcos"
         )
-    old, new = criterion.get(argument), named_part(choice, kind)
-    if new.target is not old.target:
-        old = Part(old.target, {k: v for k, v in old.args if k in _KEEPS[kind]})
+    old: Part[Any] | None = criterion.get(argument)
+    new = None if kind == "samplers" and choice == "none" else named_part(choice, kind)
+    if old is not None and new is not None:
+        same = new.target is old.target
+        kept = old if same else Part(old.target, {k: v for k, v in old.args if k in _KEEPS[kind]})
+        new = kept.swapped(new)
     try:
-        return criterion.with_args(**{argument: old.swapped(new)})
+        return criterion.with_args(**{argument: new})
     except PartError:
+        came = "none" if new is None else new.name.partition(".")[2]
         raise PartError(
-            f"{new.name.partition('.')[2]} is no {argument} for the criterion {criterion.name}, which wants "
+            f"{came} is no {argument} for the criterion {criterion.name}, which wants "
             f"{_class_of(criterion).wants[argument]}; choose {' or '.join(_fitting(criterion, argument, kind, model))}"
         ) from None
 

@@ -80,7 +80,7 @@ def _pair_lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
         reason = "gives a prior several truths, so classes are learnt a pair and background by an objectness branch"
         lacks.append(Lack(reason, tuple(flag for flag, needed in wanting.items() if needed)))
     if criterion.sampler is not None:
-        lacks.append(Lack("gives pairs, which nothing samples", ("--criterion.sampler none",)))
+        lacks.append(Lack("gives pairs, which nothing samples", ("--sampler none",)))
     return lacks
 
 

@@ -31,8 +31,8 @@ Terms = dict[str, Term]
 class Criterion(nn.Module):
     """Calls the model's public stages and compares them with the targets; the model itself never sees a target.
 
-    wants: what stands for an assigner, cls_loss or box_loss here, in words that refuse another kind. fixed: why there
-    is none of them to swap.
+    wants: what stands for an assigner, cls_loss, box_loss or sampler here, in words that refuse another kind. fixed:
+    why there is none of them to swap.
     """
 
     wants: Mapping[str, str] = MappingProxyType(
@@ -40,6 +40,7 @@ class Criterion(nn.Module):
             "assigner": "a rule that says which truth each prior learns",
             "cls_loss": "a loss of class scores",
             "box_loss": "a loss of boxes",
+            "sampler": "a rule that draws among positives and background",
         }
     )
     fixed: Mapping[str, str] = MappingProxyType({})

@@ -35,6 +35,7 @@ class Grid(Criterion):
             "assigner": "YOLOv1's cells are responsible by construction, each for the truth whose centre it holds",
             "cls_loss": "YOLOv1's loss is one sum of squared errors, its class term too",
             "box_loss": "YOLOv1's loss is one sum of squared errors, its box term too",
+            "sampler": "every cell of YOLOv1 counts, empty ones with less weight",
         }
     )
 

@@ -40,6 +40,7 @@ class Heatmap(Criterion):
             "box_loss": "a loss of numbers",
         }
     )
+    fixed = MappingProxyType({"sampler": "every place of a heatmap counts, those about an object with less weight"})
 
     def __init__(
         self,
