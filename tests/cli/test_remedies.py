@@ -15,7 +15,7 @@ UNCERTAIN = "--head.uncertainty=true --box-loss kl"
         ("fcos --assigner yolo_v3", ["--head.priors anchors --head.quality none --criterion.box_weighting none"]),
         ("fcos --assigner yolo_v5", [f"--head.priors anchors {BACKGROUND} --criterion.box_weighting none"]),
         ("retinanet --assigner yolo_v5", [f"--head.quality box {BACKGROUND}"]),
-        ("ssd300 --assigner yolo_v5", [f"--head.quality box {BACKGROUND} --criterion.sampler none"]),
+        ("ssd300 --assigner yolo_v5", [f"--head.quality box {BACKGROUND} --sampler none"]),
         ("atss --assigner yolo_v3", ["--head.quality none --criterion.box_weighting none"]),
         ("yolox_s --assigner yolo_v3", ["--head.priors anchors"]),
         ("yolov3 --assigner yolo_v5", ["--head.coder.scale_xy 2"]),

@@ -90,7 +90,7 @@ def test_every_slot_is_a_flag_and_a_root() -> None:
         (["fcos", "--neck=fpnn"], "--neck: no neck is called 'fpnn'; did you mean 'fpn'"),
         (["fcos", "--assigner=ats"], "--assigner: no assigner is called 'ats'; did you mean 'atss'"),
         (["fcos", "--box-loss=gio"], "--box-loss: no loss is called 'gio'; did you mean 'giou'"),
-        (["fcos", "--box-loss=focal"], "focal is no box_loss for the criterion criteria.dense, which wants a loss of boxes; choose"),
+        (["fcos", "--box-loss=focal"], "criteria.dense, which wants a loss of boxes; choose balanced_l1 or ciou"),
         (["fcos", "--suppression=nsm"], "did you mean 'nms'"),
         (["fcos", "--nek=fpn"], "unknown flag --nek; did you mean '--neck'"),
         (["fcos", "--neck.chanels=3"], "FPN has no argument 'chanels'; did you mean 'channels'"),
