@@ -100,7 +100,7 @@ def test_a_corrupt_picture_is_dropped_and_said(torso: Command, tmp_path: Path) -
 def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
     """In a process of its own, as a scheduler would end it."""
     run = tmp_path / "run"
-    flags = [*TINY, *QUICK, "--epochs=500", "--eval-every=500"]
+    flags = [*TINY, *QUICK, "--epochs=500", "--eval-every=500", "--checkpoint-every=1"]
     command = [sys.executable, "-m", "torso", "train", "fcos", "--data", str(data), "--out", str(run), *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 240
