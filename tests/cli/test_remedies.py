@@ -8,6 +8,10 @@ from cli.commands import Command
 BACKGROUND = "--criterion.cls_on positives --criterion.quality_on used --criterion.quality_target iou"
 UNCERTAIN = "--head.uncertainty=true --box-loss kl"
 
+OF_THE_PROPOSER = (
+    "--head.proposer.quality box --criterion.first.cls_on positives --criterion.first.quality_on used "
+    "--criterion.first.quality_target iou --criterion.first.sampler none"
+)
 
 @pytest.mark.parametrize(
     ("command", "remedies"),
@@ -36,7 +40,7 @@ UNCERTAIN = "--head.uncertainty=true --box-loss kl"
         (f"gfl --suppression softer_nms {UNCERTAIN}", ["--head.coder ltrb"]),
         ("centernet_points --suppression softer_nms", ["--suppression nms"]),
         ("yolov1 --suppression softer_nms", ["--suppression nms"]),
-        ("faster_rcnn --criterion.first.assigner yolo_v5", ["--criterion.first.assigner atss"]),
+        ("faster_rcnn --criterion.first.assigner yolo_v5", ["--criterion.first.assigner atss", OF_THE_PROPOSER]),
         ("faster_rcnn --head.proposer.uncertainty=true", ["--criterion.first.box_loss kl"]),
     ],
 )

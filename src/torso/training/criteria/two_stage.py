@@ -31,6 +31,7 @@ _PROPOSERS = {
     "--assigner": "--criterion.first.assigner",
     "--cls-loss": "--criterion.first.cls_loss",
     "--box-loss": "--criterion.first.box_loss",
+    "--sampler": "--criterion.first.sampler",
     "--head.": "--head.proposer.",
 }
 
