@@ -7,11 +7,11 @@ from cli.commands import Command
 
 BACKGROUND = "--criterion.cls_on positives --criterion.quality_on used --criterion.quality_target iou"
 UNCERTAIN = "--head.uncertainty=true --box-loss kl"
-
 OF_THE_PROPOSER = (
     "--head.proposer.quality box --criterion.first.cls_on positives --criterion.first.quality_on used "
     "--criterion.first.quality_target iou --criterion.first.sampler none"
 )
+
 
 @pytest.mark.parametrize(
     ("command", "remedies"),
