@@ -5,7 +5,8 @@
 No numbers are computed: all of it is built and run on the meta device, where tensors have shapes and no memory, on a
 picture of 256 x 256 px. Backbones have their full size; necks and heads are as narrow as in the contract tests, whose
 helper this is. A combination is tried as `torso show` composes it: the zoo's model with that head (RetinaNet's where
-the zoo has none), the other parts swapped. One that is refused is tried again with levels set by hand.
+the zoo has none), the other parts swapped. One that is refused is tried again with levels set by hand, and last with
+the head's own values for its levels given up.
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ from torso.parts import find, names
 from torso.types import Images
 
 SIZE = (256, 256)
-AS_IT_IS, BY_HAND, REFUSED = "x", "o", "-"
+AS_IT_IS, LEVELS, VALUES, REFUSED = "x", "o", "v", "-"
 HEAD = """# What goes with what
 
 Written by `make compositions`.
 
 A section for all backbones that answer alike, a row a neck, a column a head. `x`: goes together as it is, `torso show
 MODEL --backbone NAME --neck NAME`, where MODEL is the zoo's model with that head (RetinaNet's where the zoo has none).
-`o`: is refused as it is, because a level that the model asks for is not there, and goes together once levels are set by
-hand as the message says (`--neck.finest=8 --head.finest=8` or the like). `-`: refused, whatever the levels; where the
-head has values for each of a fixed number of levels (YOLOv3 to v5, SSD), the message says which to give up.
+`o`: is refused as it is, because a level that the model asks for is not there, and goes together once levels are set
+by hand as the message says (`--neck.finest=8 --head.finest=8` or the like). `v`: the head has values for each of a
+fixed number of levels (SSD, YOLOv3 to v5), no levels here are as many, and it goes together once these are given up
+for such as serve any number, as the message says (`--head.priors.sizes=none` or the like). `-`: refused, whatever is
+set.
 
 """
 RUN = """
@@ -93,7 +96,7 @@ def verdict(row: cases.Row) -> str:
     for neck in model.get("neck"):
         specs = run_neck(specs, neck)
     run_head(specs, model.get("head"))
-    return AS_IT_IS if settings == cases.AS_IT_IS else BY_HAND
+    return AS_IT_IS if settings == cases.AS_IT_IS else VALUES if settings.values else LEVELS
 
 
 def table(marks: dict[cases.Row, str]) -> str:
@@ -116,8 +119,8 @@ def table(marks: dict[cases.Row, str]) -> str:
 
 
 def reasons(marks: dict[cases.Row, str]) -> str:
-    """What the parts say where nothing helps: each message once, with how many combinations it stands for."""
-    said = Counter(cases.refusal(row) for row, mark in marks.items() if mark == REFUSED)
+    """What the parts say where levels do not help: each message once, with how many combinations it stands for."""
+    said = Counter(cases.refusal(row) for row, mark in marks.items() if mark in (VALUES, REFUSED))
     return "\n".join(f"- {number} x: {text}" for text, number in said.most_common())
 
 
@@ -137,10 +140,11 @@ def main() -> None:
     total = Counter(marks.values())
     summary = (
         f"{len(names_of_backbones())} backbones, {len(necks)} necks and {len(heads)} heads make {len(marks)} "
-        f"combinations: {total[AS_IT_IS]} go together as they are, {total[BY_HAND]} once levels are set, "
-        f"{total[REFUSED]} are refused.\n"
+        f"combinations: {total[AS_IT_IS]} go together as they are, {total[LEVELS]} once levels are set, "
+        f"{total[VALUES]} once the head's values are given up, {total[REFUSED]} are refused.\n"
     )
-    why = f"## Why the rest is refused\n\nBefore levels are set by hand the parts say:\n\n{reasons(marks)}\n"
+    why = "## What the rest is told\n\nOf `v` and `-`, before anything is set by hand, the parts say:\n"
+    why = f"{why}\n{reasons(marks)}\n"
     args.out.write_text(f"{HEAD}{summary}{RUN}\n{table(marks)}\n{why}")
     print(summary)
 

@@ -182,6 +182,8 @@ def worker(args: argparse.Namespace) -> None:
     stem = Path(args.files) / harness.name_of(args.worker)
     result: dict[str, Any] = {side: {"times": {}, "errors": {}, "prepare_s": {}} for side in args.sides}
     calls: dict[tuple[str, str], Callable[[], Any]] = {}
+    # Whatever guards compiled code is set before it is compiled; matmul's TF32 does, cuDNN's does not.
+    harness.allow_fast_kernels(args.device)
     if on_gpu:  # cuDNN keeps its choice of kernel under a key that has this flag: it chooses again when it is alone
         torch.backends.cudnn.allow_tf32 = False
     for side in args.sides:

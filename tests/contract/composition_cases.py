@@ -15,8 +15,10 @@ from torch import nn
 from torso.backbones._base import Backbone
 from torso.backbones.timm import Timm
 from torso.compose import swap_model
+from torso.heads._level_counts import written_values
+from torso.heads.dense import Dense
 from torso.models.detector import Detector
-from torso.parts import Part, arguments, find, names, part
+from torso.parts import Part, arguments, find, names, part, produced
 from torso.types import FeatureSpec
 
 Specs = tuple[FeatureSpec, ...]
@@ -86,13 +88,17 @@ def _small_neck(neck: Part[Any]) -> Part[Any]:
 
 
 class Settings(NamedTuple):
-    """Which levels are set by hand: arguments of the neck and of the head beyond what the swap carries over."""
+    """What is set by hand beyond what the swap carries over: levels of the neck and of the head, and for values that the
+    head has for each of a fixed number of levels such as serve any number.
+    """
 
     neck: tuple[tuple[str, int], ...] = ()
     head: tuple[tuple[str, int], ...] = ()
+    values: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        return " ".join(f"--{k}.{n}={v}" for k, args in self._asdict().items() for n, v in args)
+        said = [("neck", self.neck), ("head", self.head), ("head", self.values)]
+        return " ".join(f"--{k}.{n}={v}" for k, args in said for n, v in args)
 
 
 AS_IT_IS = Settings()
@@ -106,6 +112,8 @@ def model_of(row: Row, settings: Settings) -> Part[Detector]:
     if row.neck != NOTHING:
         necks = (*necks[:-1], necks[-1].with_args(**dict(settings.neck)))
     head = model.get("head").with_args(**dict(settings.head))
+    for name, text in settings.values:
+        head = head.override(name, text)
     return model.with_args(backbone=backbone_of(row.backbone), neck=necks, head=head)
 
 
@@ -162,8 +170,8 @@ def refusal(row: Row, settings: Settings = AS_IT_IS) -> str | None:
 
 
 def settings_of(row: Row) -> Settings | None:
-    """Levels with which its parts go together: as they are if they do, else the first that do of the ways that the
-    refusals name; None where none does.
+    """Settings with which its parts go together: as they are if they do, else the first that do of the ways that the
+    refusals name, the head's own values for its levels given up last; None where none does.
     """
     # a block only changes widths, which every neck brings to its own: one answer for all of them
     return _first_settings(row if row.neck == NOTHING else row._replace(block=NOTHING))
@@ -176,6 +184,23 @@ def _first_settings(row: Row) -> Settings | None:
 
 def _settings(row: Row) -> Iterator[Settings]:
     yield AS_IT_IS
+    yield from _levels(row)
+    if values := _for_any_number(row.head):
+        yield Settings(values=values)
+        yield from (levels._replace(values=values) for levels in _levels(row))
+
+
+@functools.cache
+def _for_any_number(head: str) -> tuple[tuple[str, str], ...]:
+    """Of the arguments of a model's head that are written out a level: a value of each that serves any number."""
+    own = _model_of(head, NOTHING).get("head")
+    if not issubclass(produced(own), Dense):
+        return ()
+    written = written_values(*(own.get(n) for n in ("channels", "quality_prior", "priors", "shared")))
+    return tuple((name, text) for name, (_, text) in written.items())
+
+
+def _levels(row: Row) -> Iterator[Settings]:
     specs = specs_of(row.backbone)
     necks: list[dict[str, int]] = [{}]
     if row.neck != NOTHING:
