@@ -89,7 +89,8 @@ def on_two(bench: Bench, case: str, gpus: str | None) -> dict[str, Any]:
 
     (Several ranks read their numbers some steps late, so rows of single steps would not be of the same steps.)
     """
-    norms = ["--sync-bn"] if case.endswith("sync_bn") else ["--backbone.frozen_norm=true"]
+    learning = case.endswith("sync_bn")  # frozen norms have nothing to share
+    norms = [f"--backbone.frozen_norm={str(not learning).lower()}", *(["--sync-bn"] if learning else [])]
     epochs, steps = 3, 8  # of 64 pictures
     exact = [
         "--input", "letterbox", "--precision", "32", "--compile", "no", "--deterministic", "--augment", "none",

@@ -88,8 +88,9 @@ def _small_neck(neck: Part[Any]) -> Part[Any]:
 
 
 class Settings(NamedTuple):
-    """What is set by hand beyond what the swap carries over: levels of the neck and of the head, and for values that the
-    head has for each of a fixed number of levels such as serve any number.
+    """What is set by hand beyond what the swap carries over.
+
+    neck, head: levels. values: such as serve any number of levels, where the head has one for each of a fixed number.
     """
 
     neck: tuple[tuple[str, int], ...] = ()
