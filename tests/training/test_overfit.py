@@ -92,7 +92,7 @@ def test_learns_eight_pictures_by_heart_at_full_size(shared_data, backbone_weigh
     """Every zoo model with its own widths, anchors, losses and thresholds on EfficientNet-Lite0, in bf16.
 
     YOLOX's boxes begin at 32 pixels at most, and the slope of 1 - IoU^2 vanishes with the IoU: the largest cells, 240
-    pixels here, take more steps. YOLOv1 gets as many; why it needs them was not looked for.
+    pixels here, take more steps. YOLOv1 gets as many.
     """
     pictures = balanced_pictures(shared_data / "bccd", grid=7 if model == "yolov1" else None)
     steps = (2 if model.startswith(("yolox", "yolov1")) else 1) * FULL_STEPS
