@@ -15,6 +15,8 @@ from torso.data.loader import eval_loader, plain_message, train_loader
 from torso.data.sampler import EpochSampler, EvalSampler
 from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.data.transforms.letterbox import Letterbox
+from torso.data.transforms.mixup import MixUp
+from torso.data.transforms.mosaic import Mosaic
 
 
 @pytest.fixture
@@ -43,6 +45,17 @@ def test_workers_do_not_change_a_bit(dataset: DetectionDataset) -> None:
     alone, helped = (list_of_epochs(dataset, workers) for workers in (0, 2))
     assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
     assert not same(alone[0], alone[3])
+
+
+def test_pictures_are_not_mixed_from_an_epoch_on(dataset: DetectionDataset) -> None:
+    """From there samples are those of a data set without the transforms that mix; before, they are not."""
+    mixed = [Mosaic(size_hw=(64, 64)), MixUp(), *dataset.transforms]
+    closing = DetectionDataset(dataset.annotations, mixed, seed=5, unmixed_from=2)
+    for index in range(len(dataset)):
+        assert not closing[1, index].pixels.equal(dataset[1, index].pixels)
+        for epoch in (2, 3):
+            assert closing[epoch, index].pixels.equal(dataset[epoch, index].pixels)
+            assert closing[epoch, index].boxes.equal(dataset[epoch, index].boxes)
 
 
 def list_of_epochs(dataset: DetectionDataset, workers: int) -> list[list[Batch]]:

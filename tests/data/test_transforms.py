@@ -198,9 +198,13 @@ def test_mosaic_and_mixup_draw_from_the_set_alone_by_their_generator() -> None:
 
 @pytest.mark.parametrize("name", names("transforms"))
 def test_every_transform(name: str) -> None:
-    """Configured as a part, repeatable, leaves its input alone, takes a picture without boxes, fits the tensors."""
+    """Configured as a part, repeatable, leaves its input alone, takes a picture without boxes, fits the tensors; one
+    that asks for other pictures says so."""
     transform = part(find(name, "transforms")).build()
     assert isinstance(transform, Transform)
+    asked = []
+    transform(sample_of(2), sample_rng(9, 0, 5), lambda rng: asked.append(1) or another(rng))
+    assert bool(asked) == transform.mixes
     for sample in (sample_of(2), sample_of(2).keep(np.zeros(len(sample_of(2).boxes), dtype=np.bool_))):
         pixels, boxes = sample.image.tobytes(), sample.boxes.copy()
         one, two = (transform(sample, sample_rng(9, 0, 5), another) for _ in range(2))

@@ -12,6 +12,7 @@ from training.small import data_set, recipe, run
 
 import torso
 from torso.data.files import load_json
+from torso.data.windows import make_dataset
 from torso.evaluation.run import evaluate
 from torso.parts import PartError
 from torso.training import task
@@ -217,6 +218,22 @@ def test_a_compiled_run_learns_what_a_plain_one_does(data, tmp_path, monkeypatch
     left, right = (torso.load(r.weights).state_dict() for r in (plain, whole))
     for name, value in left.items():
         torch.testing.assert_close(right[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("share", "length", "first"), [(0.0, {"epochs": 4}, 4), (0.5, {"epochs": 4}, 2), (0.3, {"steps": 10}, 2)]
+)
+def test_the_last_epochs_do_not_mix_pictures(data, tmp_path, monkeypatch, share, length, first):
+    """Eight pictures, two a step: ten steps are two epochs and a half, of which 0.3 is the third."""
+    sets = []
+
+    def kept(*args, **settings):
+        sets.append(make_dataset(*args, **settings))
+        return sets[-1]
+
+    monkeypatch.setattr(task, "make_dataset", kept)
+    run(recipe(close_mosaic=share, **length), data, tmp_path / "run")
+    assert [one.unmixed_from for one in sets] == [first]
 
 
 def test_recorded_steps_want_one_cuda_device_and_one_batch_a_step(data, tmp_path):

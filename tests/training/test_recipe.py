@@ -21,6 +21,7 @@ from torso.training.recipes.retinanet import retinanet
         ("weight_decay", -1.0, "weight_decay must not be below 0; -1.0 came"),
         ("warmup_steps", -5, "warmup_steps must not be below 0; -5 came"),
         ("ema", 1.0, "ema and momentum lie in 0..1"),
+        ("close_mosaic", 15.0, "close_mosaic is a share of the run, 0..1 (0.05 is 15 of 300 epochs); 15.0 came"),
         ("milestones", (7.0, 9.0), "milestones are rising shares"),
         ("milestones", (0.9, 0.5), "milestones are rising shares"),
     ],

@@ -40,15 +40,23 @@ def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
 class DetectionDataset(Dataset[Item]):
     """Pictures and boxes of `annotations`, passed through `transforms` in order.
 
-    seed: 0..2**64 - 1. Transforms that mix several pictures fetch the others as they lie on the disk.
+    seed: 0..2**64 - 1. Transforms that mix several pictures fetch the others as they lie on the disk. unmixed_from: the
+    epoch (from 0) from which on they are left out; None keeps them to the end.
     """
 
-    def __init__(self, annotations: Annotations, transforms: Sequence[Transform], seed: int = 0) -> None:
+    def __init__(
+        self,
+        annotations: Annotations,
+        transforms: Sequence[Transform],
+        seed: int = 0,
+        *,
+        unmixed_from: int | None = None,
+    ) -> None:
         if not len(annotations):
             raise ValueError(f"{annotations.source}: no images came, at least one was wanted: check the folder")
         self.annotations = annotations
         self.transforms = tuple(transforms)
-        self.seed = seed
+        self.seed, self.unmixed_from = seed, unmixed_from
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -64,8 +72,10 @@ class DetectionDataset(Dataset[Item]):
         rng = sample_rng(self.seed, epoch, index)
         sample = self.load(index)
         sample = sample if scale == 1 else replace(sample, scale=scale)
+        unmixed = self.unmixed_from is not None and epoch >= self.unmixed_from
         for transform in self.transforms:
-            sample = transform(sample, rng, self._draw)
+            if not (unmixed and transform.mixes):
+                sample = transform(sample, rng, self._draw)
         return sample
 
     def load(self, index: int) -> Sample:

@@ -115,7 +115,12 @@ Draw = Callable[[np.random.Generator], Sample]
 
 
 class Transform:
-    """A change of a sample. All chance comes from rng; draw gives other samples to those that mix."""
+    """A change of a sample. All chance comes from rng; draw gives other samples to those that mix.
+
+    mixes: whether it brings other pictures into the sample, and is left out where each is to be seen by itself.
+    """
+
+    mixes: bool = False
 
     def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
         raise NotImplementedError

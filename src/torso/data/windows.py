@@ -23,9 +23,15 @@ class WindowDataset(DetectionDataset):
     """
 
     def __init__(
-        self, annotations: Annotations, transforms: Sequence[Transform], policy: Tiles, seed: int = 0
+        self,
+        annotations: Annotations,
+        transforms: Sequence[Transform],
+        policy: Tiles,
+        seed: int = 0,
+        *,
+        unmixed_from: int | None = None,
     ) -> None:
-        super().__init__(annotations, transforms, seed)
+        super().__init__(annotations, transforms, seed, unmixed_from=unmixed_from)
         self.policy = policy
         self._first = np.concatenate([[0], np.cumsum(window_counts(annotations, policy))])
 
@@ -41,12 +47,17 @@ class WindowDataset(DetectionDataset):
 
 
 def make_dataset(
-    annotations: Annotations, transforms: Sequence[Transform], policy: Input, seed: int = 0
+    annotations: Annotations,
+    transforms: Sequence[Transform],
+    policy: Input,
+    seed: int = 0,
+    *,
+    unmixed_from: int | None = None,
 ) -> DetectionDataset:
     """What a model with this input policy learns from: windows where it has tiles, whole pictures otherwise."""
     if isinstance(policy, Tiles):
-        return WindowDataset(annotations, transforms, policy, seed)
-    return DetectionDataset(annotations, transforms, seed)
+        return WindowDataset(annotations, transforms, policy, seed, unmixed_from=unmixed_from)
+    return DetectionDataset(annotations, transforms, seed, unmixed_from=unmixed_from)
 
 
 def window_counts(annotations: Annotations, policy: Input) -> list[int]:

@@ -105,6 +105,11 @@ class DetectionTask(pl.LightningModule):
         return self.recipe.steps or self.recipe.epochs * self.windows
 
     @property
+    def epochs(self) -> int:
+        """Passes over the training set, the last perhaps not whole."""
+        return -(-self.total_steps // self.windows)
+
+    @property
     def effective_batch(self) -> int:
         """Pictures an optimiser step, all ranks together."""
         return self.recipe.batch_size * self.recipe.accumulate * self.trainer.world_size
@@ -131,7 +136,7 @@ class DetectionTask(pl.LightningModule):
         if not self.step.criterion.counts_need_predictions:
             self._counting = Counting(self.step, compile=self._compiled)
         steps, warmup = self.total_steps, recipe.warmup_steps
-        self.trainer.fit_loop.max_epochs = -(-steps // self.windows)
+        self.trainer.fit_loop.max_epochs = self.epochs
         self.schedule = Schedule(steps, warmup, recipe.schedule, recipe.milestones)
         self.reports = Reports(together=self.trainer.world_size > 1)
 
@@ -154,7 +159,13 @@ class DetectionTask(pl.LightningModule):
         last = ToInput(self.model.input, self.model.multiple, few=self._compiled)
         sampler = self._sampler()
         sampler.start_from(*self.position)
-        dataset = make_dataset(self.train_set, [*transforms, last], self.model.input, seed=self.recipe.seed)
+        dataset = make_dataset(
+            self.train_set,
+            [*transforms, last],
+            self.model.input,
+            seed=self.recipe.seed,
+            unmixed_from=self.epochs - round(self.recipe.close_mosaic * self.epochs),
+        )
         return train_loader(dataset, sampler, workers=self.workers, divisor=self.model.multiple)
 
     def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> Window:

@@ -17,6 +17,8 @@ class MixUp(Transform):
     picture whose share is below min_share are left out.
     """
 
+    mixes = True
+
     def __init__(self, *, alpha: float = 8.0, probability: float = 1.0, min_share: float = 0.2) -> None:
         if alpha <= 0 or not 0 <= min_share < 0.5:
             raise ValueError(

@@ -19,6 +19,8 @@ class Mosaic(Transform):
     min_side, min_visible: which boxes stay (Sample.clipped). The canvas is its own original (to_original is identity).
     """
 
+    mixes = True
+
     def __init__(
         self,
         *,

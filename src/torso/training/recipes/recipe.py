@@ -18,6 +18,8 @@ class Recipe:
     Args:
         model, criterion: what is trained, and towards what.
         augment: applied to each training picture in order; the model's input policy comes last by itself.
+        close_mosaic: share of the run, in whole epochs at its end, in which transforms that mix pictures (mosaic,
+            MixUp) are left out, so that the last pictures are such as will come (YOLOX, arXiv 2107.08430).
         scales: multi-scale training: each batch is shown at one of these factors of the input policy's size, drawn
             anew for each; on CUDA every one is compiled once. Prediction keeps the policy's own size.
         epochs: passes over the training set; steps, where given, is the number of optimiser steps in its place.
@@ -43,6 +45,7 @@ class Recipe:
         model: Part[Detector],
         criterion: Part[Criterion] = part(Dense),
         augment: tuple[Part[Transform], ...] = (),
+        close_mosaic: float = 0.0,
         scales: tuple[float, ...] = (1.0,),
         epochs: int = 12,
         steps: int | None = None,
@@ -83,11 +86,16 @@ class Recipe:
             )
         if not 0 <= ema < 1 or not 0 <= momentum < 1:
             raise PartError(f"recipe: ema and momentum lie in 0..1, below 1; {ema} and {momentum} came")
+        if not 0 <= close_mosaic <= 1:
+            raise PartError(
+                f"recipe: close_mosaic is a share of the run, 0..1 (0.05 is 15 of 300 epochs); {close_mosaic} came"
+            )
         if list(milestones) != sorted(set(milestones)) or any(not 0 < m < 1 for m in milestones):
             raise PartError(f"recipe: milestones are rising shares of the steps between 0 and 1; {milestones} came")
         if not scales or any(not 0 < scale < math.inf for scale in scales):
             raise PartError(f"recipe: scales are one or more factors above 0, such as 0.75,1,1.25; {scales} came")
         self.model, self.criterion, self.augment, self.scales = model, criterion, augment, scales
+        self.close_mosaic = close_mosaic
         self.epochs, self.steps, self.batch_size, self.accumulate = epochs, steps, batch_size, accumulate
         self.optimizer, self.lr, self.lr_batch, self.backbone_lr = optimizer, lr, lr_batch, backbone_lr
         self.momentum, self.weight_decay = momentum, weight_decay

@@ -42,8 +42,8 @@ def yolox_l(*, num_classes: int = 80) -> Part[Recipe]:
 def _recipe(model: Part[Detector], sides: tuple[int, ...], *, mixup: bool) -> Part[Recipe]:
     """lr 0.01 for 64 pictures, sums divided by positives, boxes 5 * (1 - IoU^2); sides: at which pictures are shown.
 
-    Left out: the last 15 epochs without mosaic and with an L1 term, and Nesterov momentum. Ours: the gradient clipped
-    at 10 as in the other SGD recipes here; the authors do not clip.
+    The last 15 epochs are without mosaic and MixUp. Left out: their L1 term, and Nesterov momentum. Ours: the gradient
+    clipped at 10 as in the other SGD recipes here; the authors do not clip.
     """
     size_hw = model.get("input").get("size_hw")
     augment: tuple[Part[Transform], ...] = (part(Mosaic, size_hw=size_hw), part(HorizontalFlip), part(Photometric))
@@ -62,6 +62,7 @@ def _recipe(model: Part[Detector], sides: tuple[int, ...], *, mixup: bool) -> Pa
             quality_target="one",
         ),
         augment=(augment[0], part(MixUp), *augment[1:]) if mixup else augment,
+        close_mosaic=15 / 300,
         scales=tuple(side / size_hw[0] for side in sides),
         epochs=300,
         batch_size=16,
