@@ -189,10 +189,11 @@ def _image_rows(truth: GroundTruth, image_ids: Sequence[int] | None) -> list[int
 
 def _scores(run: COCOeval_faster, truth: GroundTruth, results: Results, rows: Sequence[int]) -> DetectionScores:
     run.summarize()
-    here = np.isin(truth.image, rows)
+    judged = np.zeros(len(truth.image_ids), dtype=np.bool_)
+    judged[list(rows)] = True
+    here = judged[truth.image]
     objects = np.bincount(truth.label[here & ~truth.crowd], minlength=len(truth.names))
-    found_here = np.isin(results.image, rows)
-    found = np.bincount(results.label[found_here], minlength=len(truth.names))
+    found = np.bincount(results.label[judged[results.image]], minlength=len(truth.names))
     order = np.argsort(np.argsort(truth.category_ids))  # COCOeval sorts the category ids
     precision, recall = run.eval["precision"][..., 0, -1], run.eval["recall"][..., 0, -1]  # area all, 100 detections
     per_class = tuple(
