@@ -118,6 +118,7 @@ class Candidates(NamedTuple):
 
     boxes: [B, T, 4] xyxy input pixels; scores: [B, T] float32 in 0..1, 0 marks an empty row; labels: [B, T] int64;
     index: [B, T] int64, the row of the raw prediction (-1 in empty rows); variance: [B, T, 4] px^2 or None.
+    level: [B, T] int64, the level that said it, 0 the finest, where levels do not compete; None where all rows do.
     """
 
     boxes: Tensor
@@ -125,6 +126,7 @@ class Candidates(NamedTuple):
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on candidates
     variance: Tensor | None = None
+    level: Tensor | None = None
 
 
 class RoIPredictions(NamedTuple):

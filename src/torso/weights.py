@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from torso._tensors import WeightsError, is_torch_file, misfit, read_safetensors, read_torch
 from torso._transfer import TransferReport, move_weights
 from torso.models.detector import Detector
 from torso.parts import Part
@@ -28,10 +27,6 @@ FORMAT = "1"
 # Where a training checkpoint keeps its record and the network's tensors; training.checkpoint and .task write them.
 CHECKPOINT_KEY = "torso"
 CHECKPOINT_PREFIX = "model."
-
-
-class WeightsError(ValueError):
-    """A weight file that cannot be used: the message says which, why, and what to do."""
 
 
 class Bundle(NamedTuple):
@@ -103,10 +98,10 @@ def load(path: str | Path, *, allow: Sequence[str] = ()) -> Detector:
     part = Part.from_dict(bundle.model, allow=allow)
     with torch.random.fork_rng(devices=[]):  # building draws weights that are overwritten: no draw must be missed
         model: Detector = part.build()
-    misfit = _misfit(model.state_dict(), bundle.state)
-    if misfit:
+    differs = misfit(model.state_dict(), bundle.state)
+    if differs:
         raise WeightsError(
-            f"{path} does not fit the model that it names ({misfit}); it was changed after it was written, or by "
+            f"{path} does not fit the model that it names ({differs}); it was changed after it was written, or by "
             f"another version (torso {bundle.version}): start from it with transfer() or --init instead"
         )
     model.load_state_dict(bundle.state)
@@ -137,9 +132,7 @@ def read(path: str | Path) -> Bundle:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"no weight file at {path}; give a .safetensors or .ckpt file that torso wrote")
-    with path.open("rb") as file:
-        is_zip = file.read(2) == b"PK"
-    return _read_checkpoint(path) if is_zip else _read_safetensors(path)
+    return _read_checkpoint(path) if is_torch_file(path) else _read_safetensors(path)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -162,15 +155,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def _read_safetensors(path: Path) -> Bundle:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            record: Mapping[str, str] = file.metadata() or {}
-            state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - no mapping
-    except SafetensorError as error:
-        raise WeightsError(
-            f"{path} cannot be read as a weight file: cut short, damaged, or of another kind ({error}); "
-            "copy it again or take an earlier one"
-        ) from None
+    record, state = read_safetensors(path)
     if not record.get("format", "").startswith("torso "):
         raise _not_ours(path)
     if record["format"] != f"torso {FORMAT}":
@@ -183,16 +168,7 @@ def _read_safetensors(path: Path) -> Bundle:
 
 
 def _read_checkpoint(path: Path) -> Bundle:
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} holds more than tensors and plain data, and loading it could run code; torso does not "
-            f"({str(error).strip().splitlines()[0]})"
-        ) from None
-    except (RuntimeError, OSError, EOFError) as error:
-        why = str(error).strip().splitlines()[0]
-        raise WeightsError(f"{path} cannot be read: cut short or damaged ({why}); take an earlier checkpoint") from None
+    saved = read_torch(path)
     record = saved.get(CHECKPOINT_KEY) if isinstance(saved, Mapping) else None
     if not isinstance(record, Mapping):
         raise _not_ours(path)
@@ -226,16 +202,3 @@ def _not_ours(path: Path) -> WeightsError:
 
 def _damaged(path: Path, error: Exception) -> WeightsError:
     return WeightsError(f"{path}: the record of the model is damaged ({error!r}); take an earlier copy")
-
-
-def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """What keeps the given tensors from being the wanted ones, in a few words; empty where nothing does."""
-    problems = [f"{k} is missing" for k in wanted if k not in given]
-    problems += [f"{k} is not in the model" for k in given if k not in wanted]
-    problems += [
-        f"{k} has shape {list(given[k].shape)} for {list(v.shape)}"
-        for k, v in wanted.items()
-        if k in given and given[k].shape != v.shape
-    ]
-    more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-    return ", ".join(problems[:3]) + more

@@ -42,7 +42,8 @@ def test_without_a_model_the_usual_three_levels(torso: Command, data: Path) -> N
     ("flags", "said"),
     [
         (["--model=fcos"], "fcos predicts from points"),
-        (["--model=centernet_points"], "has no anchors to fit"),
+        (["--model=centernet_points"], "centernet_points predicts from points and has no anchors to fit"),
+        (["--model=yolov1"], "yolov1 predicts from the cells of a grid and has no anchors to fit"),
         (["--model=retinanett"], "retinanet"),
         (["--model=retinanet", "--count=7"], "a multiple of 5"),
         (["--count=2"], "at least 3"),

@@ -18,6 +18,7 @@ from torso.heads.rpn import RPN
 from torso.necks.at_levels import AtLevels
 from torso.necks.matrix import Matrix
 from torso.parts import PartError, named, part
+from torso.suppression.nms import NMS
 from torso.types import DensePredictions, FeatureSpec, Images
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16, 32, 64, 128))
@@ -115,6 +116,38 @@ def test_boxes_variances_and_clipping() -> None:
     assert found.variance is not None
     assert found.variance.shape == found.boxes.shape
     assert (found.variance > 0).all()
+
+
+def test_levels_apart_says_of_every_row_which_level_it_is_of() -> None:
+    """One object that two levels find: apart both boxes stay, together the better one, and of one level one."""
+    h, apart = head(score_threshold=0.1), head(score_threshold=0.1, levels_apart=True)
+    raw = h(features(1), images(1))
+    logits = torch.full_like(raw.logits, -20)
+    first, second = (256 * 9, 256 * 9 + 64 * 9)  # the first rows of the levels of stride 16 and 32
+    logits[0, [first, first + 1, second], 1] = torch.tensor([3.0, 2.5, 2.0])
+    here = torch.tensor([64.0, 64.0])
+    priors = raw.priors._replace(
+        centers_xy=here.expand_as(raw.priors.centers_xy), sizes_wh=here.expand_as(raw.priors.sizes_wh)
+    )
+    raw = raw._replace(logits=logits, codes=torch.zeros_like(raw.codes), priors=priors)
+    assert h.decode(raw, images(1)).level is None
+    assert NMS()(h.decode(raw, images(1))).index[0, :2].tolist() == [first, -1]
+    found = NMS()(apart.decode(raw, images(1)))
+    assert found.index[0, :3].tolist() == [first, second, -1]
+    assert found.level[0, :2].tolist() == [1, 2]
+    assert found.labels[0, :2].tolist() == [1, 1]
+
+
+def test_a_proposal_without_a_side_inside_the_picture_is_an_empty_row() -> None:
+    h = head(RPN, num_classes=1, finest=8, coarsest=128, tower=1)
+    raw = h(features(1), images(1))
+    small = images(1)._replace(size_hw=torch.tensor([[128.0, 40.0]]))
+    found, plain = h.decode(raw, small), Dense.decode(h, raw, small)
+    flat = (plain.boxes[..., 2:] == plain.boxes[..., :2]).any(-1)
+    assert flat.any()
+    assert not flat.all()
+    assert torch.equal(found.scores, plain.scores.masked_fill(flat, 0))
+    assert torch.equal(found.index, plain.index.masked_fill(flat, -1))
 
 
 def test_nan_scores_are_empty_rows() -> None:

@@ -15,7 +15,8 @@ def candidates(device: str, *, variance: bool = True) -> Candidates:
     columns: list[Tensor] = [torch.rand(2, 50, 4) * 640, torch.rand(2, 50), torch.randint(80, (2, 50))]
     columns += [torch.randint(2**40, (2, 50)), torch.rand(2, 50, 4, dtype=torch.float64)]
     boxes, scores, labels, index, spread = (c.to(device) for c in columns)
-    return Candidates(boxes, scores, labels, index, spread if variance else None)
+    level = None if variance else index % 5
+    return Candidates(boxes, scores, labels, index, spread if variance else None, level)
 
 
 @pytest.mark.parametrize("variance", [True, False])

@@ -209,3 +209,13 @@ def test_tiles_in_any_batch(detector: Detector, noise: np.ndarray) -> None:
     one, many = (Predictor(detector, tiles=48, batch_size=size)([noise])[0] for size in (1, 5))
     assert len(one) == len(many) > 100
     assert torch.allclose(one.scores, many.scores, atol=1e-5)
+
+
+def test_views_come_together_without_levels() -> None:
+    """One object, on another level of the larger view: kept once, though a single view would keep both."""
+    box, score, zero = torch.tensor([[[8.0, 8, 40, 40]]]), torch.tensor([[0.9]]), torch.zeros(1, 1, dtype=torch.int64)
+    parts = [Candidates(box, score - 0.1 * level, zero, zero, None, zero + level) for level in (0, 1)]
+    kept = NMS()(joined(parts))
+    assert (kept.scores > 0).sum() == 1
+    one_view = joined(parts)._replace(level=torch.tensor([[0, 1]]))
+    assert (NMS()(one_view).scores > 0).sum() == 2

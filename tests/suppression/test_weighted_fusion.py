@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from torso.geometry.boxes import OverlapKind
-from torso.geometry.overlaps import BoxOverlap
+from torso.geometry.overlaps import BoxOverlap, PairOverlap
 from torso.suppression._batched import Rule, rank
 from torso.suppression._cpu_fuse import cluster_cpu
 from torso.suppression._fuse import cluster_portable
@@ -39,7 +38,7 @@ def test_equals_the_papers_steps(name: str, per_class: bool) -> None:
 
 @pytest.mark.parametrize("kind", ["iou", "diou", "giou"])
 @pytest.mark.parametrize("name", cases())
-def test_numpy_and_portable_clusters_are_the_same(name: str, kind: OverlapKind) -> None:
+def test_numpy_and_portable_clusters_are_the_same(name: str, kind: PairOverlap) -> None:
     ranked = rank(cases()[name])
     for labels in (ranked.labels, None):
         rule = Rule(kind, 0.4, False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from torso._tensors import WeightsError, misfit, read_state
 from torso.types import FeatureSpec
 
 
@@ -14,25 +16,59 @@ class Backbone(nn.Module):
     """[B, 3, H, W] normalised pixels -> list of [B, C_i, h_i, w_i], fine to coarse.
 
     out_specs: one FeatureSpec a map. multiple: H and W must be multiples of it (the batch is padded to it).
-    mean, std: of the pixels it was trained on, RGB in 0..1.
+    mean, std: of the pixels it was trained on, RGB in 0..1. added: what the names of tensors begin with that no
+    published backbone has.
     """
 
     out_specs: tuple[FeatureSpec, ...]
     multiple: int = 32
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    added: tuple[str, ...] = ()
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         raise NotImplementedError
 
     def published_parameters(self) -> Iterator[nn.Parameter]:
-        """Those that `load_pretrained` fills: all, unless a backbone adds something of its own to a published one."""
-        return self.parameters()
+        """Those that `load_pretrained` fills: all, but for what is `added` to a published backbone."""
+        return (p for name, p in self.named_parameters() if not name.startswith(self.added))
 
     def load_pretrained(self, source: str) -> None:
-        """Load published weights; `source` is "hub" or a local file. A backbone without any says so."""
-        who = type(self).__name__
-        raise ValueError(f"{who} has no published weights to load from {source!r}; train it from scratch")
+        """Load weights; `source` is "hub", the publisher's (a backbone without any says so), or a local file.
+
+        The file, .safetensors or a state dict that torch.save wrote, holds the tensors of state_dict(), alone or
+        within a detector's, as torso saves it: then those under `backbone.` are taken. What was `added` may be wanting
+        in whole and stays at its start. ValueError names what else differs; the weights are then unchanged.
+        """
+        if source == "hub":
+            raise ValueError(
+                f"{type(self).__name__} has no published weights to load from 'hub'; give a file of its own tensors, "
+                "or train it from scratch"
+            )
+        self.load_own(source, own_tensors(read_state(Path(source))))
+
+    def load_own(self, source: str, given: Mapping[str, Tensor]) -> None:
+        """Load tensors of state_dict()'s names; source: where they come from, for the message of the ValueError."""
+        own = self.state_dict()
+        if not any(name.startswith(self.added) for name in given):
+            given = {**{k: v for k, v in own.items() if k.startswith(self.added)}, **given}
+        if differs := misfit(own, given):
+            who = type(self).__name__
+            raise WeightsError(
+                f"{source} does not fit {who} as it is composed here ({differs}); {len(own)} tensors by the names of "
+                "its state_dict() were wanted, or a detector's, with backbone. before them: compose the same backbone "
+                "as the file's (its width, norm, block), or train it from scratch"
+            )
+        self.load_state_dict(given)
+
+
+_PREFIX = "backbone."  # of a detector's tensors
+
+
+def own_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's tensors of a file: of a detector's those under `backbone.`, without it; else all."""
+    of_detector = {k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}
+    return of_detector or dict(state)
 
 
 class FrozenNorms:

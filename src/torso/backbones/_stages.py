@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ class Staged(Backbone):
 
     The blocks lie in `inserted`, by stride. Without any there is nothing there, and no weight's name differs.
     """
+
+    added = ("inserted.",)
 
     def insert(
         self,
@@ -53,10 +55,6 @@ class Staged(Backbone):
         )
         if widths is None:
             self.out_specs = specs
-
-    def published_parameters(self) -> Iterator[nn.Parameter]:
-        """All but those of the blocks."""
-        return (p for name, p in self.named_parameters() if not name.startswith("inserted."))
 
 
 def insert_blocks(

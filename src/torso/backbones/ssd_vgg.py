@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torso._tensors import WeightsError, read_state
+from torso.backbones._base import own_tensors
 from torso.backbones._stages import Staged
 from torso.backbones.timm import Timm
 from torso.blocks._base import Block
@@ -86,10 +90,18 @@ class SSDVGG(Staged):
     def load_pretrained(self, source: str) -> None:
         """VGG-16's ImageNet weights for its thirteen convolutions, as timm names them; fc6 and fc7 start afresh.
 
-        ValueError for the publisher's ("hub") with Caffe's pixels, which they have never seen.
+        A file may hold all of its own tensors instead, by their own names. ValueError for the publisher's ("hub") with
+        Caffe's pixels, which they have never seen.
         """
         if source == "hub" and self.pixels == "caffe":
             raise ValueError("timm's VGG-16 was trained on pixels='imagenet', not 'caffe'; set pixels='imagenet'")
+        given: dict[str, Tensor] = {}
+        if source != "hub":
+            with contextlib.suppress(WeightsError):  # timm reads more kinds of files, and says what it cannot read
+                given = own_tensors(read_state(Path(source)))
+        if not given.keys().isdisjoint(self.state_dict()):
+            self.load_own(source, given)
+            return
         donor = Timm(name="vgg16")
         donor.load_pretrained(source)
         convs = [m for m in donor.body.modules() if isinstance(m, nn.Conv2d)]

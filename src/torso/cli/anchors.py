@@ -118,12 +118,19 @@ def _priors(model: Part[Any], name: str) -> tuple[str, Part[Any]]:
     if head.accepts("proposer"):
         path, head = "head.proposer", head.get("proposer")
     if not head.accepts("priors"):
-        raise UsageError(_no_anchors(name))
+        raise UsageError(_no_anchors(name, "the cells of a grid" if _has_cells(head) else "points"))
     return f"{path}.priors", head.get("priors")
 
 
-def _no_anchors(name: str) -> str:
-    return f"{name} predicts from points and has no anchors to fit; name a model with anchors, such as retinanet"
+def _has_cells(head: Part[Any]) -> bool:
+    from torso.heads.grid import Grid
+    from torso.parts import produced
+
+    return issubclass(produced(head), Grid)
+
+
+def _no_anchors(name: str, starts: str = "points") -> str:
+    return f"{name} predicts from {starts} and has no anchors to fit; name a model with anchors, such as retinanet"
 
 
 def _shares(count: int, levels: int, *, equal: bool) -> list[int]:

@@ -6,14 +6,14 @@ Overlap: `NMS(overlap=MaskOverlap(masks))` works in every suppression, over matr
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from torso.geometry.boxes import OverlapKind, overlap_matrix
 from torso.types import Candidates
 
-PAIR_OVERLAPS: tuple[OverlapKind, ...] = ("iou", "giou", "diou")
+PairOverlap = Literal["iou", "giou", "diou"]
 """The overlaps that suppression can measure; ciou compares shapes, which says nothing of two boxes on one object."""
 
 
@@ -32,7 +32,7 @@ class Overlap:
 class BoxOverlap(Overlap):
     """Of boxes: iou, giou or diou; beta is the exponent of diou's distance term."""
 
-    def __init__(self, *, kind: OverlapKind = "iou", beta: float = 1.0) -> None:
+    def __init__(self, *, kind: PairOverlap = "iou", beta: float = 1.0) -> None:
         check_overlap(kind, 1.0)
         if not beta > 0:
             raise ValueError(f"beta={beta} must be above 0; DIoU's paper has 1, YOLOv4 0.6")
@@ -44,9 +44,9 @@ class BoxOverlap(Overlap):
 
 def check_overlap(kind: str, threshold: float) -> None:
     """ValueError unless suppression knows the overlap and the threshold lies within its range."""
-    if kind not in PAIR_OVERLAPS:
+    if kind not in get_args(PairOverlap):
         known = " (an overlap for losses)" if kind in get_args(OverlapKind) else ""
-        raise ValueError(f"overlap={kind!r}{known} cannot suppress; choose one of {', '.join(PAIR_OVERLAPS)}")
+        raise ValueError(f"overlap={kind!r}{known} cannot suppress; choose one of {', '.join(get_args(PairOverlap))}")
     lowest = 0.0 if kind == "iou" else -1.0
     if not lowest <= threshold <= 1.0:
         raise ValueError(

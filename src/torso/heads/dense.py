@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torso.geometry.boxes import clip_boxes
 from torso.geometry.coders._base import Coder
 from torso.geometry.coders.delta import Delta
-from torso.geometry.priors._base import PriorGenerator, gather_priors
+from torso.geometry.priors._base import PriorGenerator, gather_priors, level_of_rows
 from torso.geometry.priors.anchors import Anchors
 from torso.heads._base import ClassRows, Head, choose_levels, empty_rows_last
 from torso.heads._branches import Branches, LevelOutput, TowerLayer, last_convolution
@@ -61,6 +61,8 @@ class Dense(Head):
         quality_prior: initial quality everywhere, one number or one a level; objectness wants it as low as objects are
             rare.
         score_threshold, pre_nms_top: a candidate scores above the first; at most so many a level go on.
+        levels_apart: in suppression boxes compete within their level alone, as mmdetection's RPN has it; an object that
+            two levels find comes out twice.
 
     A paper's head is a subclass that states its own defaults: `class FCOS(Dense, norm="gn", quality="cls", ...)`.
     """
@@ -102,11 +104,12 @@ class Dense(Head):
         quality_prior: float | tuple[float, ...] = 0.5,
         score_threshold: float = 0.05,
         pre_nms_top: int = 1000,
+        levels_apart: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes, self.softmax, self.fusion = num_classes, scores == "softmax", fusion
         self.score_threshold, self.pre_nms_top, self.shared = score_threshold, pre_nms_top, shared
-        self.quality_share = quality_share
+        self.quality_share, self.levels_apart = quality_share, levels_apart
         who = type(self).__name__
         check_level_counts(who, written_values(channels, quality_prior, priors, shared), in_specs, finest, coarsest)
         self._levels = choose_levels(in_specs, finest, coarsest, who)
@@ -203,7 +206,8 @@ class Dense(Head):
         if raw.log_variance is not None:
             spread = raw.log_variance.gather(1, index[..., None].expand(-1, -1, self.coder.width)).float().exp()
             variance = self.coder.decode_variance(spread, codes, priors)
-        return Candidates(boxes, scores, labels, torch.where(scores > 0, index, -1), variance)
+        level = level_of_rows(raw.priors)[index] if self.levels_apart else None
+        return Candidates(boxes, scores, labels, torch.where(scores > 0, index, -1), variance, level)
 
     def class_scores(self, logits: Tensor, quality: Tensor | None) -> Tensor:
         """Scores [..., K] in 0..1, float32, of logits [..., columns] and quality logits [...]."""

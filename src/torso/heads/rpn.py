@@ -6,6 +6,7 @@ from torso.geometry.coders.delta import Delta
 from torso.geometry.priors.anchors import Anchors
 from torso.heads.dense import Dense
 from torso.parts import part
+from torso.types import Candidates, Images, RawPredictions
 
 
 class RPN(
@@ -24,3 +25,9 @@ class RPN(
     """The dense head in the pyramid form (arXiv 1612.03144): one anchor side of 8 strides, three ratios, strides 4 to
     64. Objectness is one sigmoid; the 2015 paper has a softmax of two. By itself it detects one class, "object".
     """
+
+    def decode(self, raw: RawPredictions, images: Images) -> Candidates:
+        """As of any dense head, but a box without a side that is left in the picture is an empty row (mmdetection)."""
+        boxes, scores, labels, index, variance, level = super().decode(raw, images)
+        sound = (boxes[..., 2:] > boxes[..., :2]).all(-1)
+        return Candidates(boxes, scores.where(sound, 0.0), labels, index.where(sound, -1), variance, level)

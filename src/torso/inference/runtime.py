@@ -84,9 +84,9 @@ class _Recorded:
         for mine, theirs in zip(self.inputs, images, strict=True):
             mine.copy_(theirs)
         self.graph.replay()
-        boxes, scores, labels, index, variance = self.outputs
-        spread = None if variance is None else variance.clone()
-        return Candidates(boxes.clone(), scores.clone(), labels.clone(), index.clone(), spread)
+        boxes, scores, labels, index, variance, level = self.outputs
+        spread, level = (None if column is None else column.clone() for column in (variance, level))
+        return Candidates(boxes.clone(), scores.clone(), labels.clone(), index.clone(), spread, level)
 
 
 def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:

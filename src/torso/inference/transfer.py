@@ -16,12 +16,12 @@ def on_cpu(found: Candidates) -> Candidates:
     """
     device = found.scores.device
     boxes, scores, labels, index = (_queued(column) for column in found[:4])
-    variance = None if found.variance is None else _queued(found.variance)
+    variance, level = (None if column is None else _queued(column) for column in (found.variance, found.level))
     if device.type == "cuda":
         arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
         arrived.record(torch.cuda.current_stream(device))
         arrived.synchronize()
-    return Candidates(boxes, scores, labels, index, variance)
+    return Candidates(boxes, scores, labels, index, variance, level)
 
 
 def _queued(column: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def mapped(found: Candidates, view: View, original_hw: SizeHW) -> Candidates:
     if view.sides is not None:
         side = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1).sqrt()
         scores = scores.where((side >= view.sides[0]) & (side <= view.sides[1]), 0.0)
-    return Candidates(boxes, scores, found.labels, found.index, variance)
+    return Candidates(boxes, scores, found.labels, found.index, variance, found.level)
 
 
 Suppress = Callable[[Candidates, int], Candidates]
@@ -110,20 +110,23 @@ def answer(looks: Sequence[Look], original_hw: SizeHW, policy: Input, suppress: 
 
 
 def joined(parts: Sequence[Candidates]) -> Candidates:
-    """Rows [B, T] of several views one after the other: [B, sum of T]."""
-    columns = zip(*parts, strict=True)
+    """Rows [B, T] of several views one after the other: [B, sum of T].
+
+    Without their levels: an object lies on another level of a larger view, and must be kept once.
+    """
+    columns = zip(*(part._replace(level=None) for part in parts), strict=True)
     return candidates_of([None if any(c is None for c in column) else torch.cat(column, dim=1) for column in columns])
 
 
 def each(found: Candidates, change: Callable[[Tensor], Tensor]) -> Candidates:
-    """The candidates with every column changed; variance stays absent where it is."""
+    """The candidates with every column changed; one that is absent stays so."""
     return candidates_of([None if column is None else change(column) for column in found])
 
 
 def candidates_of(columns: Sequence[Any]) -> Candidates:
-    """Candidates of their five columns."""
-    boxes, scores, labels, index, variance = columns
-    return Candidates(boxes, scores, labels, index, variance)
+    """Candidates of their six columns."""
+    boxes, scores, labels, index, variance, level = columns
+    return Candidates(boxes, scores, labels, index, variance, level)
 
 
 def widened(suppression: Suppression, times: int) -> Suppression:

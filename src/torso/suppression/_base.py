@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from torso.suppression._batched import first_rows, label_rank, rank, take
+from torso.suppression._batched import first_rows, groups, label_rank, rank, take
 from torso.suppression._limits import Limits
 from torso.types import Candidates
 
@@ -39,9 +39,9 @@ class Suppression:
             top_per_label=limits.pre_nms_top_per_class,
         )
 
-    def labels(self, rows: Candidates) -> Tensor | None:
-        """What keeps rows from competing: their labels, or None where all compete."""
-        return None if self.limits.class_agnostic else rows.labels
+    def groups(self, rows: Candidates) -> Tensor | None:
+        """[B, T] int64: rows of different numbers do not compete; None where all do."""
+        return groups(rows, class_agnostic=self.limits.class_agnostic)
 
     def best(self, rows: Candidates, keep: Tensor) -> Candidates:
         """The first max_detections of the kept rows, at most max_per_class of a label; rows best first, keep [B, T]."""

@@ -1,7 +1,7 @@
 """What every suppression shares: ranking candidates, gathering rows, checking arguments.
 
 Letters: B images, T candidate rows, K rows that come out. A row number equal to T, one past the last, stands for the
-empty row (box 0, score 0, label 0, index -1, variance 0), so that gathers need no condition and T = 0 no special case.
+empty row (index -1, all else 0), so that gathers need no condition and T = 0 no special case.
 Labels are compared where boxes are compared; boxes are never moved apart by an offset, which costs precision.
 """
 
@@ -12,8 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torso.geometry.boxes import OverlapKind
+from torso.geometry.overlaps import PairOverlap
 from torso.types import Candidates
+
+_MOST_LEVELS = 64  # strides grow from level to level: no picture has as many
 
 
 class Rule(NamedTuple):
@@ -23,7 +25,7 @@ class Rule(NamedTuple):
     beta: the exponent of diou's distance term.
     """
 
-    overlap: OverlapKind
+    overlap: PairOverlap
     threshold: float
     inclusive: bool
     beta: float = 1.0
@@ -49,6 +51,16 @@ def rank(
     return take(candidates, order if top is None else order[:, :top])
 
 
+def groups(rows: Candidates, *, class_agnostic: bool) -> Tensor | None:
+    """[B, T] int64: rows of one number compete, those of one label and level; None where all rows do.
+
+    class_agnostic leaves labels out. Levels are told apart only where the head says them (Candidates.level).
+    """
+    if rows.level is None:
+        return None if class_agnostic else rows.labels
+    return rows.level if class_agnostic else rows.labels * _MOST_LEVELS + rows.level
+
+
 def label_rank(labels: Tensor, counts: Tensor) -> Tensor:
     """How many counting rows of its label stand before each row: [B, T] int64 and bool to [B, T] int64."""
     rows = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
@@ -72,6 +84,7 @@ def take(candidates: Candidates, order: Tensor) -> Candidates:
         labels=gather_rows(candidates.labels, order, 0),
         index=gather_rows(candidates.index, order, -1),
         variance=None if candidates.variance is None else gather_rows(candidates.variance, order, 0),
+        level=None if candidates.level is None else gather_rows(candidates.level, order, 0),
     )
 
 

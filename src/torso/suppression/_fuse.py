@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from torso.geometry.boxes import OverlapKind
+from torso.geometry.overlaps import PairOverlap
 from torso.suppression._batched import Rule
 from torso.suppression._cpu_fuse import cluster_cpu
 from torso.suppression._keep import has_kernel
@@ -83,7 +83,7 @@ def _row(values: Tensor, at: Tensor) -> Tensor:
 def _cluster(
     boxes: Tensor, scores: Tensor, labels: Tensor | None, overlap: str, threshold: float, inclusive: bool, beta: float
 ) -> Tensor:
-    return cluster_cpu(boxes, scores, labels, Rule(cast(OverlapKind, overlap), threshold, inclusive, beta))
+    return cluster_cpu(boxes, scores, labels, Rule(cast(PairOverlap, overlap), threshold, inclusive, beta))
 
 
 @_cluster.register_fake
@@ -99,7 +99,7 @@ def _cluster_cuda(
 ) -> Tensor:
     from torso.suppression._triton_fuse import MAX_ROWS, cluster_triton
 
-    rule = Rule(cast(OverlapKind, overlap), threshold, inclusive, beta)
+    rule = Rule(cast(PairOverlap, overlap), threshold, inclusive, beta)
     if 0 < scores.shape[1] <= MAX_ROWS:
         founders: Tensor = cluster_triton(boxes, scores, labels, rule)
         return founders

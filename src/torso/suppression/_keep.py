@@ -12,8 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from torso.geometry.boxes import OverlapKind, overlap_matrix
-from torso.geometry.overlaps import check_overlap
+from torso.geometry.boxes import overlap_matrix
+from torso.geometry.overlaps import PairOverlap, check_overlap
 from torso.layers.compiling import is_exporting
 from torso.suppression._batched import Rule, check_count
 from torso.suppression._cpu_keep import keep_cpu
@@ -31,7 +31,7 @@ def batched_keep(
     iou_threshold: float,
     inclusive: bool = False,
     max_keep: int | None = None,
-    overlap: OverlapKind = "iou",
+    overlap: PairOverlap = "iou",
 ) -> Tensor:
     """Which rows greedy suppression keeps, at most max_keep an image: [B, T] bool.
 
@@ -111,7 +111,7 @@ def _keep(
     beta: float,
     max_keep: int,
 ) -> Tensor:
-    return keep_cpu(boxes, valid, labels, Rule(cast(OverlapKind, overlap), threshold, inclusive, beta), max_keep)
+    return keep_cpu(boxes, valid, labels, Rule(cast(PairOverlap, overlap), threshold, inclusive, beta), max_keep)
 
 
 @_keep.register_fake
@@ -141,4 +141,4 @@ def _keep_cuda(
 ) -> Tensor:
     from torso.suppression._triton_keep import keep_triton  # Triton is neither needed nor always there without CUDA
 
-    return keep_triton(boxes, valid, labels, Rule(cast(OverlapKind, overlap), threshold, inclusive, beta), max_keep)
+    return keep_triton(boxes, valid, labels, Rule(cast(PairOverlap, overlap), threshold, inclusive, beta), max_keep)

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from torso.geometry.boxes import OverlapKind
-from torso.geometry.overlaps import BoxOverlap, Overlap, check_overlap
+from torso.geometry.overlaps import BoxOverlap, Overlap, PairOverlap, check_overlap
 from torso.suppression._batched import Rule
 
 
@@ -30,12 +29,12 @@ class Comparison(NamedTuple):
         return overlaps >= self.threshold if self.inclusive else overlaps > self.threshold
 
 
-def overlap_of(choice: OverlapKind | Overlap) -> Overlap:
+def overlap_of(choice: PairOverlap | Overlap) -> Overlap:
     """The overlap of that name, or the one given; ValueError for an unknown name."""
     return choice if isinstance(choice, Overlap) else BoxOverlap(kind=choice)
 
 
-def comparison(choice: OverlapKind | Overlap, threshold: float, *, inclusive: bool) -> Comparison:
+def comparison(choice: PairOverlap | Overlap, threshold: float, *, inclusive: bool) -> Comparison:
     """The comparison that a suppression makes; ValueError for a threshold outside the overlap's range."""
     overlap = overlap_of(choice)
     check_overlap(overlap.kind if isinstance(overlap, BoxOverlap) else "giou", threshold)

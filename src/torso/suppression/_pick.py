@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from torso.geometry.boxes import OverlapKind, aligned_overlap
+from torso.geometry.boxes import aligned_overlap
+from torso.geometry.overlaps import PairOverlap
 from torso.suppression._batched import Rule, take
 from torso.suppression._keep import has_kernel
 from torso.suppression._overlap import Comparison
@@ -133,7 +134,7 @@ def _pick(
     min_score: float,
     max_picks: int,
 ) -> tuple[Tensor, Tensor]:
-    rule = Rule(cast(OverlapKind, overlap), threshold, inclusive, beta)
+    rule = Rule(cast(PairOverlap, overlap), threshold, inclusive, beta)
     decay = Decay(cast(DecayMethod, method), sigma, min_score)
     return pick_portable(boxes, scores, labels, rule, decay, max_picks, may_end_early=True)
 
@@ -172,7 +173,7 @@ def _pick_cuda(
 ) -> tuple[Tensor, Tensor]:
     from torso.suppression._triton_pick import MAX_ROWS, pick_triton
 
-    rule = Rule(cast(OverlapKind, overlap), threshold, inclusive, beta)
+    rule = Rule(cast(PairOverlap, overlap), threshold, inclusive, beta)
     decay = Decay(cast(DecayMethod, method), sigma, min_score)
     pick = pick_triton if 0 < scores.shape[1] <= MAX_ROWS else pick_portable
     picked: tuple[Tensor, Tensor] = pick(boxes, scores, labels, rule, decay, max_picks)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torso.geometry.overlaps import Overlap
+from torso.suppression._batched import groups
 from torso.types import Candidates
 
 VotingForm = Literal["paper", "seed"]
@@ -28,20 +29,21 @@ class Voting(NamedTuple):
 
 
 def vote(
-    chosen: Candidates, order: Tensor, rows: Candidates, voting: Voting, overlap: Overlap, *, alike: bool
+    chosen: Candidates, order: Tensor, rows: Candidates, voting: Voting, overlap: Overlap, *, class_agnostic: bool
 ) -> Candidates:
     """The chosen rows with their boxes moved; scores, labels and index stay. Each coordinate is averaged apart.
 
-    chosen: [B, K] of rows [B, T], by their numbers in order (T: empty). alike: only rows of one's label vote. rows are
-    the boxes as predicted: what moves has no vote. The variance becomes the mean of the voters', weighted alike: were
-    they independent it would be less, but boxes that one network says of one object err together.
+    chosen: [B, K] of rows [B, T], by their numbers in order (T: empty). Only rows that compete with the chosen one vote
+    (groups). rows are the boxes as predicted: what moves has no vote. The variance becomes the mean of the voters',
+    weighted alike: were they independent it would be less, but boxes that one network says of one object err together.
     """
     assert rows.variance is not None
     overlaps = overlap(chosen, rows)
     itself = torch.arange(rows.scores.shape[1], device=order.device) == order.unsqueeze(2)
     may = (overlaps > voting.threshold) & (rows.scores > 0).unsqueeze(1)
-    if alike:
-        may = may & (chosen.labels.unsqueeze(2) == rows.labels.unsqueeze(1))
+    own, others = (groups(c, class_agnostic=class_agnostic) for c in (chosen, rows))
+    if own is not None and others is not None:
+        may = may & (own.unsqueeze(2) == others.unsqueeze(1))
     weights = torch.ones_like(overlaps)
     if voting.form == "paper":
         weights = torch.exp(-((1 - overlaps) ** 2) / voting.sigma)
@@ -51,7 +53,7 @@ def vote(
     moved, spread = zip(*(_mean(weights * sure[..., c].unsqueeze(1), weights, chosen.boxes[..., c], rows.boxes[..., c])
                           for c in range(4)), strict=True)  # fmt: skip
     boxes, variance = torch.stack(moved, dim=-1).where(filled, 0.0), torch.stack(spread, dim=-1).where(filled, 0.0)
-    return Candidates(boxes, chosen.scores, chosen.labels, chosen.index, variance)
+    return Candidates(boxes, chosen.scores, chosen.labels, chosen.index, variance, chosen.level)
 
 
 def _mean(weights: Tensor, shares: Tensor, own: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

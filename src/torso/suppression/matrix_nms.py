@@ -7,8 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from torso.geometry.boxes import OverlapKind
-from torso.geometry.overlaps import Overlap
+from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.layers.compiling import is_exporting
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_score, take
@@ -35,7 +34,7 @@ class MatrixNMS(Suppression):
         method: MatrixMethod = "gaussian",
         sigma: float = 2.0,
         min_score: float = 1e-3,
-        overlap: OverlapKind | Overlap = "iou",
+        overlap: PairOverlap | Overlap = "iou",
         class_agnostic: bool = False,
         max_detections: int = 100,
         max_per_class: int | None = None,
@@ -60,7 +59,8 @@ class MatrixNMS(Suppression):
         scores = rows.scores * self._decay(rows)
         scores, order = scores.where(scores >= self.min_score, 0.0).sort(dim=1, descending=True, stable=True)
         moved = take(rows, order)
-        return self.best(Candidates(moved.boxes, scores, moved.labels, moved.index, moved.variance), scores > 0)
+        moved = Candidates(moved.boxes, scores, moved.labels, moved.index, moved.variance, moved.level)
+        return self.best(moved, scores > 0)
 
     def _decay(self, rows: Candidates) -> Tensor:
         """[B, T] in 0..1, of rows that are best first."""
@@ -85,8 +85,9 @@ class MatrixNMS(Suppression):
         columns = Candidates(*(None if field is None else field[:, start : start + step] for field in rows))  # type: ignore[arg-type]
         overlaps = self.overlap(rows, columns).clamp(min=0.0, max=1.0)
         pairs = (rows.scores > 0).unsqueeze(2) & (columns.scores > 0).unsqueeze(1)
-        if not self.limits.class_agnostic:
-            pairs = pairs & (rows.labels.unsqueeze(2) == columns.labels.unsqueeze(1))
+        own, others = self.groups(rows), self.groups(columns)
+        if own is not None and others is not None:
+            pairs = pairs & (own.unsqueeze(2) == others.unsqueeze(1))
         return overlaps.where(pairs, 0.0).triu(diagonal=1 - start)
 
     def _log_f(self, overlap: Tensor) -> Tensor:

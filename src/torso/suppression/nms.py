@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from torso.geometry.boxes import OverlapKind
-from torso.geometry.overlaps import Overlap
+from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.suppression._base import Suppression
 from torso.suppression._keep import keep_rows
 from torso.suppression._limits import Limits
@@ -24,7 +23,7 @@ class NMS(Suppression):
         *,
         iou_threshold: float = 0.5,
         inclusive: bool = False,
-        overlap: OverlapKind | Overlap = "iou",
+        overlap: PairOverlap | Overlap = "iou",
         class_agnostic: bool = False,
         max_detections: int = 100,
         max_per_class: int | None = None,
@@ -41,4 +40,4 @@ class NMS(Suppression):
         """Candidates [B, T, ...] in any order to [B, max_detections, ...], best first, float32."""
         ranked = self.ranked(candidates)
         limit = self.limits.max_detections if self.limits.max_per_class is None else None
-        return self.best(ranked, keep_rows(ranked, self.labels(ranked), self.test, limit))
+        return self.best(ranked, keep_rows(ranked, self.groups(ranked), self.test, limit))

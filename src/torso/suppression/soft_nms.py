@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from torso.geometry.boxes import OverlapKind
-from torso.geometry.overlaps import Overlap
+from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_score, scored, take
 from torso.suppression._limits import Limits
@@ -32,7 +31,7 @@ class SoftNMS(Suppression):
         sigma: float = 0.5,
         min_score: float = 1e-3,
         inclusive: bool = True,
-        overlap: OverlapKind | Overlap = "iou",
+        overlap: PairOverlap | Overlap = "iou",
         class_agnostic: bool = False,
         max_detections: int = 100,
         max_per_class: int | None = None,
@@ -59,7 +58,7 @@ class SoftNMS(Suppression):
         else:
             rows = self.ranked(candidates)
         picks = limits.max_detections if limits.max_per_class is None else rows.scores.shape[1]
-        order, scores = pick_candidates(rows, self.labels(rows), self.test, self.decay, picks)
+        order, scores = pick_candidates(rows, self.groups(rows), self.test, self.decay, picks)
         found = take(rows, order)  # built anew: torch.compile cannot return what _replace made
-        found = Candidates(found.boxes, scores, found.labels, found.index, found.variance)
+        found = Candidates(found.boxes, scores, found.labels, found.index, found.variance, found.level)
         return found if limits.max_per_class is None else self.best(found, found.scores > 0)

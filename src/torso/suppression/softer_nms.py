@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from torch import Tensor
 
-from torso.geometry.boxes import OverlapKind
-from torso.geometry.overlaps import Overlap
+from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.parts import arguments
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_score, gather_rows, take
@@ -47,7 +46,7 @@ class SofterNMS(Suppression):
         voting: VotingForm = "paper",
         voting_sigma: float = 0.02,
         voting_threshold: float | None = None,
-        overlap: OverlapKind | Overlap = "iou",
+        overlap: PairOverlap | Overlap = "iou",
         class_agnostic: bool = False,
         max_detections: int = 100,
         max_per_class: int | None = None,
@@ -77,8 +76,8 @@ class SofterNMS(Suppression):
         rows = self.ranked(candidates)
         order, scores = self._chosen(rows)
         found = take(rows, order)
-        found = Candidates(found.boxes, scores, found.labels, found.index, found.variance)
-        return vote(found, order, rows, self.voting, self.test.overlap, alike=not self.limits.class_agnostic)
+        found = Candidates(found.boxes, scores, found.labels, found.index, found.variance, found.level)
+        return vote(found, order, rows, self.voting, self.test.overlap, class_agnostic=self.limits.class_agnostic)
 
     def check(self, head: Head) -> None:
         if not head.has_uncertainty:
@@ -86,14 +85,14 @@ class SofterNMS(Suppression):
 
     def _chosen(self, rows: Candidates) -> tuple[Tensor, Tensor]:
         """Numbers of the rows that stay, [B, max_detections], T where none is left, and their scores."""
-        labels, most = self.labels(rows), self.limits.max_detections
+        alike, most = self.groups(rows), self.limits.max_detections
         capped = self.limits.max_per_class is not None
         if self.decay is None:
-            keep = keep_rows(rows, labels, self.test, None if capped else most)
+            keep = keep_rows(rows, alike, self.test, None if capped else most)
             order = self.places(rows.labels, keep)
             return order, gather_rows(rows.scores, order, 0)
         total = rows.scores.shape[1]
-        order, scores = pick_candidates(rows, labels, self.test, self.decay, total if capped else most)
+        order, scores = pick_candidates(rows, alike, self.test, self.decay, total if capped else most)
         if not capped:
             return order, scores
         place = self.places(gather_rows(rows.labels, order, 0), scores > 0)

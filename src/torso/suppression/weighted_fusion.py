@@ -7,8 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from torso.geometry.boxes import OverlapKind
-from torso.geometry.overlaps import Overlap
+from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.suppression._base import Suppression
 from torso.suppression._batched import check_count, take
 from torso.suppression._fuse import cluster_rows
@@ -37,7 +36,7 @@ class WeightedFusion(Suppression):
         score: FusedScore = "mean",
         sources: int = 1,
         inclusive: bool = False,
-        overlap: OverlapKind | Overlap = "iou",
+        overlap: PairOverlap | Overlap = "iou",
         class_agnostic: bool = False,
         max_detections: int = 100,
         max_per_class: int | None = None,
@@ -57,7 +56,7 @@ class WeightedFusion(Suppression):
     def __call__(self, candidates: Candidates) -> Candidates:
         """Candidates [B, T, ...] in any order to [B, max_detections, ...], best first, float32."""
         rows = self.ranked(candidates)
-        fused = self._fused(rows, cluster_rows(rows, self.labels(rows), self.test))
+        fused = self._fused(rows, cluster_rows(rows, self.groups(rows), self.test))
         scores, order = fused.scores.sort(dim=1, descending=True, stable=True)
         return self.best(take(fused, order), scores > 0)
 
@@ -75,7 +74,7 @@ class WeightedFusion(Suppression):
             variance = _sums(variance.float() * scores.unsqueeze(-1), founders) / least
         merged = scores if self.score == "max" else mass / count.clamp(min=1.0)
         merged = merged * count.clamp(max=float(self.sources)) / self.sources
-        return Candidates(boxes, merged.where(count > 0, 0.0), rows.labels, rows.index, variance)
+        return Candidates(boxes, merged.where(count > 0, 0.0), rows.labels, rows.index, variance, rows.level)
 
 
 def _sums(values: Tensor, founders: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""RPN beside mmdetection's: anchors, raw outputs, who learns what, losses, proposals."""
+"""RPN beside mmdetection's: anchors, raw outputs, who learns what, losses, proposals, detections."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mmdet_peer import (
 # the stand-ins for compiled operations must be there before mmdet is imported
 # isort: split
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -36,6 +37,8 @@ from torso.training.losses.smooth_l1 import SmoothL1
 from torso.training.recipes.rpn import rpn as recipe
 from torso.training.samplers.random import Random
 from torso.training.targets import IGNORED, Assignment
+from torso.types import Candidates
+from torso.zoo.rpn import rpn
 
 STRIDES = (4, 8, 16, 32, 64)
 WIDTH = 32
@@ -52,10 +55,10 @@ BOX_LOSSES: dict[str, tuple[dict[str, object], Part[BoxLoss]]] = {
 }
 
 
-def peer_head(box_loss: str = "smooth_l1") -> RPNHead:
+def peer_head(box_loss: str = "smooth_l1", width: int = WIDTH) -> RPNHead:
     head = RPNHead(
-        in_channels=WIDTH,
-        feat_channels=WIDTH,
+        in_channels=width,
+        feat_channels=width,
         anchor_generator={
             "type": "AnchorGenerator", "scales": [8], "ratios": [0.5, 1.0, 2.0], "strides": list(STRIDES),
         },
@@ -169,3 +172,37 @@ def test_proposals(nms_pre: int) -> None:
     found = best_proposals(raw, ours, images(), top=nms_pre, keep=1000, iou_threshold=0.7, min_size=0.0)
     assert_detections(f"rpn proposals of {nms_pre} a level", found, wanted)
     assert all(len(w.scores) > 100 for w in wanted)
+
+
+def in_our_order(found: Candidates, peers: Sequence[InstanceData]) -> list[InstanceData]:
+    """The peer's rows as ours lie: neighbours whose scores float32, as ours are, cannot tell may change places."""
+    ordered = []
+    for boxes, scores, peer in zip(found.boxes, found.scores, peers, strict=True):
+        count = int((scores > 0).sum())
+        ours = torch.cat([boxes[:count], 1e3 * scores[:count, None]], dim=1).double()
+        theirs = torch.cat([peer.bboxes, 1e3 * peer.scores[:, None]], dim=1)
+        nearest = torch.cdist(ours, theirs, p=torch.inf).argmin(1)
+        places = torch.arange(len(peer.scores))
+        assert torch.equal(nearest.sort().values, places), "not the same boxes"
+        assert (nearest - places).abs().max() <= 1
+        ordered.append(peer[nearest])
+    return ordered
+
+
+@pytest.mark.parametrize("nms_pre", [2000, 100])
+def test_detections(nms_pre: int) -> None:
+    """zoo.rpn from pixels on, random weights, against mmdetection's head on the maps of its neck; in float64."""
+    torch.manual_seed(0)
+    model = rpn().override("head.pre_nms_top", nms_pre).build().double().eval().requires_grad_(False)
+    peer = peer_head(width=256).requires_grad_(False)
+    peer.rpn_conv.weight *= 8  # a neck without norms says little at first; scores should reach from 0 to 1
+    peer.rpn_reg.weight *= 0.3  # as in test_proposals
+    copy_weights(peer, model.head, KEYS)
+    maps = model.features(images())
+    cls, box = peer(maps)
+    assert flat(box, 4)[..., 2:].min() > math.log(16 / 1000)
+    cfg = ConfigDict({**peer.test_cfg, "nms_pre": nms_pre})
+    wanted = peer.predict_by_feat(cls, box, batch_img_metas=metas(), cfg=cfg, rescale=False)
+    found = model.detect(images())
+    assert all(len(w.scores) > 200 for w in wanted)
+    assert_detections(f"zoo.rpn detections, {nms_pre} a level", found, in_our_order(found, wanted))
