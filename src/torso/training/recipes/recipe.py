@@ -69,31 +69,6 @@ class Recipe:
         deterministic: bool = False,
         sync_bn: bool = False,
     ) -> None:
-        at_least_one = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "accumulate": accumulate}
-        for name, number in {**at_least_one, "lr_batch": lr_batch}.items():
-            if number is not None and number < 1:
-                raise PartError(f"recipe: {name} must be at least 1; {number} came")
-        positive = {"lr": lr, "clip_norm": clip_norm}
-        not_negative = {"weight_decay": weight_decay, "warmup_steps": warmup_steps, "backbone_lr": backbone_lr}
-        for name, value in (positive | not_negative).items():
-            if value is not None and (value < 0 or (name in positive and value == 0)):
-                wanted = "be above 0" if name in positive else "not be below 0"
-                raise PartError(f"recipe: {name} must {wanted}; {value} came")
-        if compile == "graphs" and accumulate > 1:
-            raise PartError(
-                f"recipe: compile graphs and accumulate {accumulate} exclude each other: a replayed step writes its "
-                "gradients anew instead of adding them; take compile yes or accumulate 1"
-            )
-        if not 0 <= ema < 1 or not 0 <= momentum < 1:
-            raise PartError(f"recipe: ema and momentum lie in 0..1, below 1; {ema} and {momentum} came")
-        if not 0 <= close_mosaic <= 1:
-            raise PartError(
-                f"recipe: close_mosaic is a share of the run, 0..1 (0.05 is 15 of 300 epochs); {close_mosaic} came"
-            )
-        if list(milestones) != sorted(set(milestones)) or any(not 0 < m < 1 for m in milestones):
-            raise PartError(f"recipe: milestones are rising shares of the steps between 0 and 1; {milestones} came")
-        if not scales or any(not 0 < scale < math.inf for scale in scales):
-            raise PartError(f"recipe: scales are one or more factors above 0, such as 0.75,1,1.25; {scales} came")
         self.model, self.criterion, self.augment, self.scales = model, criterion, augment, scales
         self.close_mosaic = close_mosaic
         self.epochs, self.steps, self.batch_size, self.accumulate = epochs, steps, batch_size, accumulate
@@ -103,3 +78,34 @@ class Recipe:
         self.clip_norm, self.ema, self.pretrained, self.seed = clip_norm, ema, pretrained, seed
         self.precision, self.compile, self.deterministic = precision, compile, deterministic
         self.sync_bn = sync_bn
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        """PartError for what cannot train, with what came and what is wanted."""
+        at_least_one = ("epochs", "steps", "batch_size", "accumulate", "lr_batch")
+        positive, not_negative = ("lr", "clip_norm"), ("weight_decay", "warmup_steps", "backbone_lr")
+        for name in at_least_one:
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise PartError(f"recipe: {name} must be at least 1; {number} came")
+        for name in (*positive, *not_negative):
+            value = getattr(self, name)
+            if value is not None and (value < 0 or (name in positive and value == 0)):
+                wanted = "be above 0" if name in positive else "not be below 0"
+                raise PartError(f"recipe: {name} must {wanted}; {value} came")
+        if self.compile == "graphs" and self.accumulate > 1:
+            raise PartError(
+                f"recipe: compile graphs and accumulate {self.accumulate} exclude each other: a replayed step writes "
+                "its gradients anew instead of adding them; take compile yes or accumulate 1"
+            )
+        if not 0 <= self.ema < 1 or not 0 <= self.momentum < 1:
+            raise PartError(f"recipe: ema and momentum lie in 0..1, below 1; {self.ema} and {self.momentum} came")
+        if not 0 <= self.close_mosaic <= 1:
+            raise PartError(
+                f"recipe: close_mosaic is a share of the run, 0..1 (0.05 is 15 of 300 epochs); {self.close_mosaic} came"
+            )
+        milestones, scales = self.milestones, self.scales
+        if list(milestones) != sorted(set(milestones)) or any(not 0 < m < 1 for m in milestones):
+            raise PartError(f"recipe: milestones are rising shares of the steps between 0 and 1; {milestones} came")
+        if not scales or any(not 0 < scale < math.inf for scale in scales):
+            raise PartError(f"recipe: scales are one or more factors above 0, such as 0.75,1,1.25; {scales} came")
