@@ -5,25 +5,26 @@
 
 The peer is torchvision.ops.batched_nms called per picture, as its detectors call it. Both are given boxes sorted by
 nothing and keep 100 (detections) or 1,000 (proposals, five levels as labels). Soft-NMS stands beside hard NMS of the
-same rows, 1,000 a picture and 100 kept; so do the other methods, with variances where they want them. Times are medians
-after warm-up, ms a batch, the host waiting for the device; "same" says whether the kept boxes agree, "goal" whether
-the row reaches what was set for it (as fast as the peer; Soft-NMS within 3 x hard NMS).
+same rows, 1,000 a picture and 100 kept; so do the other methods, with variances where they want them. Times are ms a
+batch after warm-up, the host waiting for the device: the median, and in brackets the fastest and the slowest. "same"
+says whether the kept boxes agree, "goal" whether the row reaches what was set for it (as fast as the peer; Soft-NMS
+within 3 x hard NMS).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torchvision
-from _harness import synchronise
+from _harness import machine, synchronise
 from torch import Tensor
 
 from torso.parts import named
@@ -54,8 +55,19 @@ def peer(candidates: Candidates, threshold: float, keep: int) -> list[Tensor]:
     return [torchvision.ops.batched_nms(boxes, scores, labels, threshold)[:keep] for boxes, scores, labels in rows]
 
 
-def milliseconds(call: Callable[[], object], repeats: int, device: str) -> float:
-    """Median time of a call, the device idle before and after."""
+class Spread(NamedTuple):
+    """Of the times of some calls, in ms."""
+
+    median: float
+    fastest: float
+    slowest: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.fastest:.2f}-{self.slowest:.2f})"
+
+
+def milliseconds(call: Callable[[], object], repeats: int, device: str) -> Spread:
+    """Of one call, the device idle before and after."""
     times = []
     for turn in range(repeats + 2):
         synchronise(device)
@@ -64,7 +76,7 @@ def milliseconds(call: Callable[[], object], repeats: int, device: str) -> float
         synchronise(device)
         if turn >= 2:
             times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times)
+    return Spread(statistics.median(times), min(times), max(times))
 
 
 def measure_nms(batch: int, rows: int, labels: int, keep: int, threshold: float, args: argparse.Namespace) -> dict:
@@ -76,7 +88,7 @@ def measure_nms(batch: int, rows: int, labels: int, keep: int, threshold: float,
     ours = milliseconds(lambda: nms(candidates), args.repeats, args.device)
     theirs = milliseconds(lambda: peer(candidates, threshold, keep), args.repeats, args.device)
     name = f"nms {batch} x {rows}, {labels} labels, keep {keep}"
-    ratio = theirs / ours
+    ratio = theirs.median / ours.median
     return {
         "what": name, "torso_ms": ours, "torchvision_ms": theirs, "ratio": ratio, "same": same, "goal": ratio >= 1
     }  # fmt: skip
@@ -109,8 +121,13 @@ def measure_method(batch: int, rows: int, kind: str, how: dict[str, Any], args: 
     other = milliseconds(lambda: hard(candidates), args.repeats, args.device)
     said = " ".join(f"{k}={v}" for k, v in how.items())
     name = " ".join(f"{kind} {said} {batch} x {rows}, keep 100".split())
-    row = {"what": name, "torso_ms": ours, "hard_nms_ms": other, "times_hard": ours / other}
-    return {**row, "goal": ours <= 3 * other} if kind == "soft_nms" else row
+    row = {"what": name, "torso_ms": ours, "hard_nms_ms": other, "times_hard": ours.median / other.median}
+    return {**row, "goal": row["times_hard"] <= 3} if kind == "soft_nms" else row
+
+
+def as_json(row: dict[str, Any]) -> dict[str, Any]:
+    """Spreads by the names of their values."""
+    return {key: value._asdict() if isinstance(value, Spread) else value for key, value in row.items()}
 
 
 def main() -> None:
@@ -128,17 +145,10 @@ def main() -> None:
     table += [measure_method(args.batch, args.soft_rows, kind, how, args) for kind, how in METHODS]
     for row in table:
         print("  ".join(f"{k} {v:.2f}" if isinstance(v, float) else str(v) for k, v in row.items()))
-    name = (
-        torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.processor() or platform.machine()
-    )
-    about = {
-        "device": name,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }
+    about = {**machine(torch.device(args.device).type), "threads": torch.get_num_threads()}
+    found = {"machine": about, "command": " ".join(sys.argv), "rows": [as_json(row) for row in table]}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({"about": about, "rows": table}, indent=1) + "\n")
+    args.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

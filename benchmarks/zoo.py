@@ -7,8 +7,8 @@ with the paper's recipe (model, assignment, losses, augmentation, optimiser, rat
 the recipe's: the number of steps, a warm-up over a tenth of them, pictures of 480 x 640 (letterbox; a member with a
 fixed input keeps its own size), and no compilation, which would take longer than so short a training. --pretrained FILE
 (timm's tf_efficientnet_lite0) puts that backbone, pretrained, under members whose backbone is a timm classifier; the
-others, and all of them without it, start at random. So this shows that each recipe trains and does not diverge; it
-ranks nobody.
+others, and all of them without it, start at random; --everywhere puts it under those others too. So this shows that
+each recipe trains and does not diverge; it ranks nobody.
 
 A finished run is not run again and one that the limit stopped goes on from its checkpoint: repeat the command until all
 is there. A run that failed is kept as its result (--again runs it anew). DIR/results.json holds the runs, DIR/zoo.json
@@ -32,7 +32,7 @@ from _seeds import half_width
 
 CLASSES = 3
 NEVER = "1000000"  # epochs between evaluations: the end of a run is judged anyway
-SETTINGS = ("steps", "size", "pretrained", "batch_size", "flags")
+SETTINGS = ("steps", "size", "pretrained", "batch_size", "everywhere", "flags")
 
 
 # ---------------------------------------------------------------------------------------------------------- the models
@@ -68,7 +68,7 @@ def recipe_of(name: str, args: argparse.Namespace) -> Any:
     if args.batch_size:
         changes["batch_size"] = args.batch_size
     swaps = {}
-    if args.pretrained and produced(own.get("model").get("backbone")) is Timm:
+    if args.pretrained and (args.everywhere or produced(own.get("model").get("backbone")) is Timm):
         swaps["backbone"] = "tf_efficientnet_lite0"
         changes["pretrained"] = str(Path(args.pretrained).resolve())
     if produced(own.get("model").get("input")) is not Fixed:
@@ -211,6 +211,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--jobs", type=int, default=12, help="trainings side by side (12)")
     p.add_argument("--limit", type=float, default=540.0, metavar="SECONDS", help="of this call (540)")
     p.add_argument("--pretrained", default=None, metavar="FILE", help="of tf_efficientnet_lite0, timm's keys")
+    p.add_argument("--everywhere", action="store_true", help="--pretrained under bodies of ours too")
     p.add_argument("--size", nargs=2, type=int, default=[480, 640], metavar=("HEIGHT", "WIDTH"))
     p.add_argument("--batch-size", type=int, default=None, help="the recipe's own if not given")
     p.add_argument("--workers", type=int, default=1, help="of each training (1)")

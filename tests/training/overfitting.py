@@ -24,7 +24,7 @@ SCRATCH = {"pretrained": None, "backbone_lr": 1.0}  # for the models that keep a
 
 def small_recipe(
     model: str,
-    weights: Path,
+    weights: Path | None,
     *,
     backbone: str | None = "tf_efficientnet_lite0",
     input: str | None = "letterbox",
@@ -36,7 +36,7 @@ def small_recipe(
     """
     overrides = {
         "input.size_hw": (192, 256),
-        "pretrained": str(weights),
+        "pretrained": None if weights is None else str(weights),
         "augment": (),
         "scales": (1.0,),
         "batch_size": 2,
@@ -53,28 +53,32 @@ def small_recipe(
     return compose_recipe(model, backbone=backbone, input=input, overrides=overrides)
 
 
-def full_recipe(model: str, weights: Path) -> Part[Recipe]:
+def full_recipe(model: str, weights: Path | None) -> Part[Recipe]:
     """A zoo model as it is, widths and anchors too, but for its backbone, at the pictures' full size, for a GPU.
 
     Models of one picture size keep it, the others get 640 x 640. SpineNet is backbone and neck in one, and stays.
+
+    weights: of EfficientNet-Lite0; None keeps the model's own body, at random and learning whole.
     """
     changes: dict[str, object] = {"batch_size": 4, "lr": 1e-3, "warmup_steps": 20, "compile": "no"}
     policy = compose_recipe(model).get("model").get("input")
-    if policy.accepts("size_hw"):
-        return _own_or_lite(model, weights, input=None, **{**changes, "input.size_hw": policy.get("size_hw")})
-    return _own_or_lite(model, weights, input="letterbox", **{**changes, "input.size_hw": (640, 640)})
-
-
-def _own_or_lite(model: str, weights: Path, *, input: str | None, **changes: object) -> Part[Recipe]:
-    if model.startswith("spinenet"):
-        changes |= {**SCRATCH, "backbone.drop_path": 0.0}
-        return small_recipe(model, weights, backbone=None, input=input, **changes)
-    if model in ("yolov1", "yolox_m"):
+    fixed = policy.accepts("size_hw")
+    changes["input.size_hw"] = policy.get("size_hw") if fixed else (640, 640)
+    backbone: str | None = "tf_efficientnet_lite0"
+    if weights is None or model.startswith("spinenet"):
+        backbone, changes = None, {**changes, **SCRATCH, **_without_drop_path(model)}
+    elif model in ("yolov1", "yolox_m"):
         changes["backbone.frozen_norm"] = True  # four pictures' statistics are not those by which it is judged
     if model == "yolov1":
         changes["head.dropout"] = 0.0  # it is there against learning by heart
         changes["clip_norm"] = 10.0  # as in its recipe: its gradients begin in the thousands
-    return small_recipe(model, weights, input=input, **changes)
+    return small_recipe(model, weights, backbone=backbone, input=None if fixed else "letterbox", **changes)
+
+
+def _without_drop_path(model: str) -> dict[str, object]:
+    """Against learning by heart too."""
+    backbone = compose_recipe(model).get("model").get("backbone")
+    return {"backbone.drop_path": 0.0} if backbone.accepts("drop_path") else {}
 
 
 def balanced_pictures(folder: Path, count: int = 8, *, grid: int | None = None) -> Annotations:
