@@ -1,17 +1,23 @@
-"""The warning of priors that cannot reach the objects: by the assigner's own threshold, silent where it asks none."""
+"""The warning of priors that cannot reach the objects: by the assigner's own threshold, silent where it takes any."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from data.builders import write_coco
 
 from torso.data.annotations import Annotations
 from torso.data.layout import open_dataset
+from torso.data.prior_reach import InputBoxes, levels_of
+from torso.geometry.priors.points import Points
+from torso.training.assigners.fcos import FCOS
 from torso.training.compose import compose_recipe
-from torso.training.prior_note import prior_note
+from torso.training.prior_note import _rule, prior_note
+from torso.training.targets import Targets
 
 SMALL = {"backbone": "test_resnet", "input": "letterbox"}
 
@@ -42,9 +48,35 @@ def test_a_rescue_counts_as_reaching(train: Annotations) -> None:
     assert "overlapped by 0.3" in far
 
 
-def test_points_and_nearest_assigners_have_no_threshold(train: Annotations) -> None:
-    assert note("fcos", train) is None
-    assert note("retinanet", train, **{"head.priors.base_scale": 20.0, "assigner": "atss"}) is None
+def test_rules_of_centres_ask_for_a_place_inside(train: Annotations) -> None:
+    """Objects of a tenth of their size lie between the points of stride 8."""
+    tiny = replace(train, boxes=np.concatenate([train.boxes[:, :2], train.boxes[:, :2] + 2.0], axis=1))
+    for model, flags in (("fcos", {}), ("retinanet", {"assigner": "atss"}), ("fcos", {"assigner": "task_aligned"})):
+        assert note(model, train, **flags) is None
+        said = note(model, tiny, **flags)
+        assert said is not None, (model, flags)
+        assert "larger pictures" in said
+    assert note("retinanet", train, **{"head.priors.base_scale": 20.0, "assigner": "atss"}) is None  # shapes are free
+    assert note("fcos", tiny, assigner="simota") is None  # near is enough
+
+
+@pytest.mark.parametrize("radius", [0.0, 1.5, 0.4])
+def test_what_fcos_can_learn_is_what_its_assigner_gives_a_point(radius: float) -> None:
+    """Each box alone in its picture: thin, tiny, large ones, some half outside."""
+    rng = np.random.default_rng(0)
+    centers, sizes = rng.uniform(0, 256, (400, 2)), np.exp(rng.uniform(0.5, 6.0, (400, 2)))
+    boxes = InputBoxes(centers, sizes, np.full((400, 2), 256.0))
+    points = Points([(8, 8), (16, 16), (32, 32), (64, 64)])
+    assigner = FCOS(radius=radius)
+    xyxy = torch.as_tensor(np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1))[:, None]
+    there = torch.ones(400, 1, dtype=torch.bool)
+    targets = Targets(xyxy, torch.zeros(400, 1, dtype=torch.long), there, ~there)
+    grid = points([(32, 32), (16, 16), (8, 8), (4, 4)], (256, 256))
+    learnt = (assigner(grid, targets).target >= 0).any(1).numpy()
+    rule = _rule(assigner, shaped=False)
+    assert rule is not None
+    assert 0.1 < learnt.mean() < 0.9
+    assert (rule.reached(boxes, levels_of(points)) == learnt).all()
 
 
 def test_nothing_to_look_at(train: Annotations) -> None:
@@ -56,7 +88,7 @@ def test_other_assigners_ask_in_their_own_way(train: Annotations) -> None:
     far = {"head.priors.base_scale": 80.0}
     by_ratio = note("retinanet", train, **far, assigner="yolo_v5")
     assert by_ratio is not None
-    assert "matched within 4 times its sides" in by_ratio
+    assert "matched within 4 times their sides" in by_ratio
     assert note("retinanet", train, **{"head.priors.base_scale": 2.0}, assigner="yolo_v5") is None
     assert note("retinanet", train, **far, assigner="yolo_v3") is None  # the most alike is always taken
     by_overlap = note("retinanet", train, **far, assigner="ssd")

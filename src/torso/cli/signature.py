@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torso
@@ -53,7 +54,9 @@ def _file(module: str) -> Path:
     return _ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
 
+@cache
 def _parse(file: Path) -> ast.Module:
+    """Each file once: a command asks for the same few hundreds of times. Nobody changes what this gives."""
     return ast.parse(file.read_text(encoding="utf-8"))
 
 

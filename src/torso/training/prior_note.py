@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from torso.data.annotations import Annotations, Bools
+from torso.data.point_reach import places_inside
 from torso.data.prior_reach import (
     InputBoxes,
+    PlacedShapes,
     PriorLevel,
     best_overlap,
     best_ratio,
@@ -15,37 +20,50 @@ from torso.data.prior_reach import (
     placed_shapes,
 )
 from torso.models.detector import Detector
+from torso.training.assigners.atss import ATSS
+from torso.training.assigners.fcos import FCOS
 from torso.training.assigners.max_iou import MaxIoU
 from torso.training.assigners.ssd import SSD
+from torso.training.assigners.task_aligned import TaskAligned
 from torso.training.assigners.yolo_v3 import YOLOv3
 from torso.training.assigners.yolo_v5 import YOLOv5
 from torso.training.criteria._base import Criterion
 
 _ENOUGH = 0.9  # of the objects
 _SAMPLE = 500  # pictures; a look at them takes milliseconds
+_FIT = "`torso anchors` fits shapes to the data"
+_CLOSER = "larger pictures (--input.size_hw) or finer levels (--neck.finest, --head.finest) bring places closer"
+
+
+class _Rule(NamedTuple):
+    """What an assigner asks of priors: which boxes are reached, in words, and what helps the others."""
+
+    reached: Callable[[InputBoxes, list[PriorLevel]], Bools]
+    asked: str
+    remedy: str
 
 
 def prior_note(model: Detector, criterion: Criterion, train: Annotations) -> str | None:
     """A sentence where fewer than nine in ten objects can be reached; None otherwise.
 
-    An object is reached if some prior overlaps it by the assigner's threshold, or is like it within the assigner's
-    ratio of sides. Assigners without such a bound (ATSS, FCOS, YOLOv3) take what is nearest or most alike, and points
-    have no shape: nothing is said of those.
+    An object is reached if some prior overlaps it by the assigner's threshold, is like it within the assigner's ratio
+    of sides, or, where the assigner looks at centres (FCOS, ATSS, task-aligned), has its centre inside it (FCOS: on a
+    level that takes its size). YOLOv2, YOLOv3, SimOTA and PAA give every object a prior: nothing is said of those.
     """
-    priors = placed_shapes(getattr(getattr(model.head, "proposer", model.head), "priors", None))
-    assigner = assigner_of(criterion)
-    if priors is None or (_threshold(assigner) is None and not isinstance(assigner, YOLOv5)):
+    priors = getattr(getattr(model.head, "proposer", model.head), "priors", None)
+    rule = _rule(assigner_of(criterion), shaped=placed_shapes(priors) is not None)
+    if rule is None or not isinstance(priors, PlacedShapes):
         return None
     some = train.keep_images(_evenly(len(train), _SAMPLE))
     boxes = input_boxes(some, model.input, model.multiple)
     if not len(boxes.sizes_wh):
         return None
-    reached, asked = _reached(assigner, boxes, levels_of(priors))
+    reached = rule.reached(boxes, levels_of(priors))
     if reached.mean() >= _ENOUGH:
         return None
     return (
-        f"priors: only {reached.mean():.0%} of {len(reached)} objects looked at can be {asked}, as the assigner asks; "
-        "the others are learned badly or not at all: `torso anchors` fits shapes to the data"
+        f"priors: only {reached.mean():.0%} of {len(reached)} objects looked at {rule.asked}, as the assigner asks; "
+        f"the others are learned badly or not at all: {rule.remedy}"
     )
 
 
@@ -59,13 +77,42 @@ def compares_centred(assigner: object) -> bool:
     return isinstance(assigner, YOLOv3 | YOLOv5)
 
 
-def _reached(assigner: object, boxes: InputBoxes, levels: list[PriorLevel]) -> tuple[Bools, str]:
-    """[n] whether each box is reached, and by what."""
+def _rule(assigner: object, *, shaped: bool) -> _Rule | None:
+    """None where every object gets a prior. shaped: the priors have shapes, which could be others."""
+    if isinstance(assigner, FCOS):
+        return _Rule(lambda boxes, levels: _in_range(assigner, boxes, levels), "hold a point of their level", _CLOSER)
+    if isinstance(assigner, ATSS | TaskAligned):
+        return _Rule(_hold_a_center, "hold the centre of a prior", _CLOSER)
+    if not shaped:
+        return None
     if isinstance(assigner, YOLOv5):
-        return best_ratio(boxes, levels) < assigner.max_ratio, f"matched within {assigner.max_ratio:g} times its sides"
-    threshold = _threshold(assigner)
-    assert threshold is not None
-    return best_overlap(boxes, levels) >= threshold, f"overlapped by {threshold:g}"
+        most = assigner.max_ratio
+        asked = f"can be matched within {most:g} times their sides"
+        return _Rule(lambda boxes, levels: best_ratio(boxes, levels) < most, asked, _FIT)
+    least = _threshold(assigner)
+    if least is None:
+        return None
+    return _Rule(lambda boxes, levels: best_overlap(boxes, levels) >= least, f"can be overlapped by {least:g}", _FIT)
+
+
+def _hold_a_center(boxes: InputBoxes, levels: list[PriorLevel]) -> Bools:
+    """[n]: some level has a place inside, by the 0.01 px of the authors' code."""
+    found: Bools = np.any([places_inside(boxes, level, margin=0.01).found for level in levels], axis=0)
+    return found
+
+
+def _in_range(assigner: FCOS, boxes: InputBoxes, levels: list[PriorLevel]) -> Bools:
+    """[n]: some level has a place inside whose farthest side lies in the level's range. From one place to the next that
+    distance changes by a stride at most, a range is half of range_scale strides wide: none is stepped over from 2 on.
+    """
+    reached = np.zeros(len(boxes.sizes_wh), dtype=np.bool_)
+    for number, level in enumerate(levels):
+        inside = places_inside(boxes, level, radius=assigner.radius or np.inf)
+        high = max(level.stride_yx) * assigner.range_scale
+        low = high / 2 if number else 0.0
+        high = high if number < len(levels) - 1 else np.inf
+        reached |= inside.found & (inside.nearest <= high) & (inside.farthest > low)
+    return reached
 
 
 def _threshold(assigner: object) -> float | None:
