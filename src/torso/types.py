@@ -47,16 +47,18 @@ class FeatureSpec(NamedTuple):
 
 
 class Priors(NamedTuple):
-    """Where predictions start from: anchors or points. A point is a box whose sides are its strides.
+    """Where predictions start from: anchors or points. A point is written as a box whose sides are its strides.
 
     centers_xy, sizes_wh, strides_xy: [N, 2], or [B, N, 2] where every image has its own (RoIs), in input pixels.
     levels: (h, w, A) a level, so that row = offset of the level + (y * w + x) * A + a.
+    points: whether all are points; an anchor too may have its stride's sides, so the numbers do not say it.
     """
 
     centers_xy: Tensor
     sizes_wh: Tensor
     strides_xy: Tensor
     levels: tuple[tuple[int, int, int], ...]
+    points: bool = False
 
     @property
     def boxes(self) -> Tensor:

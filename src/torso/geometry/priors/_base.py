@@ -94,7 +94,7 @@ def gather_priors(priors: Priors, rows: Tensor) -> Priors:
             return field[rows]
         return field.gather(1, rows[..., None].expand(-1, -1, 2))
 
-    return Priors(pick(priors.centers_xy), pick(priors.sizes_wh), pick(priors.strides_xy), ())
+    return Priors(pick(priors.centers_xy), pick(priors.sizes_wh), pick(priors.strides_xy), (), priors.points)
 
 
 def level_of_rows(priors: Priors) -> Tensor:

@@ -39,4 +39,4 @@ class Points(PriorGenerator):
                 step = (image_hw[0] // size_hw[0], image_hw[1] // size_hw[1])
             levels.append(grid_priors(wh, size_hw, step, self.offset)[:2])
         centers, sizes = (torch.cat(x) for x in zip(*levels, strict=True))
-        return Priors(centers, sizes, sizes, tuple((h, w, 1) for h, w in sizes_hw))
+        return Priors(centers, sizes, sizes, tuple((h, w, 1) for h, w in sizes_hw), points=True)

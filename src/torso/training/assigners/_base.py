@@ -65,10 +65,9 @@ def boxes_to_match(priors: Priors, point_scale: float) -> Tensor:
     """[N, 4] or [B, N, 4]: the priors as boxes whose overlap with a truth says something.
 
     A point is written as a box of one stride, which overlaps no truth of its level's size; one of `point_scale`
-    strides stands for it. Points are alone at their places: of several anchors one may be a stride wide, as SSD300's
-    are that end at the picture. RoIs ([B, N, 2]) are boxes of their own.
+    strides stands for it. Anchors and RoIs ([B, N, 2]) are boxes of their own, whatever their sides.
     """
-    if priors.centers_xy.dim() == 3 or point_scale == 1 or all(a > 1 for _, _, a in priors.levels):
+    if not priors.points:
         return priors.boxes
-    sizes = torch.where(priors.sizes_wh == priors.strides_xy, priors.sizes_wh * point_scale, priors.sizes_wh)
-    return torch.cat([priors.centers_xy - sizes / 2, priors.centers_xy + sizes / 2], dim=-1)
+    half = priors.sizes_wh * (point_scale / 2)
+    return torch.cat([priors.centers_xy - half, priors.centers_xy + half], dim=-1)
