@@ -30,6 +30,29 @@ def test_class_maps_by_hand() -> None:
     assert "never      -" in str(scores)
 
 
+def test_the_background_is_left_out_of_the_iou_alone() -> None:
+    """What is missed or invented beside it still costs the other classes, and its pixels are right or wrong ones."""
+    truth, found = np.array([[0, 0, 0, 1], [0, 0, 1, 1]]), np.array([[0, 0, 1, 1], [0, 0, 0, 1]])
+    scores = []
+    for background in (None, 0):
+        judged = ClassMaps(["bg", "x"], background=background)
+        judged.add(truth, found)
+        scores.append(judged.compute())
+    whole, left = scores
+    np.testing.assert_allclose(whole.iou, [4 / 6, 2 / 4])
+    assert whole.mIoU == pytest.approx((4 / 6 + 2 / 4) / 2)
+    np.testing.assert_array_equal(left.iou, [np.nan, 2 / 4])
+    assert left.mIoU == 2 / 4
+    assert left.accuracy == whole.accuracy == 6 / 8
+    np.testing.assert_array_equal(left.counts, whole.counts)
+    assert "bg      -" in str(left)
+    for background in (-1, 2):
+        with pytest.raises(ValueError, match=f"background={background} is no class; a number of 0..1 was wanted"):
+            ClassMaps(["bg", "x"], background=background)
+    with pytest.raises(ValueError, match="background=0 would leave out the only class"):
+        ClassMaps(["bg"], background=0)
+
+
 def test_a_class_that_is_only_predicted_has_iou_zero() -> None:
     judged = ClassMaps(NAMES, ignore=None)
     judged.add(np.zeros((2, 2), dtype=np.uint8), np.array([[0, 0], [0, 3]]))
@@ -105,7 +128,7 @@ def test_maps_that_do_not_fit_are_refused(truth: np.ndarray, found: np.ndarray, 
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="is the class 'sky'"):
+    with pytest.raises(ValueError, match="is the class 'sky'.*background=0 leaves a class out of the mean"):
         ClassMaps(NAMES, ignore=0)
     with pytest.raises(ValueError, match="different names"):
         ClassMaps(("a", "a"))

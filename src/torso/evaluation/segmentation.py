@@ -18,7 +18,8 @@ Maps = Tensor | npt.NDArray[np.generic]
 
 @dataclass(frozen=True, eq=False)
 class SegmentationScores:
-    """iou [K] of each class, 0..1, nan where neither truth nor prediction has it; accuracy: share of right pixels.
+    """iou [K] of each class, 0..1, nan where neither truth nor prediction has it and of a background that is left out;
+    accuracy: share of right pixels.
 
     mIoU is the mean over the classes that are not nan; nan, as accuracy is, where no pixel was judged.
     counts [K, K]: pixels, row the true class, column the predicted one; of masks [K, 3]: both, truth, prediction.
@@ -42,14 +43,17 @@ class ClassMaps:
     Args:
         names: of the classes 0..K-1.
         ignore: label of the truth whose pixels are left out, whatever was predicted there (VOC 255; None: no such).
+        background: the class that has no IoU and no part in mIoU (VOC judges it as the others: None). Its pixels stay:
+            taken for another class they lower that one's IoU, and accuracy and counts have them all.
     """
 
-    def __init__(self, names: Sequence[str], *, ignore: int | None = 255) -> None:
+    def __init__(self, names: Sequence[str], *, ignore: int | None = 255, background: int | None = None) -> None:
         _check_names(names)
         if ignore is not None and 0 <= ignore < len(names):
             raise ValueError(f"ignore={ignore} is the class {names[ignore]!r}; a label outside 0..{len(names) - 1} "
-                             "was wanted, or None")
-        self.names, self.ignore = tuple(names), ignore
+                             f"was wanted, or None; background={ignore} leaves a class out of the mean")
+        _check_background(names, background)
+        self.names, self.ignore, self.background = tuple(names), ignore, background
         self.counts: Ints = np.zeros((len(names), len(names)), dtype=np.int64)
 
     def add(self, truth: Maps, predicted: Maps) -> None:
@@ -78,6 +82,8 @@ class ClassMaps:
         union = self.counts.sum(0) + self.counts.sum(1) - true
         total = int(self.counts.sum())
         accuracy = float(true.sum() / total) if total else float("nan")
+        if self.background is not None:
+            union[self.background] = 0
         return _scores(self.names, true, union, accuracy, self.counts)
 
     def _check_range(self, what: str, labels: Tensor) -> None:
@@ -162,6 +168,15 @@ def _scores(names: tuple[str, ...], both: Ints, union: Ints, accuracy: float, co
 def _check_names(names: Sequence[str]) -> None:
     if not names or len(set(names)) < len(names):
         raise ValueError(f"different names of one class or more were wanted; {list(names)} came")
+
+
+def _check_background(names: Sequence[str], background: int | None) -> None:
+    if background is None:
+        return
+    if not 0 <= background < len(names):
+        raise ValueError(f"background={background} is no class; a number of 0..{len(names) - 1} was wanted, or None")
+    if len(names) == 1:
+        raise ValueError(f"background={background} would leave out the only class; name the others, or give None")
 
 
 def _labels(maps: Maps, what: str) -> Tensor:
