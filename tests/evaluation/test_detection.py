@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,7 @@ ONE = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}], "annotatio
         ({"bbox": [0, 0, 5]}, "four finite numbers"),
         ({"bbox": [50, 50, -10, 20]}, "not corners"),
         ({"score": float("inf")}, "finite number"),
+        ({"bbox": None}, "bbox is None; wanted four finite numbers"),
         ({"score": None}, "finite number"),
     ],
 )
@@ -147,12 +149,44 @@ def test_a_result_without_a_field_is_refused() -> None:
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "category id 1 occurs"),
         ({"annotations": [{"id": 1, "image_id": 2, "category_id": 1, "bbox": [0, 0, 1, 1]}]}, "image_id 2"),
         ({"annotations": [{"id": 1, "image_id": 1, "category_id": 2, "bbox": [0, 0, 1, 1]}]}, "category_id 2"),
-        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, float("nan"), 1, 1]}]}, "not finite"),
     ],
 )
 def test_bad_truth_is_refused(change: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         evaluate_detections({**ONE, **change}, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "came"),
+    [
+        ({"bbox": None}, "bbox None"),
+        ({"bbox": [5, 5, -3, 4]}, "bbox [5, 5, -3, 4]"),
+        ({"bbox": [5, 5, 3, -4.5]}, "bbox [5, 5, 3, -4.5]"),
+        ({"bbox": [5, 5, 3]}, "bbox [5, 5, 3]"),
+        ({"bbox": [0, float("nan"), 1, 1]}, "bbox [0, nan, 1, 1]"),
+        ({"bbox": [0, 0, 1, float("inf")]}, "bbox [0, 0, 1, inf]"),
+        ({"bbox": ["a", 0, 1, 1]}, "bbox ['a', 0, 1, 1]"),
+        ({"area": None}, "area None"),
+        ({"area": -1.0}, "area -1.0"),
+        ({"area": float("nan")}, "area nan"),
+    ],
+)
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_bad_box_of_the_truth_is_named(change: dict[str, Any], came: str, others: int) -> None:
+    """A negative side would otherwise make every AP -1 without a word."""
+    good = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 0], "area": 3}
+    objects = [good] * others + [{**good, "id": 17, **change}] + [good] * others
+    wanted = "area in px^2 of 0 or more" if "area" in change else "[x, y, width, height], sides of 0 or more"
+    with pytest.raises(ValueError, match=f"annotation 17 of image 1 has the {re.escape(came)}") as error:
+        evaluate_detections({**ONE, "annotations": objects}, [])
+    assert wanted in str(error.value)
+    assert "correct or remove it" in str(error.value)
+
+
+def test_a_truth_without_a_box_is_named() -> None:
+    bare = {"id": 17, "image_id": 1, "category_id": 1}
+    with pytest.raises(ValueError, match="annotation 17 of image 1 has the bbox None"):
+        evaluate_detections({**ONE, "annotations": [bare]}, [])
 
 
 def test_truth_without_a_section_is_refused() -> None:

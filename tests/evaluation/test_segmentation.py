@@ -128,7 +128,7 @@ def test_maps_that_do_not_fit_are_refused(truth: np.ndarray, found: np.ndarray, 
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="is the class 'sky'.*background=0 leaves a class out of the mean"):
+    with pytest.raises(ValueError, match=r"is the class 'sky'.*background=0 leaves a class out of the mean"):
         ClassMaps(NAMES, ignore=0)
     with pytest.raises(ValueError, match="different names"):
         ClassMaps(("a", "a"))

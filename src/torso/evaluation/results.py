@@ -109,7 +109,7 @@ def _check(
         known = ", ".join(str(one) for one in truth.category_ids[:10].tolist())
         raise ValueError(f"result {row}: category_id {result['category_id']!r} is not in the data set; it has {known}")
     box, score = result["bbox"], result["score"]
-    if len(box) != 4 or not all(_finite(value) for value in box):
+    if not hasattr(box, "__len__") or len(box) != 4 or not all(_finite(value) for value in box):
         raise ValueError(f"result {row}: bbox is {box!r}; wanted four finite numbers [x, y, w, h] in pixels")
     if box[2] < 0 or box[3] < 0:
         raise ValueError(f"result {row}: bbox {list(box)} has a negative side; wanted [x, y, w, h], not corners")

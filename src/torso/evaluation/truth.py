@@ -42,7 +42,10 @@ class GroundTruth:
 
     @classmethod
     def from_coco(cls, coco: Mapping[str, Any]) -> GroundTruth:
-        """A COCO dict (images, annotations, categories); ValueError for what cannot be evaluated."""
+        """A COCO dict (images, annotations, categories); ValueError for what cannot be evaluated.
+
+        An annotation without an area has that of its box.
+        """
         missing = [key for key in ("images", "annotations", "categories") if key not in coco]
         if missing:
             raise ValueError(f"the COCO dict has no {', '.join(missing)}; it has {', '.join(coco)}")
@@ -51,10 +54,7 @@ class GroundTruth:
         label_row = _rows((one["id"] for one in categories), "category")
         _check_known((one["image_id"] for one in objects), image_row, "annotation with image_id")
         _check_known((one["category_id"] for one in objects), label_row, "annotation with category_id")
-        xywh = np.array([one["bbox"] for one in objects], dtype=np.float64).reshape(len(objects), 4)
-        area = [one.get("area", one["bbox"][2] * one["bbox"][3]) for one in objects]
-        if not np.isfinite(xywh).all() or not np.isfinite(np.array(area, dtype=np.float64)).all():
-            raise ValueError("an annotation has a box or an area that is not finite; run `torso doctor` to find it")
+        xywh, area = _boxes(objects)
         return cls(
             image_ids=np.array(list(image_row), dtype=np.int64),
             file_names=tuple(str(one.get("file_name", one["id"])) for one in images),
@@ -63,7 +63,7 @@ class GroundTruth:
             image=np.array([image_row[one["image_id"]] for one in objects], dtype=np.int64),
             label=np.array([label_row[one["category_id"]] for one in objects], dtype=np.int64),
             xywh=xywh,
-            area=np.array(area, dtype=np.float64),
+            area=area,
             crowd=np.array([bool(one.get("iscrowd", 0)) for one in objects], dtype=np.bool_),
             difficult=np.array([bool(one.get("difficult", 0)) for one in objects], dtype=np.bool_),
         )
@@ -121,3 +121,33 @@ def _check_known(ids: Iterable[int], known: Mapping[int, int], what: str) -> Non
     unknown = sorted({one for one in ids if one not in known})
     if unknown:
         raise ValueError(f"{what} {unknown[0]} is not in the data set ({len(unknown)} such ids)")
+
+
+def _boxes(objects: Sequence[Mapping[str, Any]]) -> tuple[Floats, Floats]:
+    """xywh [M, 4] and area [M] of annotations; ValueError names the first that has a bad one."""
+    found = _read_boxes(objects)
+    if found is not None:
+        return found
+    bad = next(one for one in objects if _read_boxes([one]) is None)  # slow, and only on the way to an error
+    key, wanted = "bbox", "four finite numbers [x, y, width, height], sides of 0 or more, were wanted, in pixels"
+    if _read_boxes([{**bad, "area": 0.0}]) is not None:
+        key, wanted = "area", "a finite area in px^2 of 0 or more was wanted"
+    raise ValueError(
+        f"annotation {bad.get('id')} of image {bad['image_id']} has the {key} {bad.get(key)!r}; {wanted}: correct or "
+        "remove it"
+    )
+
+
+def _read_boxes(objects: Sequence[Mapping[str, Any]]) -> tuple[Floats, Floats] | None:
+    """All at once; None where any of them is not as it should be."""
+    try:
+        xywh = np.array([one["bbox"] for one in objects], dtype=np.float64) if objects else np.zeros((0, 4))
+        if xywh.shape != (len(objects), 4):
+            return None
+        sizes = (xywh[:, 2] * xywh[:, 3]).tolist()
+        area = np.array([one.get("area", size) for one, size in zip(objects, sizes, strict=True)], dtype=np.float64)
+    except (KeyError, TypeError, ValueError):
+        return None
+    # a comparison with nan is false
+    sound = area.ndim == 1 and np.isfinite(xywh).all() and (xywh[:, 2:] >= 0).all() and (area >= 0).all()
+    return (xywh, area) if sound and np.isfinite(area).all() else None
