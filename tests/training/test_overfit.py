@@ -69,9 +69,9 @@ RPN: tuple[int, dict[str, object]] = (80, {**NARROW, **HALF_ANCHORS, "suppressio
 @pytest.mark.parametrize("model", SETTINGS)
 def test_learns_eight_pictures_by_heart(shared_data, backbone_weights, tmp_path, model):
     """Tuned for the time: backbone, widths, tower, prior probability, size of the pictures and with it of the anchors
-    (atss, faster_rcnn) or the strides (fcos), numbers of proposals and of sampled rows, centernet's frozen BatchNorm, no
-    augmentation, the optimiser's settings and the steps. As in the recipe: losses and weights, assigner, thresholds,
-    suppression.
+    (atss, faster_rcnn) or the strides (fcos), numbers of proposals and of sampled rows, centernet's frozen BatchNorm,
+    no augmentation, the optimiser's settings and the steps. As in the recipe: losses and weights, assigner,
+    thresholds, suppression.
     """
     steps, changes = SETTINGS[model]
     recipe = small_recipe(model, backbone_weights, **changes)
