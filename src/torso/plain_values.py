@@ -30,6 +30,13 @@ def validate(hint: Any, value: Any, where: str) -> Any:
         raise PartError(f"{where} wants {words(hint)}; {value!r} ({type(value).__name__}) came") from None
 
 
+def one_of(where: str, value: Any, known: Any) -> None:
+    """PartError unless the value is one of a Literal's; for what is also called without a Part, which checks it."""
+    choices = typing.get_args(known)
+    if value not in choices:
+        raise PartError(f"{where}={value!r} is unknown; choose one of {', '.join(map(str, choices))}")
+
+
 @functools.cache
 def _adapter(hint: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter

@@ -84,7 +84,7 @@ def test_gather_takes_rows_of_shared_and_of_own_priors() -> None:
 
 
 def test_sizes_must_match_the_levels() -> None:
-    with pytest.raises(ValueError, match="sizes for 1 levels came, but there are 2"):
+    with pytest.raises(ValueError, match="has 1 level, but the head reads 2"):
         Anchors([(8, 8), (16, 16)], sizes=((32.0,),))
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from torso.geometry.coders._base import Coder, full_precision
+from torso.geometry.coders._base import Coder, check_exponent, full_precision
 from torso.types import Priors
 
 
@@ -28,6 +28,7 @@ class Delta(Coder):
     ) -> None:
         if min(weights) <= 0:
             raise ValueError(f"Delta.weights must be positive; {weights} came")
+        check_exponent("Delta.max_log_ratio", max_log_ratio)
         self.weights, self.max_log_ratio = weights, max_log_ratio
 
     def encode(self, boxes: Tensor, priors: Priors) -> Tensor:

@@ -8,8 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torso.geometry.coders._base import Coder, full_precision
+from torso.geometry.coders._base import Coder, check_exponent, full_precision
+from torso.plain_values import one_of
 from torso.types import Priors
+
+Distances = Literal["exp", "relu", "none"]
 
 
 class LTRB(Coder):
@@ -24,7 +27,9 @@ class LTRB(Coder):
     in the code the scales start at 1 and one weight file serves any level.
     """
 
-    def __init__(self, *, transform: Literal["exp", "relu", "none"] = "exp", max_exponent: float = 8.0) -> None:
+    def __init__(self, *, transform: Distances = "exp", max_exponent: float = 8.0) -> None:
+        one_of("LTRB.transform", transform, Distances)
+        check_exponent("LTRB.max_exponent", max_exponent)
         self.transform, self.max_exponent = transform, max_exponent
 
     def encode(self, boxes: Tensor, priors: Priors) -> Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from torso.types import Priors
+
+StrideFrom = Literal["feature", "image"]
 
 
 class PriorGenerator(nn.Module):

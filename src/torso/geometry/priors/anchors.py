@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from torso.geometry.priors._base import PriorGenerator, place_anchors
+from torso.geometry.priors._base import PriorGenerator, StrideFrom, place_anchors
+from torso.plain_values import one_of
 from torso.types import Priors
 
 
@@ -35,11 +37,15 @@ class Anchors(PriorGenerator):
         sizes: tuple[tuple[float, ...], ...] | None = None,
         offset: float = 0.0,
         rounded: bool = False,
-        stride_from: Literal["feature", "image"] = "feature",
+        stride_from: StrideFrom = "feature",
     ) -> None:
+        one_of("Anchors.stride_from", stride_from, StrideFrom)
         strides = [(s[0], s[1]) for s in strides_yx]
-        if sizes is not None and len(sizes) != len(strides):
-            raise ValueError(f"anchors: sizes for {len(sizes)} levels came, but there are {len(strides)} levels")
+        if sizes is None:
+            _check_scales(base_scale, octave_scales)
+        else:
+            _check_sizes(sizes, strides)
+        _check_ratios(ratios, aspects)
         shapes = []
         for i, (sy, sx) in enumerate(strides):
             octaves = [base_scale * 2 ** (k / octave_scales) for k in range(octave_scales)]
@@ -49,6 +55,11 @@ class Anchors(PriorGenerator):
             else:
                 wh = [(w * x, h * y) for x, y in aspects for w, h in pairs]
             shapes.append([(2.0 * round(w / 2), 2.0 * round(h / 2)) for w, h in wh] if rounded else wh)
+        if rounded and any(min(wh) <= 0 for level in shapes for wh in level):
+            raise ValueError(
+                f"Anchors are rounded to whole pixels about their centre, which leaves some of {shapes} 0 px: give "
+                "larger ones (base_scale, sizes), or rounded=false"
+            )
         super().__init__(shapes)
         self.strides_yx = strides
         self.offset, self.stride_from = offset, stride_from
@@ -60,3 +71,29 @@ class Anchors(PriorGenerator):
     def forward(self, sizes_hw: Sequence[tuple[int, int]], image_hw: tuple[int, int]) -> Priors:
         strides = self.strides_yx if self.stride_from == "feature" else None
         return place_anchors(self.shapes(), sizes_hw, image_hw, strides, self.offset)
+
+
+def _check_scales(base_scale: float, octave_scales: int) -> None:
+    if not 0 < base_scale < math.inf or octave_scales < 1:
+        raise ValueError(
+            f"Anchors want base_scale > 0, in strides of a level, and octave_scales >= 1; {base_scale} and "
+            f"{octave_scales} came"
+        )
+
+
+def _check_sizes(sizes: Sequence[Sequence[float]], strides: Sequence[tuple[int, int]]) -> None:
+    if len(sizes) != len(strides):
+        came = "1 level" if len(sizes) == 1 else f"{len(sizes)} levels"
+        raise ValueError(
+            f"Anchors.sizes has {came}, but the head reads {len(strides)}, of strides (y, x) {strides}: give one list "
+            "of sides for each, fine to coarse, or None, which follows the strides"
+        )
+    if not all(level and all(0 < side < math.inf for side in level) for level in sizes):
+        raise ValueError(f"Anchors.sizes wants at least one side above 0 px on every level; {sizes} came")
+
+
+def _check_ratios(ratios: Sequence[float], aspects: Sequence[tuple[float, float]] | None) -> None:
+    if aspects is None and not (ratios and all(0 < r < math.inf for r in ratios)):
+        raise ValueError(f"Anchors.ratios wants at least one height / width, all above 0; {ratios} came")
+    if aspects is not None and not (aspects and all(0 < side < math.inf for pair in aspects for side in pair)):
+        raise ValueError(f"Anchors.aspects wants at least one (width, height), all above 0; {aspects} came")

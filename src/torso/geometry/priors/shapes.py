@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from torso.geometry.priors._base import PriorGenerator, place_anchors
+from torso.geometry.priors._base import PriorGenerator, StrideFrom, place_anchors
+from torso.plain_values import one_of
 from torso.types import Priors
 
 
@@ -26,8 +27,9 @@ class Shapes(PriorGenerator):
         *,
         sizes: tuple[tuple[tuple[float, float], ...], ...] | None = None,
         offset: float = 0.5,
-        stride_from: Literal["feature", "image"] = "feature",
+        stride_from: StrideFrom = "feature",
     ) -> None:
+        one_of("Shapes.stride_from", stride_from, StrideFrom)
         strides = [(s[0], s[1]) for s in strides_yx]
         if sizes is None:
             sizes = tuple(((4.0 * sx, 4.0 * sy),) for sy, sx in strides)

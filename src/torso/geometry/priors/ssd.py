@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from torso.geometry.priors._base import PriorGenerator, place_anchors
+from torso.geometry.priors._base import PriorGenerator, StrideFrom, place_anchors
+from torso.plain_values import one_of
 from torso.types import Priors
 
 
@@ -34,8 +35,9 @@ class SSD(PriorGenerator):
         ratios: tuple[tuple[float, ...], ...] | None = None,
         offset: float = 0.5,
         clip: bool = False,
-        stride_from: Literal["feature", "image"] = "feature",
+        stride_from: StrideFrom = "feature",
     ) -> None:
+        one_of("SSD.stride_from", stride_from, StrideFrom)
         strides = [(s[0], s[1]) for s in strides_yx]
         if sizes is None:
             sides = [4.0 * (y * x) ** 0.5 for y, x in strides]
