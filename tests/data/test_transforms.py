@@ -180,6 +180,57 @@ def test_boxes_are_clipped_and_dropped_by_the_stated_rule() -> None:
     assert sample.clipped(min_side=0.1, min_visible=0.0).labels.tolist() == [0, 1, 2]
 
 
+def with_crowd(boxes: list[list[float]], crowd: list[bool]) -> Sample:
+    """Labels number the boxes."""
+    return replace(
+        sample_of(0), boxes=np.array(boxes, np.float32), labels=np.arange(len(boxes)), crowd=np.array(crowd, np.bool_)
+    )
+
+
+def test_a_crowd_stays_as_long_as_any_of_it_is_seen() -> None:
+    """Without it what is left would be taught as background."""
+    width = float(sample_of(0).image.width)
+    boxes: list[list[float]] = [[-999, 0, 0.5, 50], [-40, 0, 0, 50], [width - 0.25, 0, width + 90, 9]]
+    assert with_crowd(boxes, [True, True, True]).clipped().labels.tolist() == [0, 2]
+    assert with_crowd(boxes, [True, True, True]).clipped().boxes[0].tolist() == [0, 0, 0.5, 50]
+    assert with_crowd(boxes, [False, False, False]).clipped().labels.tolist() == []
+
+
+@pytest.mark.parametrize(
+    "transform", [IoUCrop(overlaps=(0.0,)), ScaleJitter(size_hw=(40, 40), low=1.5), Mosaic(size_hw=(64, 64))]
+)
+@pytest.mark.parametrize("seed", range(20))
+def test_what_shows_of_a_crowd_is_marked_in_a_crop(transform: Transform, seed: int) -> None:
+    """The crowd is the picture's left part, which is white; no white pixel may be left without it."""
+    height, width = sample_of(0).size_hw
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[:, : width // 2] = 255
+    boxes = [[0, 0, width // 2, height], [width * 0.7, height * 0.4, width * 0.8, height * 0.5]]
+    sample = replace(with_crowd(boxes, [True, False]), image=Image.fromarray(pixels))
+    empty = sample.keep(np.zeros(2, np.bool_))
+    black = replace(empty, image=Image.new("RGB", (width, height)))
+    after = transform(sample, sample_rng(5, 0, seed), lambda rng: black)
+    left = np.asarray(after.image).min(axis=2) > 250
+    for x1, y1, x2, y2 in np.floor(after.boxes[after.crowd] + (-1, -1, 2, 2)).astype(int).tolist():
+        left = left.copy()
+        left[max(y1, 0) : y2, max(x1, 0) : x2] = False
+    assert not left.any()
+
+
+def test_a_crowd_does_not_make_a_window_good() -> None:
+    """Windows are chosen for what can be learnt from them: only an object gives the overlap, and a centre."""
+    height, width = sample_of(0).size_hw
+    crop = IoUCrop(overlaps=(0.7,), min_scale=0.9)
+    whole = [0.0, 0.0, float(width), float(height)]
+    alone = with_crowd([whole], [True])
+    tiny = with_crowd([whole, [10, 10, 14, 14]], [True, False])
+    object_ = with_crowd([whole], [False])
+    for seed in range(10):
+        assert crop(alone, sample_rng(5, 0, seed), another) is alone
+        assert crop(tiny, sample_rng(5, 0, seed), another) is tiny
+        assert crop(object_, sample_rng(5, 0, seed), another) is not object_
+
+
 def test_fitting_does_not_undo_a_jitter_of_scale() -> None:
     """A picture jittered to half of its canvas is still half of the model's input after the fit."""
     half = ScaleJitter(size_hw=(100, 100), low=0.5, high=0.5)(sample_of(0), sample_rng(0, 0, 0), another)

@@ -83,14 +83,15 @@ class Sample:
     def clipped(self, min_side: float = 1.0, min_visible: float = 0.1) -> Sample:
         """Boxes cut at the picture's border; dropped where what is left is too little to learn from.
 
-        A box stays if both sides are at least min_side px after the cut and at least min_visible of its area is left.
+        A box stays if both sides are at least min_side px after the cut and at least min_visible of its area is left; a
+        crowd as long as any of it is, since what shows of it would be taught as background.
         """
         height, width = self.size_hw
         boxes = np.clip(self.boxes, 0, np.array([width, height, width, height], np.float32))
         sides = boxes[:, 2:] - boxes[:, :2]
         before = (self.boxes[:, 2:] - self.boxes[:, :2]).prod(axis=1)
-        visible = sides.prod(axis=1) >= min_visible * before
-        return replace(self, boxes=boxes).keep((sides >= min_side).all(axis=1) & visible)
+        enough = (sides >= min_side).all(axis=1) & (sides.prod(axis=1) >= min_visible * before)
+        return replace(self, boxes=boxes).keep(np.where(self.crowd, (sides > 0).all(axis=1), enough))
 
 
 def joined(canvas: Sample, parts: Sequence[Sample]) -> Sample:

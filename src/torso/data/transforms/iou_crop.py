@@ -9,10 +9,11 @@ from torso.data.sample import Boxes, Draw, Sample, Transform
 
 
 class IoUCrop(Transform):
-    """One of `overlaps` is drawn (1.0 or more: no crop), then windows are tried until one has that IoU with a box.
+    """One of `overlaps` is drawn (1.0 or more: no crop), then windows are tried until one has that IoU with an object.
 
-    Window sides are min_scale..max_scale of the picture's, its aspect (w / h) min_aspect..max_aspect. Boxes whose
-    centre lies in the window stay, clipped; a window without one is not taken. tries: windows before another draw.
+    Window sides are min_scale..max_scale of the picture's, its aspect (w / h) min_aspect..max_aspect. Objects whose
+    centre lies in the window stay, clipped; a window without one is not taken. Crowds make no window good, and stay
+    wherever they show. tries: windows before another draw.
     """
 
     def __init__(
@@ -35,14 +36,15 @@ class IoUCrop(Transform):
         self.scales, self.aspects = (min_scale, max_scale), (min_aspect, max_aspect)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
-        if not len(sample.boxes):
+        objects = sample.boxes[~sample.crowd]
+        if not len(objects):
             return sample
         for _ in range(self.rounds):
             least = self.overlaps[int(rng.integers(len(self.overlaps)))]
             if least >= 1.0:
                 return sample
             windows = self._windows(sample, rng)
-            fits = np.flatnonzero(_accepted(windows, sample.boxes, least))
+            fits = np.flatnonzero(_accepted(windows, objects, least))
             if len(fits):
                 return _cropped(sample, windows[fits[0]])
         return sample
@@ -75,5 +77,5 @@ def _centred(window: npt.NDArray[np.int64], boxes: Boxes) -> npt.NDArray[np.bool
 
 def _cropped(sample: Sample, window: npt.NDArray[np.int64]) -> Sample:
     x1, y1, x2, y2 = (int(side) for side in window)
-    kept = sample.keep(_centred(window, sample.boxes))
+    kept = sample.keep(_centred(window, sample.boxes) | sample.crowd)
     return kept.mapped(kept.image.crop((x1, y1, x2, y2)), (1.0, 1.0), (-float(x1), -float(y1))).clipped(1.0, 0.0)
