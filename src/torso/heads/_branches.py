@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torso.layers.conv import Activation, AlignedConv2d, Norm, make_activation, make_norm
 from torso.layers.separable import SeparableConv2d
 
+QualityTower = Literal["none", "cls", "box", "own"]
+
 
 class LevelOutput(NamedTuple):
     """What one level says, a row a prior: [B, h*w*A, width] each, rows as in Priors.levels; and its map's size."""
@@ -46,7 +48,7 @@ class Branches(nn.Module):
         bias: bool | None,
         columns: int,
         width: int,
-        quality: Literal["none", "cls", "box", "own"],
+        quality: QualityTower,
         uncertainty: bool,
         separable: bool,
         norm_levels: int | None,

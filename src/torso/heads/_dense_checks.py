@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from torso.layers.conv import Norm
+from torso.heads._branches import QualityTower
+from torso.layers.conv import Activation, Norm
+from torso.plain_values import one_of
 
 T = TypeVar("T")
+Kernel = Literal[1, 3]
+Scores = Literal["sigmoid", "softmax"]
+Fusion = Literal["product", "sqrt"]
 
 
 def a_level(value: T | tuple[T, ...], levels: int, name: str, shared: bool) -> tuple[T, ...]:
@@ -73,3 +78,22 @@ def check_shares(who: str, tower_kernel: int, quality_share: float | None) -> No
         raise ValueError(
             f"{who} wants an odd tower_kernel and 0 < quality_share < 1; {tower_kernel} and {quality_share} came"
         )
+
+
+def check_words(
+    who: str,
+    *,
+    scores: Scores,
+    quality: QualityTower,
+    fusion: Fusion,
+    norm: Norm,
+    activation: Activation,
+    out_kernel: Kernel,
+) -> None:
+    """Words that are none of the known ones would quietly stand for the last of them."""
+    one_of(f"{who}.scores", scores, Scores)
+    one_of(f"{who}.quality", quality, QualityTower)
+    one_of(f"{who}.fusion", fusion, Fusion)
+    one_of(f"{who}.norm", norm, Norm)
+    one_of(f"{who}.activation", activation, Activation)
+    one_of(f"{who}.out_kernel", out_kernel, Kernel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,20 @@ from torso.geometry.coders._base import Coder
 from torso.geometry.coders.delta import Delta
 from torso.geometry.priors._base import PriorGenerator, gather_priors, level_of_rows
 from torso.geometry.priors.anchors import Anchors
-from torso.heads._base import ClassRows, Head, choose_levels, empty_rows_last
-from torso.heads._branches import Branches, LevelOutput, TowerLayer, last_convolution
+from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, empty_rows_last
+from torso.heads._best_pairs import best_pairs
+from torso.heads._branches import Branches, LevelOutput, QualityTower, TowerLayer, last_convolution
 from torso.heads._dense_checks import (
+    Fusion,
+    Kernel,
+    Scores,
     a_level,
     check_depthwise,
     check_norms,
     check_numbers,
     check_priors,
     check_shares,
+    check_words,
 )
 from torso.heads._level_counts import check_level_counts, written_values
 from torso.layers.conv import Activation, Norm
@@ -83,7 +88,7 @@ class Dense(Head):
         tower: int = 4,
         joint_tower: bool = False,
         shared: bool = True,
-        out_kernel: Literal[1, 3] = 3,
+        out_kernel: Kernel = 3,
         norm: Norm = "none",
         tower_bias: bool | None = None,
         activation: Activation = "relu",
@@ -93,10 +98,10 @@ class Dense(Head):
         tower_kernel: int = 3,
         priors: Part[PriorGenerator] = part(Anchors),
         coder: Part[Coder] = part(Delta),
-        scores: Literal["sigmoid", "softmax"] = "sigmoid",
+        scores: Scores = "sigmoid",
         background: bool = True,
-        quality: Literal["none", "cls", "box", "own"] = "none",
-        fusion: Literal["product", "sqrt"] = "product",
+        quality: QualityTower = "none",
+        fusion: Fusion = "product",
         quality_share: float | None = None,
         level_scale: bool = False,
         uncertainty: bool = False,
@@ -111,12 +116,16 @@ class Dense(Head):
         self.score_threshold, self.pre_nms_top, self.shared = score_threshold, pre_nms_top, shared
         self.quality_share, self.levels_apart = quality_share, levels_apart
         who = type(self).__name__
+        check_words(who, scores=scores, quality=quality, fusion=fusion, norm=norm, activation=activation,
+                    out_kernel=out_kernel)  # fmt: skip
+        check_threshold(who, score_threshold)
         check_level_counts(who, written_values(channels, quality_prior, priors, shared), in_specs, finest, coarsest)
         self._levels = choose_levels(in_specs, finest, coarsest, who)
         specs = [in_specs[i] for i in self._levels]
         widths = a_level(channels, len(specs), "channels", shared)
         starts = a_level(quality_prior, len(specs), "quality_prior", shared)
-        check_numbers(num_classes, (*widths, box_channels or 1), tower, pre_nms_top, (prior_probability, *starts))
+        box_widths = widths if box_channels is None else (box_channels,) * len(widths)
+        check_numbers(num_classes, (*widths, *box_widths), tower, pre_nms_top, (prior_probability, *starts))
         check_norms(who, norm, tower=tower, level_norms=level_norms, shared=shared, levels=len(specs))
         check_shares(who, tower_kernel, quality_share)
         self.priors = priors.build([s.stride_yx for s in specs])
@@ -126,16 +135,16 @@ class Dense(Head):
         self.columns = num_classes + self.background
         incoming = self._bring([s.channels for s in specs], widths[0])
         if depthwise:
-            check_depthwise(incoming, (*widths, box_channels or widths[0]), separable)
-        copies = list(zip(incoming, widths, self.priors.per_place, strict=True))[: 1 if shared else None]
+            check_depthwise(incoming, (*widths, *box_widths), separable)
+        copies = list(zip(incoming, widths, box_widths, self.priors.per_place, strict=True))[: 1 if shared else None]
         self.branches = nn.ModuleList(
             Branches(
-                width_in, per_place, channels=width, box_channels=box_channels or width, tower=tower, joint=joint_tower,
+                width_in, per_place, channels=width, box_channels=box_width, tower=tower, joint=joint_tower,
                 kernel=out_kernel, norm=norm, activation=activation, bias=tower_bias, columns=self.columns,
                 width=self.coder.width, quality=quality, uncertainty=uncertainty, separable=separable,
                 norm_levels=len(specs) if level_norms else None, depthwise=depthwise, tower_kernel=tower_kernel,
             )
-            for width_in, width, per_place in copies
+            for width_in, width, box_width, per_place in copies
         )
         self.scale = nn.Parameter(torch.ones(len(specs))) if level_scale else None
         self._initialise(prior_probability, starts, separable)
@@ -196,7 +205,7 @@ class Dense(Head):
         logits = raw.logits.gather(1, rows[..., None].expand(-1, -1, raw.logits.shape[-1]))
         quality = raw.quality.gather(1, rows) if raw.quality is not None else None
         scores = self.class_scores(logits, quality)  # [B, R, K]
-        scores, picked, labels = _best_pairs(scores, levels, self.pre_nms_top)
+        scores, picked, labels = best_pairs(scores, levels, self.pre_nms_top)
         index = rows.gather(1, picked)
         priors = gather_priors(raw.priors, index)
         codes = raw.codes.gather(1, index[..., None].expand(-1, -1, raw.codes.shape[-1]))
@@ -282,17 +291,3 @@ def _logit(probability: float) -> float:
 def _joined(levels: list[Tensor | None]) -> Tensor | None:
     present = [x for x in levels if x is not None]
     return join_levels(present) if present else None
-
-
-def _best_pairs(scores: Tensor, levels: list[int], top: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best (row, class) pairs of every level: scores, row positions and labels, each [B, T]."""
-    classes = scores.shape[-1]
-    found, positions, start = [], [], 0
-    for size in levels:
-        flat = scores[:, start : start + size].flatten(1)
-        best = flat.topk(min(top, flat.shape[1]))
-        found.append(best.values)
-        positions.append(best.indices + start * classes)
-        start += size
-    pairs = torch.cat(positions, dim=1)
-    return torch.cat(found, dim=1), pairs // classes, pairs % classes

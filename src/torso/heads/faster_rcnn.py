@@ -12,7 +12,7 @@ from torso.geometry.boxes import clip_boxes
 from torso.geometry.coders._base import Coder
 from torso.geometry.coders.delta import Delta
 from torso.geometry.priors._base import gather_priors
-from torso.heads._base import ClassRows, Head, choose_levels, empty_rows_last
+from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, empty_rows_last
 from torso.heads._roi_proposals import best_proposals, roi_priors
 from torso.heads._second_stage import SecondStage
 from torso.heads.dense import Dense
@@ -72,7 +72,14 @@ class FasterRCNN(Head):
         min_size: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_counts(num_classes=num_classes, proposal_top=proposal_top, proposals=proposals, roi_size=roi_size)
+        _at_least(
+            1, num_classes=num_classes, proposal_top=proposal_top, proposals=proposals, pre_nms_top=pre_nms_top,
+            channels=channels, roi_size=roi_size, canonical_stride=canonical_stride, canonical_side=canonical_side,
+        )  # fmt: skip
+        _at_least(0, sampling=sampling, proposal_min_size=proposal_min_size, min_size=min_size)
+        if not 0 <= proposal_iou <= 1:
+            raise ValueError(f"FasterRCNN.proposal_iou wants an IoU in 0..1; {proposal_iou} came")
+        check_threshold(type(self).__name__, score_threshold)
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
         self.proposal_top, self.proposals = proposal_top, proposals
         self.proposal_iou, self.proposal_min_size = proposal_iou, proposal_min_size
@@ -115,8 +122,8 @@ class FasterRCNN(Head):
             raw,
             self.proposer,
             images,
-            top=top or self.proposal_top,
-            keep=keep or self.proposals,
+            top=self.proposal_top if top is None else top,
+            keep=self.proposals if keep is None else keep,
             iou_threshold=self.proposal_iou,
             min_size=self.proposal_min_size,
         )
@@ -185,10 +192,10 @@ class FasterRCNN(Head):
             nn.init.zeros_(self.variance_out.bias)
 
 
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"FasterRCNN.{name} must be at least 1; {value} came")
+def _at_least(least: int, **values: float) -> None:
+    for name, value in values.items():
+        if not value >= least:
+            raise ValueError(f"FasterRCNN.{name} must be at least {least}; {value} came")
 
 
 def _one_width(specs: Sequence[FeatureSpec]) -> int:

@@ -12,9 +12,10 @@ from torso.geometry.boxes import clip_boxes
 from torso.geometry.coders._base import Coder
 from torso.geometry.coders.grid import Grid as GridCoder
 from torso.geometry.priors._base import gather_priors, grid_priors
-from torso.heads._base import ClassRows, Head, choose_levels, empty_rows_last
+from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, empty_rows_last
 from torso.layers.conv import Activation, ConvNormAct, Norm, make_activation
 from torso.parts import Part, part
+from torso.plain_values import one_of
 from torso.types import Candidates, FeatureSpec, GridPredictions, Images, Priors, RawPredictions
 
 
@@ -59,6 +60,9 @@ class Grid(Head):
                 "Grid wants num_classes, boxes, channels, hidden, top, grid_hw of at least 1 and 0 <= dropout < 1; "
                 f"{num_classes}, {boxes}, {channels}, {hidden}, {top}, {grid_hw} and {dropout} came"
             )
+        check_threshold(type(self).__name__, score_threshold)
+        one_of("Grid.norm", norm, Norm)
+        one_of("Grid.activation", activation, Activation)
         self.num_classes, self.boxes, self.grid_hw = num_classes, boxes, grid_hw
         self.score_threshold, self.top = score_threshold, top
         self.coder = coder.build()

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from torso.parts import PartError
+from torso.plain_values import one_of
 from torso.training.assigners._base import CHUNK, matchable
 from torso.training.targets import HeatmapTargets, Pairs, Targets
 from torso.types import Priors
+
+SharedCell = Literal["all", "last"]
 
 
 class Gaussian:
@@ -32,10 +35,11 @@ class Gaussian:
         *,
         min_overlap: float = 0.7,
         integer_radius: bool = True,
-        shared_cell: Literal["all", "last"] = "all",
+        shared_cell: SharedCell = "all",
     ) -> None:
         if not 0 < min_overlap < 1:
             raise PartError(f"Gaussian.min_overlap must lie between 0 and 1; {min_overlap} came")
+        one_of("Gaussian.shared_cell", shared_cell, SharedCell)
         self.min_overlap, self.integer_radius, self.shared_cell = min_overlap, integer_radius, shared_cell
 
     def __call__(self, priors: Priors, targets: Targets, num_classes: int) -> HeatmapTargets:

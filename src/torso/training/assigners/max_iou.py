@@ -9,9 +9,12 @@ from torch import Tensor
 
 from torso.geometry.boxes import iou_matrix
 from torso.parts import PartError
+from torso.plain_values import one_of
 from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable
 from torso.training.targets import BACKGROUND, IGNORED, Assignment, Targets
 from torso.types import Priors
+
+RescueLearns = Literal["most", "rescued"]
 
 
 class MaxIoU(Assigner):
@@ -37,13 +40,17 @@ class MaxIoU(Assigner):
         negative: float = 0.4,
         rescue: bool = True,
         rescue_above: float = 0.0,
-        rescue_learns: Literal["most", "rescued"] = "most",
+        rescue_learns: RescueLearns = "most",
         point_scale: float = 8.0,
     ) -> None:
         if not 0 <= negative <= positive <= 1:
             raise PartError(f"MaxIoU wants 0 <= negative <= positive <= 1; {negative} and {positive} came")
-        if point_scale <= 0:
-            raise PartError(f"MaxIoU.point_scale must be positive; {point_scale} came")
+        if not 0 <= rescue_above <= 1 or not point_scale > 0:
+            raise PartError(
+                "MaxIoU wants rescue_above, an IoU, in 0..1 and point_scale > 0; "
+                f"{rescue_above} and {point_scale} came"
+            )
+        one_of("MaxIoU.rescue_learns", rescue_learns, RescueLearns)
         self.positive, self.negative, self.point_scale = positive, negative, point_scale
         self.rescue, self.rescue_above, self.rescue_learns = rescue, rescue_above, rescue_learns
 

@@ -50,6 +50,11 @@ class PAA(Assigner):
                 "PAA wants overlap in 0..1, candidates >= 1 and iterations >= 1; "
                 f"{overlap}, {candidates} and {iterations} came"
             )
+        if not 0 <= alpha <= 1 or not min(gamma, box_weight) >= 0 or not point_scale > 0:
+            raise PartError(
+                "PAA wants alpha in 0..1, gamma and box_weight that are not negative, and point_scale > 0; "
+                f"{alpha}, {gamma}, {box_weight} and {point_scale} came"
+            )
         self.first = MaxIoU(
             positive=overlap, negative=overlap, rescue=True, rescue_learns="rescued", point_scale=point_scale
         )

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from torso.geometry.boxes import aligned_overlap, iou_matrix
 from torso.parts import PartError
+from torso.plain_values import one_of
 from torso.training.assigners._base import CHUNK, Assigner, matchable
 from torso.training.assigners._claims import depth_inside, scores_of
 from torso.training.targets import BACKGROUND, Assignment, Targets
 from torso.types import Priors
+
+Inside = Literal["either", "center"]
 
 
 class SimOTA(Assigner):
@@ -39,7 +42,7 @@ class SimOTA(Assigner):
         self,
         *,
         radius: float = 2.5,
-        inside: Literal["either", "center"] = "either",
+        inside: Inside = "either",
         cell_center: bool = True,
         candidates: int = 10,
         cls_weight: float = 1.0,
@@ -50,6 +53,7 @@ class SimOTA(Assigner):
                 "SimOTA wants radius > 0, candidates >= 1 and weights that are not negative; "
                 f"{radius}, {candidates}, {cls_weight} and {iou_weight} came"
             )
+        one_of("SimOTA.inside", inside, Inside)
         self.radius, self.inside, self.cell_center, self.candidates = radius, inside, cell_center, candidates
         self.cls_weight, self.iou_weight = cls_weight, iou_weight
 

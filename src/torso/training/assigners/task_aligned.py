@@ -9,11 +9,13 @@ from torch import Tensor
 
 from torso.geometry.boxes import OverlapKind, overlap_matrix
 from torso.parts import PartError
+from torso.plain_values import one_of
 from torso.training.assigners._base import CHUNK, Assigner, matchable
 from torso.training.assigners._claims import depth_inside, scores_of, strongest_claim
 from torso.training.targets import BACKGROUND, Assignment, Targets
 from torso.types import Priors
 
+Competing = Literal["all", "inside"]
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -43,7 +45,7 @@ class TaskAligned(Assigner):
         alpha: float = 1.0,
         beta: float = 6.0,
         top: int = 13,
-        compete: Literal["all", "inside"] = "all",
+        compete: Competing = "all",
         overlap: OverlapKind = "iou",
         margin: float = 0.01,
         guard: float = 1e-7,
@@ -53,6 +55,8 @@ class TaskAligned(Assigner):
                 "TaskAligned wants top >= 1 and alpha, beta, margin and guard that are not negative; "
                 f"{top}, {alpha}, {beta}, {margin} and {guard} came"
             )
+        one_of("TaskAligned.compete", compete, Competing)
+        one_of("TaskAligned.overlap", overlap, OverlapKind)
         self.alpha, self.beta, self.top = alpha, beta, top
         self.compete, self.overlap, self.margin, self.guard = compete, overlap, margin, guard
 

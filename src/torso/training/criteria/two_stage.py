@@ -76,6 +76,11 @@ class TwoStage(Criterion):
         proposals: int = 1000,
     ) -> None:
         super().__init__()
+        if min(proposal_top, proposals) < 1 or not box_weight >= 0:
+            raise PartError(
+                "the two-stage criterion wants proposal_top >= 1, proposals >= 1 and box_weight >= 0; "
+                f"{proposal_top}, {proposals} and {box_weight} came"
+            )
         self.first, self.assigner, self.sampler = first.build(), assigner.build(), sampler.build()
         self.cls_loss, self.box_loss, self.box_weight = cls_loss.build(), box_loss.build(), box_weight
         self.proposal_top, self.proposals = proposal_top, proposals
