@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ class KL(UncertainBoxLoss):
 
     Args:
         least_log_variance: a counts as this where it is below; codes that fit exactly would otherwise have weights
-            without bound. -12 is a sigma of 0.0025 of an anchor's side.
+            without bound. -12 is a sigma of 0.0025 of an anchor's side. An a that fell below is pushed back by an error
+            as hard as at the bound, whose weight, e^12, the code's own gradient has; without an error it stays.
     """
 
     space: Literal["codes", "boxes"] = "codes"
@@ -37,5 +38,31 @@ class KL(UncertainBoxLoss):
         smooth = torch.where(d < 1, 0.5 * d.square(), d - 0.5)
         if log_variance is None:
             return smooth.sum(-1)
-        a = log_variance.to(d.dtype).clamp(min=self.least_log_variance)
+        a = _bounded(log_variance.to(d.dtype), self.least_log_variance)
         return (torch.exp(-a) * smooth + a / 2).sum(-1)
+
+
+class _Bounded(torch.autograd.Function):
+    """x.clamp(min=least); below the bound a gradient passes where descent leads back up, and is 0 where it leads down.
+
+    Of a loss that is weighted by positive numbers: descent leads up where the gradient is negative.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, least: float) -> Tensor:
+        return x.clamp(min=least)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        x, least = inputs
+        ctx.save_for_backward(x >= least)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (inside,) = ctx.saved_tensors
+        return torch.where(inside, gradient, gradient.clamp(max=0.0)), None
+
+
+def _bounded(x: Tensor, least: float) -> Tensor:
+    bounded: Tensor = _Bounded.apply(x, least)  # type: ignore[no-untyped-call]
+    return bounded
