@@ -25,8 +25,8 @@ class Assigner:
     """Called under no_grad with the priors, the targets and, where `needs_predictions`, what the model says now.
 
     boxes: [B, N, 4] decoded predictions; scores: [B, N, K], fused with the quality branch where there is one and
-    `fused_scores` wants it. Rows of Targets that are not valid, or are crowd, never match. No Python loop over images,
-    no .item(), no boolean indexing: the caller compiles this with the model.
+    `fused_scores` wants it. Rows of Targets that are not valid, or are crowd, never match; M may be 0. No Python loop
+    over images, no .item(), no boolean indexing: the caller compiles this with the model.
 
     gives_quality: whether Assignment.quality is there; quality_is_score: whether it is what the class should score.
     gives_pairs: whether the answer is Pairs. at_cell: whether a truth's priors all lie about the cell of its centre, as
@@ -59,6 +59,15 @@ CHUNK = 32
 def matchable(targets: Targets) -> Tensor:
     """[B, M] bool: real rows that may match."""
     return targets.valid & ~targets.crowd
+
+
+def with_a_row(targets: Targets) -> Targets:
+    """The same, of M >= 1: without a row one that is not valid, so that there is something to gather from."""
+    if targets.boxes.shape[1]:
+        return targets
+    boxes, labels, valid, crowd = (x.new_zeros(x.shape[0], 1, *x.shape[2:]) for x in targets[:4])
+    masks = None if targets.masks is None else targets.masks.new_zeros(len(boxes), 1, *targets.masks.shape[2:])
+    return Targets(boxes, labels, valid, crowd, masks)
 
 
 def boxes_to_match(priors: Priors, point_scale: float) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torso.geometry.boxes import aligned_overlap
 from torso.parts import PartError
-from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable
+from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable, with_a_row
 from torso.training.assigners._claims import strongest_claim
 from torso.training.assigners.fcos import centerness
 from torso.training.targets import BACKGROUND, Assignment, Targets
@@ -37,6 +37,7 @@ class ATSS(Assigner):
     def __call__(
         self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
     ) -> Assignment:
+        targets = with_a_row(targets)
         may = matchable(targets)  # [B, M]
         rows = self._nearest(priors, targets.boxes)  # [B, M, c]
         b, m, c = rows.shape
@@ -57,7 +58,7 @@ class ATSS(Assigner):
         picked, start = [], 0
         for size in priors.level_sizes:
             points = priors.centers_xy[start : start + size]
-            parts = [centers[:, i : i + CHUNK] for i in range(0, centers.shape[1], CHUNK)] or [centers]
+            parts = [centers[:, i : i + CHUNK] for i in range(0, centers.shape[1], CHUNK)]
             picked.append(torch.cat([self._nearest_points(c, points) for c in parts], dim=1) + start)
             start += size
         return torch.cat(picked, dim=2)

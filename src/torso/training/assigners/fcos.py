@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from torso.parts import PartError
-from torso.training.assigners._base import CHUNK, Assigner, matchable
+from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.targets import BACKGROUND, Assignment, Targets
 from torso.types import Priors
 
@@ -34,6 +34,7 @@ class FCOS(Assigner):
     def __call__(
         self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
     ) -> Assignment:
+        targets = with_a_row(targets)
         low, high = self._ranges(priors)
         may = matchable(targets)
         smallest = target = None

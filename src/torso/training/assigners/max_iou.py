@@ -10,7 +10,7 @@ from torch import Tensor
 from torso.geometry.boxes import iou_matrix
 from torso.parts import PartError
 from torso.plain_values import one_of
-from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable
+from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable, with_a_row
 from torso.training.targets import BACKGROUND, IGNORED, Assignment, Targets
 from torso.types import Priors
 
@@ -57,6 +57,7 @@ class MaxIoU(Assigner):
     def __call__(
         self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None
     ) -> Assignment:
+        targets = with_a_row(targets)
         anchors = boxes_to_match(priors, self.point_scale)
         anchors = anchors if anchors.dim() == 3 else anchors[None]  # [B or 1, N, 4]
         best, target, rescued = self._match(anchors, targets)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torso.geometry.boxes import aligned_overlap
 from torso.parts import PartError
-from torso.training.assigners._base import CHUNK, Assigner, matchable
+from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assigners.max_iou import MaxIoU
 from torso.training.targets import BACKGROUND, Assignment, Targets
 from torso.types import Priors
@@ -66,6 +66,7 @@ class PAA(Assigner):
     ) -> Assignment:
         if boxes is None or scores is None:
             raise ValueError("PAA needs predictions; pass boxes [B, N, 4] and scores [B, N, K]")
+        targets = with_a_row(targets)
         target = self.first(priors, targets).target
         matched = targets.boxes.gather(1, target.clamp(min=0)[..., None].expand(-1, -1, 4))
         matched = torch.where(target[..., None] >= 0, matched, boxes)

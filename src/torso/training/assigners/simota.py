@@ -10,7 +10,7 @@ from torch import Tensor
 from torso.geometry.boxes import aligned_overlap, iou_matrix
 from torso.parts import PartError
 from torso.plain_values import one_of
-from torso.training.assigners._base import CHUNK, Assigner, matchable
+from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assigners._claims import depth_inside, scores_of
 from torso.training.targets import BACKGROUND, Assignment, Targets
 from torso.types import Priors
@@ -62,6 +62,7 @@ class SimOTA(Assigner):
     ) -> Assignment:
         if boxes is None or scores is None:
             raise ValueError("SimOTA needs predictions; pass boxes [B, N, 4] and scores [B, N, K]")
+        targets = with_a_row(targets)
         if self.cell_center:
             cell = (priors.centers_xy / priors.strides_xy).floor()
             priors = priors._replace(centers_xy=(cell + 0.5) * priors.strides_xy)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torso.geometry.boxes import OverlapKind, overlap_matrix
 from torso.parts import PartError
 from torso.plain_values import one_of
-from torso.training.assigners._base import CHUNK, Assigner, matchable
+from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assigners._claims import depth_inside, scores_of, strongest_claim
 from torso.training.targets import BACKGROUND, Assignment, Targets
 from torso.types import Priors
@@ -65,6 +65,7 @@ class TaskAligned(Assigner):
     ) -> Assignment:
         if boxes is None or scores is None:
             raise ValueError("TaskAligned needs predictions; pass boxes [B, N, 4] and scores [B, N, K]")
+        targets = with_a_row(targets)
         claims = []
         for start in range(0, targets.boxes.shape[1], CHUNK):
             chunk = Targets(*(field[:, start : start + CHUNK] for field in targets[:4]))
