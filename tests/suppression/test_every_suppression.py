@@ -124,6 +124,21 @@ def test_limits_before_equal_a_smaller_input(name: str) -> None:
         assert torch.equal(limited, small)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("score", [float("inf"), float("-inf"), float("nan")])
+def test_a_row_whose_score_is_no_number_takes_no_part(name: str, score: float) -> None:
+    """Whether it was best or not: of what a network overflowed in, nothing can be averaged."""
+    candidates = random_candidates(8, 2, 40, 2)
+    broken, empty = candidates.scores.clone(), candidates.scores.clone()
+    broken[:, ::7], empty[:, ::7] = score, 0.0
+    before = broken.clone()
+    found = built(name)(candidates._replace(scores=broken))
+    assert torch.equal(broken.nan_to_num(), before.nan_to_num())
+    for got, wanted in zip(found, built(name)(candidates._replace(scores=empty)), strict=True):
+        assert (got is None) == (wanted is None)
+        assert got is None or (got.isfinite().all() and torch.equal(got, wanted))
+
+
 class _ByNumber(Overlap):
     """Stands for masks: the IoU of boxes that are found by the rows' index, not by their boxes."""
 

@@ -36,8 +36,8 @@ def rank(
 ) -> Candidates:
     """Rows best first, equal scores in their old order, at most `top` of them and `top_per_label` of one label.
 
-    Boxes and scores in float32. A row counts when its score is above score_threshold and its box is finite; the others,
-    NaN scores among them, become empty rows and come last.
+    Boxes and scores in float32. A row counts when its score is above score_threshold, and score and box are finite; the
+    others become empty rows and come last.
     """
     candidates = scored(candidates, score_threshold)
     scores, order = candidates.scores.sort(dim=1, descending=True, stable=True)
@@ -72,7 +72,7 @@ def label_rank(labels: Tensor, counts: Tensor) -> Tensor:
 def scored(candidates: Candidates, score_threshold: float) -> Candidates:
     """The rows where they are, float32, with score 0 (and the box at 0) where a row does not count; see rank."""
     boxes, scores = candidates.boxes.float(), candidates.scores.float()
-    counts = (scores > score_threshold) & boxes.isfinite().all(-1)
+    counts = (scores > score_threshold) & (scores < torch.inf) & boxes.isfinite().all(-1)
     return candidates._replace(boxes=boxes.where(counts.unsqueeze(-1), 0.0), scores=scores.where(counts, 0.0))
 
 

@@ -15,7 +15,7 @@ class Limits:
 
     max_detections: rows an image that come out. max_per_class: of them, at most so many of one label.
     pre_nms_top: only the best so many rows take part. pre_nms_top_per_class: of each label (SSD has 400).
-    score_threshold: only rows above it take part; rows with a NaN score or a box that is not finite never do.
+    score_threshold: only rows above it take part; rows with a score or a box that is not finite never do.
     class_agnostic: all boxes compete, in place of only those of one label; where a head keeps its levels apart
     (levels_apart), in either case only those of one level.
     """
