@@ -155,7 +155,7 @@ class _ByNumber(Overlap):
 
 @pytest.mark.parametrize("name", [n for n in WITH_OVERLAP if n != "weighted_fusion"])
 def test_any_measure_of_overlap_goes_in(name: str) -> None:
-    """The same answer, the boxes themselves being far apart."""
+    """The same answer, the boxes themselves being far apart; weighted_fusion compares what has no index: see below."""
     candidates = random_candidates(6, 2, 50, 2)
     candidates = candidates._replace(index=candidates.index - 1000)
     apart = candidates._replace(boxes=candidates.boxes + torch.arange(50.0)[:, None] * 1e4)
@@ -163,6 +163,17 @@ def test_any_measure_of_overlap_goes_in(name: str) -> None:
     assert torch.equal(found.index, wanted.index)
     torch.testing.assert_close(found.scores, wanted.scores)
     assert not torch.equal(built(name)(apart).index, wanted.index)
+
+
+def test_fusion_by_the_index_compares_the_founder_and_not_what_it_has_become() -> None:
+    """Row 2 overlaps the mean of rows 0 and 1 by 3/7, row 0 by 1/4: the cluster's index is row 0's, its boxes move."""
+    boxes, rows = torch.tensor([[[0.0, 0, 10, 1], [4, 0, 14, 1], [6, 0, 16, 1]]]), torch.arange(3).unsqueeze(0)
+    candidates = Candidates(boxes, torch.tensor([[0.5, 0.5, 0.5]]), torch.zeros_like(rows), rows)
+    fused = built("weighted_fusion", iou_threshold=0.4, max_detections=3)(candidates)
+    assert fused.index[0].tolist() == [0, -1, -1]
+    found = built("weighted_fusion", iou_threshold=0.4, max_detections=3, overlap=_ByNumber(boxes))(candidates)
+    assert found.index[0].tolist() == [0, 2, -1]
+    assert found.boxes[0, 0].tolist() == [2, 0, 12, 1], "boxes are averaged all the same"
 
 
 @pytest.mark.parametrize("name", WITH_OVERLAP)
