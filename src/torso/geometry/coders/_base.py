@@ -13,10 +13,12 @@ class Coder:
     Both directions compute in float32 or better, whatever the codes' type.
 
     bins: values of each side's distribution, where codes are logits of one (width 4 * bins); 0 where they are numbers.
+    holds_center: whether it says only boxes that hold their prior's centre, as distances that are never negative do.
     """
 
     width: int = 4
     bins: int = 0
+    holds_center: bool = False
 
     def encode(self, boxes: Tensor, priors: Priors) -> Tensor:
         """What the head should have said for these boxes."""

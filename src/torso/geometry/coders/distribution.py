@@ -20,6 +20,8 @@ class Distribution(Coder):
     loss wants them; a side farther than reg_max strides, or on the wrong side of the point, cannot be said.
     """
 
+    holds_center = True
+
     def __init__(self, *, reg_max: int = 16, margin: float = 0.1) -> None:
         if reg_max < 1 or not 0 <= margin < reg_max:
             raise ValueError(f"Distribution wants reg_max >= 1 and 0 <= margin < reg_max; {reg_max} and {margin} came")

@@ -31,6 +31,7 @@ class LTRB(Coder):
         one_of("LTRB.transform", transform, Distances)
         check_exponent("LTRB.max_exponent", max_exponent)
         self.transform, self.max_exponent = transform, max_exponent
+        self.holds_center = transform != "none"
 
     def encode(self, boxes: Tensor, priors: Priors) -> Tensor:
         boxes = full_precision(boxes)

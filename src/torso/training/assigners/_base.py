@@ -30,8 +30,9 @@ class Assigner:
 
     gives_quality: whether Assignment.quality is there; quality_is_score: whether it is what the class should score.
     gives_pairs: whether the answer is Pairs. at_cell: whether a truth's priors all lie about the cell of its centre, as
-    the codes of the YOLO line want it. needs_grid: whether it looks at places of maps (Priors.levels), so that regions
-    of a second stage cannot be assigned.
+    the codes of the YOLO line want it. centers_inside: whether every positive's centre lies inside its truth, as codes
+    of distances want it; of other rules these learn what they can say (see _sayable). needs_grid: whether it looks at
+    places of maps (Priors.levels), so that regions of a second stage cannot be assigned.
     """
 
     needs_predictions: bool = False
@@ -40,6 +41,7 @@ class Assigner:
     quality_is_score: bool = False
     gives_pairs: bool = False
     at_cell: bool = False
+    centers_inside: bool = False
     needs_grid: bool = False
 
     def __call__(

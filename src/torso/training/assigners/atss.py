@@ -25,6 +25,7 @@ class ATSS(Assigner):
     """
 
     gives_quality = True
+    centers_inside = True
 
     def __init__(self, *, candidates: int = 9, point_scale: float = 8.0) -> None:
         if candidates < 2 or point_scale <= 0:

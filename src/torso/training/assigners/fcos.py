@@ -25,6 +25,7 @@ class FCOS(Assigner):
     """
 
     gives_quality = True
+    centers_inside = True
 
     def __init__(self, *, radius: float = 0.0, range_scale: float = 8.0) -> None:
         if radius < 0 or range_scale <= 0:

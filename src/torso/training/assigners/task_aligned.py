@@ -37,6 +37,7 @@ class TaskAligned(Assigner):
     needs_predictions = True
     gives_quality = True
     quality_is_score = True
+    centers_inside = True
     needs_grid = True
 
     def __init__(
