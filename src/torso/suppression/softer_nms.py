@@ -28,7 +28,8 @@ class SofterNMS(Suppression):
     """Boxes chosen by their scores, then averaged with the boxes around them, weighted by how sure those are.
 
     method: who is chosen, and the scores: "hard" (NMS), or Soft-NMS's "linear" or "gaussian" (the paper's best).
-    iou_threshold, inclusive: of hard and linear; sigma, min_score: of Soft-NMS. voting: "paper" weighs rows with any
+    iou_threshold, inclusive: of hard and linear, above 0.5 in both as in Detectron, on which the paper's code builds
+    (SoftNMS has its own paper's 0.3 or more); sigma, min_score: of Soft-NMS. voting: "paper" weighs rows with any
     overlap by exp(-(1 - overlap)^2 / voting_sigma) / variance; "seed" weighs rows above voting_threshold by
     1 / variance. voting_threshold: None is 0 in the paper's form and iou_threshold in the seed's. Only rows that take
     part vote, with their boxes as predicted, and with class_agnostic=False only those of the label. overlap: "iou",
