@@ -26,6 +26,28 @@ OF_THE_PROPOSER = (
         ("yolov3 --assigner atss", ["--head.coder delta --box-loss smooth_l1"]),
         ("yolov4 --assigner atss", ["--head.coder delta"]),
         ("yolov3 --assigner atss --head.coder delta", ["--box-loss smooth_l1"]),
+        ("retinanet --assigner task_aligned", ["--cls-loss qfl", "--criterion.cls_target one"]),
+        ("fcos --assigner task_aligned --head.quality none", ["--cls-loss qfl", "--criterion.cls_target one"]),
+        ("ssd300 --assigner simota", ["--head.scores sigmoid --cls-loss qfl", "--criterion.cls_target one"]),
+        (
+            "yolov2 --assigner task_aligned",
+            [
+                "--head.coder delta --box-loss smooth_l1 --head.scores sigmoid --cls-loss qfl",
+                "--head.coder delta --box-loss smooth_l1 --criterion.cls_target one",
+            ],
+        ),
+        ("yolox_s --cls-loss focal", ["--cls-loss qfl", "--criterion.cls_target one"]),
+        ("gfl --cls-loss focal", ["--cls-loss qfl", "--criterion.cls_target one"]),
+        ("retinanet --criterion.cls_target iou", ["--cls-loss qfl", "--criterion.cls_target one"]),
+        ("ssd300 --criterion.cls_target iou", ["--head.scores sigmoid --cls-loss qfl", "--criterion.cls_target one"]),
+        (
+            "faster_rcnn --criterion.first.cls_loss focal --criterion.first.assigner simota",
+            ["--criterion.first.cls_loss qfl", "--criterion.first.cls_target one"],
+        ),
+        (
+            "faster_rcnn --criterion.first.cls_loss focal --criterion.first.cls_target iou",
+            ["--criterion.first.cls_loss qfl", "--criterion.first.cls_target one"],
+        ),
         ("retinanet --box-loss yolo_box", ["--box-loss smooth_l1"]),
         ("fcos --box-loss yolo_box", ["--box-loss smooth_l1"]),
         ("faster_rcnn --box-loss yolo_box", ["--box-loss smooth_l1"]),

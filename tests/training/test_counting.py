@@ -8,9 +8,11 @@ import pytest
 import torch
 from contract.contract_cases import images, smallest, targets
 
-from torso.parts import Part, find, names
+from torso.parts import Part, find, names, part
 from torso.training.counting import Counting, map_sizes
 from torso.training.reach import freeze_unreached
+from torso.training.samplers.hard_negative import HardNegative
+from torso.training.samplers.random import Random
 from torso.training.step import TrainStep, backward_window
 
 WINDOW = [(images((64, 96)), targets()), (images((64, 96)), targets("none")), (images((96, 64)), targets("crowd"))]
@@ -116,6 +118,36 @@ def test_every_normaliser(name, changes):
         wanted = torch.stack([term.count for term in step(*batch).values()])
         torch.manual_seed(6)
         assert counting(*batch).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "ahead"),
+    [
+        ("fcos", {"criterion__sampler": part(Random, number=12)}, False),  # the kept positives' centerness is counted
+        ("rpn", {}, True),
+        ("retinanet", {"criterion__sampler": part(HardNegative, ratio=2.0)}, True),
+        ("retinanet", {"criterion__sampler": part(Random, number=12), "criterion__per_level": True}, False),
+        ("yolov3", {"criterion__sampler": part(Random, number=12)}, False),
+    ],
+)
+def test_sampled_windows_are_divided_by_what_their_losses_drew(name, changes, ahead):
+    step = step_of(name, **changes)
+    assert step.criterion.counts_need_predictions is not ahead
+    drawn = []
+
+    def forward(images, targets):
+        terms = step(images, targets)
+        if torch.is_grad_enabled():
+            drawn.append(torch.stack([t.count.detach().float() for t in terms.values()]))
+        return terms
+
+    for _ in range(2):  # one seed, one draw: a resumed run counts the same
+        drawn.clear()
+        counting = Counting(step) if ahead else None
+        loss = backward_window(step, forward, WINDOW, extra=torch.zeros(0), counts_of=counting, seed=(3, 1))
+        assert len(drawn) == len(WINDOW)
+        assert loss.counts.tolist() == torch.stack(drawn).sum(0).tolist()
+        assert loss.counts.max() > 1
 
 
 def test_sizes_are_found_without_touching_the_model():

@@ -347,11 +347,11 @@ def test_settings_that_contradict_each_other(wrong: dict[str, Any]) -> None:
 
 
 def test_rules_for_anchors_and_points_alike() -> None:
-    """SimOTA and TAL train any dense head; a centerness branch then learns their soft targets."""
+    """SimOTA and TAL train any dense head; a quality branch learns their soft targets where the class loss does not."""
     for rule in (SimOTA, TaskAligned):
-        for head in (SIGMOID, {**POINTS, "quality": "cls"}):
+        for head, loss in ((SIGMOID, QFL), ({**POINTS, "quality": "cls"}, Focal)):
             built, raw = predictions(**head)
-            terms = Dense(assigner=part(rule), cls_loss=part(Focal), box_loss=part(GIoU)).terms(raw, targets(), built)
+            terms = Dense(assigner=part(rule), cls_loss=part(loss), box_loss=part(GIoU)).terms(raw, targets(), built)
             assert all(float(t.total) > 0 for t in terms.values())
 
 

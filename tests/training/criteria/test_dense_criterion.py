@@ -15,6 +15,7 @@ from torso.training.assigners.atss import ATSS
 from torso.training.assigners.fcos import FCOS
 from torso.training.assigners.max_iou import MaxIoU
 from torso.training.criteria._base import Term, loss_of
+from torso.training.criteria._dense_matching import matched
 from torso.training.criteria.dense import Dense
 from torso.training.losses.cross_entropy import CrossEntropy
 from torso.training.losses.focal import Focal
@@ -186,7 +187,7 @@ def test_background_in_a_crowd_is_ignored_on_demand_and_what_learns_an_object_th
         torch.tensor([[True, True, True], [True, False, False]]),  # the second picture's crowd is padding
         torch.tensor([[False, False, True], [False, False, True]]),
     )
-    plain, ignoring = (Dense(crowd=crowd)._match(raw, with_crowd, head) for crowd in ("background", "ignored"))
+    plain, ignoring = (matched(Dense(crowd=crowd), raw, with_crowd, head) for crowd in ("background", "ignored"))
     gone = plain.used & ~ignoring.used
     x = raw.priors.centers_xy[:, 0]
     assert torch.equal(gone[0], plain.used[0] & ~plain.positive[0] & (x < 32))

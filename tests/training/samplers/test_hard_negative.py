@@ -31,7 +31,7 @@ def test_keeps_the_costliest_background(ratio: float, least: int) -> None:
 
 
 def test_wants_the_loss() -> None:
-    with pytest.raises(ValueError, match="needs the class loss"):
+    with pytest.raises(ValueError, match="needs the loss of every prior"):
         HardNegative()(Assignment(torch.zeros(1, 4, dtype=torch.int64)))
 
 

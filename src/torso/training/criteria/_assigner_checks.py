@@ -26,18 +26,30 @@ def check_assigner(criterion: Dense, head: DenseHead) -> None:
     if not lacks:
         return
     who, reasons = type(criterion.assigner).__name__, "; and it ".join(lack.reason for lack in lacks)
-    flags = " ".join(dict.fromkeys(flag for lack in lacks for flag in lack.flags))
-    remedies = [f"add {flags}"] if all(lack.flags for lack in lacks) else []
+    remedies = [f"add {flags}" for flags in _ways(criterion, head)]
     fitting = _fitting(criterion, head)[:_NAMED]
     if fitting:
         remedies.append(f"choose --assigner {' or '.join(fitting)}")
     raise PartError(f"{who} {reasons}: {', or '.join(remedies) or 'choose another head'}")
 
 
+def _ways(criterion: Dense, head: DenseHead) -> list[str]:
+    """Sets of flags of which each brings all that is lacking; [] where no flags do."""
+    lacks = _lacks(criterion, head)
+    if not all(lack.flags for lack in lacks):
+        return []
+    ways = [[flag for lack in lacks for flag in lack.flags]]
+    if _score_lacks(criterion, head):
+        hard = copy.copy(criterion)
+        hard.asked_cls_target = "one"
+        ways.append([*(flag for lack in _lacks(hard, head) for flag in lack.flags), "--criterion.cls_target one"])
+    return [" ".join(dict.fromkeys(flags)) for flags in ways]
+
+
 def _lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
     assigner = criterion.assigner
     return [*assigner.lacks(head), *_cell_lacks(criterion, head), *_pair_lacks(criterion, head),
-            *_quality_lacks(criterion, head)]  # fmt: skip
+            *_quality_lacks(criterion, head), *_score_lacks(criterion, head)]  # fmt: skip
 
 
 def _fitting(criterion: Dense, head: DenseHead) -> list[str]:
@@ -105,3 +117,13 @@ def _quality_lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
     if not from_assigner and criterion.box_weighting != "quality":
         who = "class loss or its normaliser"
     return [Lack(f"gives no soft targets, which the {who} learns from", flags)]
+
+
+def _score_lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
+    """A score that nobody learns: neither the class, whose loss takes none, nor a quality branch."""
+    assigner, loss = criterion.assigner, criterion.cls_loss
+    branch = head.has_quality and criterion.quality_target == "assigner"
+    if not assigner.quality_is_score or loss.takes_quality or criterion.asked_cls_target or branch:
+        return []
+    reason = f"says what a positive's class should score, but {type(loss).__name__} teaches every positive 1"
+    return [Lack(reason, (*(["--head.scores sigmoid"] if head.softmax else []), "--cls-loss qfl"))]

@@ -33,6 +33,7 @@ def check_numbers(criterion: Dense) -> None:
 def check_combination(criterion: Dense, head: DenseHead) -> None:
     """Raise PartError where this criterion cannot train this head."""
     check_assigner(criterion, head)
+    _check_target(criterion)
     _check_scores(criterion, head)
     check_box_loss(criterion.box_loss, head, head.coder)
     _check_levels(criterion, head)
@@ -46,6 +47,17 @@ def _check_scores(criterion: Dense, head: DenseHead) -> None:
         raise PartError(
             f"{type(loss).__name__} is a loss for {wants} scores, but the head has {has} scores: "
             f"choose --cls-loss {'cross_entropy' if head.softmax else 'focal'}, or --head.scores {wants}"
+        )
+
+
+def _check_target(criterion: Dense) -> None:
+    """A soft target that was asked for, and that the class loss would not look at."""
+    loss, asked = criterion.cls_loss, criterion.asked_cls_target
+    if asked in ("iou", "assigner") and not loss.takes_quality:
+        scores = "--head.scores sigmoid " if loss.softmax else ""
+        raise PartError(
+            f"{type(loss).__name__} teaches every positive's class to score 1, but cls_target is {asked!r}: "
+            f"choose {scores}--cls-loss qfl (or bce or vfl), or --criterion.cls_target one"
         )
 
 

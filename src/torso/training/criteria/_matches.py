@@ -51,15 +51,8 @@ class Matches(NamedTuple):
 
     def ignoring_crowds(self, priors: Priors, targets: Targets) -> Matches:
         """The same, but background whose centre lies in a crowd's box is ignored: it may well show an object."""
-        inside = torch.zeros_like(self.used)
-        x, y = priors.centers_xy[..., None, :].unbind(-1)  # [N, 1] each
-        for start in range(0, targets.boxes.shape[1], CHUNK):
-            rows = slice(start, start + CHUNK)
-            crowd = (targets.valid & targets.crowd)[:, None, rows]
-            x1, y1, x2, y2 = targets.boxes[:, None, rows].unbind(-1)
-            inside |= ((x >= x1) & (x < x2) & (y >= y1) & (y < y2) & crowd).any(-1)
         learns = self.on_priors(torch.ones_like(self.positive, dtype=torch.float32)) > 0
-        return self._replace(used=self.used & (learns | ~inside))
+        return self._replace(used=self.used & (learns | ~inside_crowds(priors, targets)))
 
     def sums(self, rows: Tensor) -> Tensor:
         """[B, levels]: sums over rows [B, R]."""
@@ -85,3 +78,15 @@ def matches_of(answer: Assignment | Pairs, priors: Priors, *, per_level: bool = 
     learns = answer.weight > 0
     used = torch.ones(learns.shape[0], level.shape[0], dtype=torch.bool, device=learns.device)
     return Matches(answer.prior, answer.target, learns, used, None, answer.weight, level, levels)
+
+
+def inside_crowds(priors: Priors, targets: Targets) -> Tensor:
+    """[B, N] bool: priors whose centre lies in a crowd's box."""
+    x, y = priors.centers_xy[..., None, :].unbind(-1)  # [N, 1] each
+    inside = torch.zeros((targets.boxes.shape[0], x.shape[-2]), dtype=torch.bool, device=targets.boxes.device)
+    for start in range(0, targets.boxes.shape[1], CHUNK):
+        rows = slice(start, start + CHUNK)
+        crowd = (targets.valid & targets.crowd)[:, None, rows]
+        x1, y1, x2, y2 = targets.boxes[:, None, rows].unbind(-1)
+        inside |= ((x >= x1) & (x < x2) & (y >= y1) & (y < y2) & crowd).any(-1)
+    return inside

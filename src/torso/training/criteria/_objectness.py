@@ -33,18 +33,34 @@ def quality_sums(
         positive = matches.on_priors(torch.ones_like(wanted)) > 0
         value = torch.where(positive, value * positive_weight, value)
     if level_weights:
-        pairs = zip(priors.level_sizes, level_weights, strict=True)
-        factor = torch.cat([value.new_full((size,), weight) for size, weight in pairs]).expand_as(matches.used)
+        factor = _by_level(value, priors, level_weights).expand_as(matches.used)
         value = value * (matches.pick(factor) if on == "positives" else factor)
     return matches.sums(value) if on == "positives" else matches.sums_of_priors(value)
+
+
+def background_costs(
+    logits: Tensor, priors: Priors, *, loss: Literal["bce", "squared"], level_weights: Sequence[float]
+) -> Tensor:
+    """[B, N]: the loss of an objectness [B, N] at priors that are background."""
+    value = _between(logits, torch.zeros_like(logits), loss)
+    return value * _by_level(value, priors, level_weights) if level_weights else value
+
+
+def _by_level(like: Tensor, priors: Priors, weights: Sequence[float]) -> Tensor:
+    """[N]: each prior's weight, that of its level."""
+    pairs = zip(priors.level_sizes, weights, strict=True)
+    return torch.cat([like.new_full((size,), weight) for size, weight in pairs])
 
 
 def _loss(logits: Tensor, wanted: Tensor, matches: Matches, on: str, loss: str) -> Tensor:
     if on == "used":
         wanted = matches.on_priors(wanted)
+    value = _between(logits, wanted, loss)
+    return torch.where(matches.positive if on == "positives" else matches.used, value, 0.0)
+
+
+def _between(logits: Tensor, wanted: Tensor, loss: str) -> Tensor:
     x = logits if logits.dtype == torch.float64 else logits.float()
     if loss == "bce":
-        value = F.binary_cross_entropy_with_logits(x, wanted.to(x), reduction="none")
-    else:
-        value = 0.5 * (x.sigmoid() - wanted).square()
-    return torch.where(matches.positive if on == "positives" else matches.used, value, 0.0)
+        return F.binary_cross_entropy_with_logits(x, wanted.to(x), reduction="none")
+    return 0.5 * (x.sigmoid() - wanted).square()

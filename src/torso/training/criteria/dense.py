@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from torso.geometry.boxes import OverlapKind, area
+from torso.geometry.boxes import area
 from torso.heads.dense import Dense as DenseHead
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
@@ -16,16 +15,28 @@ from torso.training.assigners._base import Assigner
 from torso.training.assigners.max_iou import MaxIoU
 from torso.training.criteria._base import Criterion, Term, Terms
 from torso.training.criteria._dense_checks import check_combination, check_numbers
-from torso.training.criteria._dense_counts import Normaliser, counts_of
+from torso.training.criteria._dense_counts import counts_follow_the_draw, counts_of, divided_by_picture
+from torso.training.criteria._dense_matching import matched, matched_ahead
 from torso.training.criteria._dense_sums import class_sums, labels_of, overlap_now, weighed
-from torso.training.criteria._matches import Matches, matches_of
+from torso.training.criteria._dense_words import (
+    BoxWeighting,
+    ClassRows,
+    ClassTarget,
+    Crowd,
+    Normaliser,
+    QualityLoss,
+    QualityRows,
+    QualityTarget,
+    check_words,
+)
+from torso.training.criteria._matches import Matches
 from torso.training.criteria._objectness import quality_sums
 from torso.training.losses._base import BoxLoss, ClassLoss, DistributionLoss, UncertainBoxLoss
 from torso.training.losses.dfl import DFL
 from torso.training.losses.focal import Focal
 from torso.training.losses.l1 import L1
 from torso.training.samplers._base import Sampler
-from torso.training.targets import Assignment, Pairs, Targets
+from torso.training.targets import Targets
 from torso.types import DensePredictions, Images, Priors
 
 
@@ -43,7 +54,7 @@ class Dense(Criterion):
         cls_on: "used" teaches background too; "positives" leaves that to the objectness (YOLO).
         cls_target: of a positive's class: "one", "iou" of its box as it is now (QFL, VFL), or the "assigner"'s quality
             (YOLOX, TOOD). None: the assigner's where that is a score, else "iou" for losses made for soft targets, else
-            "one".
+            "one". A loss that takes no quality learns "one"; then a quality branch has to learn the assigner's score.
         box_weighting: of each positive's box, "quality" by its soft target (FCOS), "score" by its best class score now
             (GFL), both divided by the sum of these weights; "size" by 2 - area / picture (darknet's YOLOv3).
         quality_on: "positives" (centerness), or "used": positives against background, the term `objectness` (YOLO).
@@ -68,16 +79,16 @@ class Dense(Criterion):
         normaliser: Normaliser = "positives",
         quality_normaliser: Normaliser | None = None,
         per_level: bool = False,
-        cls_on: Literal["used", "positives"] = "used",
-        cls_target: Literal["one", "iou", "assigner"] | None = None,
-        box_weighting: Literal["none", "quality", "score", "size"] = "none",
-        quality_on: Literal["positives", "used"] = "positives",
-        quality_target: Literal["assigner", "one"] | OverlapKind = "assigner",
+        cls_on: ClassRows = "used",
+        cls_target: ClassTarget | None = None,
+        box_weighting: BoxWeighting = "none",
+        quality_on: QualityRows = "positives",
+        quality_target: QualityTarget = "assigner",
         quality_mix: float = 1.0,
-        quality_loss: Literal["bce", "squared"] = "bce",
+        quality_loss: QualityLoss = "bce",
         positive_weight: float = 1.0,
         level_weights: tuple[float, ...] = (),
-        crowd: Literal["background", "ignored"] = "background",
+        crowd: Crowd = "background",
         dfl_loss: Part[DistributionLoss] = part(DFL),
         cls_weight: float = 1.0,
         box_weight: float = 1.0,
@@ -90,19 +101,22 @@ class Dense(Criterion):
         self.crowd = crowd
         self.normaliser, self.quality_normaliser = normaliser, quality_normaliser or normaliser
         self.per_level, self.cls_on, self.box_weighting = per_level, cls_on, box_weighting
-        self._cls_target = cls_target
+        self.asked_cls_target = cls_target
         self.quality_on, self.quality_target, self.quality_mix = quality_on, quality_target, quality_mix
         self.quality_loss, self.positive_weight, self.level_weights = quality_loss, positive_weight, level_weights
         self.cls_weight, self.box_weight = cls_weight, box_weight
         self.quality_weight, self.dfl_weight = quality_weight, dfl_weight
+        check_words(self)
         check_numbers(self)
 
     @property
-    def cls_target(self) -> Literal["one", "iou", "assigner"]:
+    def cls_target(self) -> ClassTarget:
         """What the class of a positive should score: what was asked for, or what the parts are made for."""
-        if self._cls_target is not None:
-            return self._cls_target
-        return "assigner" if self.assigner.quality_is_score else "iou" if self.cls_loss.soft else "one"
+        if self.asked_cls_target is not None:
+            return self.asked_cls_target
+        if self.assigner.quality_is_score and self.cls_loss.takes_quality:
+            return "assigner"
+        return "iou" if self.cls_loss.soft else "one"
 
     def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
         head = self._dense_head(model)
@@ -111,8 +125,7 @@ class Dense(Criterion):
 
     @property
     def counts_need_predictions(self) -> bool:
-        drawn = not (self.sampler is None or self.sampler.fixed_count)
-        return self.assigner.needs_predictions or self.box_weighting == "score" or drawn
+        return self.assigner.needs_predictions or self.box_weighting == "score" or counts_follow_the_draw(self)
 
     @torch.no_grad()
     def counts(
@@ -123,11 +136,7 @@ class Dense(Criterion):
         head = self._dense_head(model)
         height, width = images.pixels.shape[-2:]
         priors = head.priors(sizes_hw, (height, width))
-        answer = self.assigner(priors, targets)
-        if self.sampler is not None and isinstance(answer, Assignment):
-            # which background a sampler keeps may follow from its loss; how much of it does not
-            answer = self.sampler(answer, answer.target.float() if self.sampler.needs_loss else None)
-        matches = self._matches(answer, priors, targets)
+        matches = matched_ahead(self, priors, targets)
         counts = counts_of(self, matches, self._weights(matches, None, priors, targets, head), targets, head)
         return {key: value for name, group in counts.items() for key, value in self._named(name, group).items()}
 
@@ -148,7 +157,7 @@ class Dense(Criterion):
         """
         self.check_head(head)
         with torch.no_grad():
-            matches = self._match(raw, targets, head)
+            matches = matched(self, raw, targets, head)
             priors = matches.priors(raw.priors)
             truth = targets.boxes.gather(1, matches.target[..., None].expand(-1, -1, 4))
             truth = torch.where(matches.positive[..., None], truth, priors.boxes)  # a sane target off the positives
@@ -167,27 +176,7 @@ class Dense(Criterion):
             sums[self.quality_name] = self._quality_sums(raw, raw.quality, matches, boxes, truth)
         return self._terms(sums, counts, matches.positive.sum(1))
 
-    # who learns what, and how much it weighs
-
-    def _match(self, raw: DensePredictions, targets: Targets, head: DenseHead) -> Matches:
-        if self.assigner.needs_predictions:
-            boxes = head.coder.decode(raw.codes.detach(), raw.priors)
-            quality = raw.quality.detach() if raw.quality is not None and self.assigner.fused_scores else None
-            scores = head.class_scores(raw.logits.detach(), quality)
-            answer = self.assigner(raw.priors, targets, boxes, scores)
-        else:
-            answer = self.assigner(raw.priors, targets)
-        if self.sampler is not None and isinstance(answer, Assignment):
-            loss = None
-            if self.sampler.needs_loss:
-                labels = labels_of(matches_of(answer, raw.priors), targets, head)
-                loss = self.cls_loss(raw.logits.detach(), labels)
-            answer = self.sampler(answer, loss)
-        return self._matches(answer, raw.priors, targets)
-
-    def _matches(self, answer: Assignment | Pairs, priors: Priors, targets: Targets) -> Matches:
-        matches = matches_of(answer, priors, per_level=self.per_level)
-        return matches.ignoring_crowds(priors, targets) if self.crowd == "ignored" else matches
+    # how much who learns what weighs
 
     def _weights(
         self, matches: Matches, raw: DensePredictions | None, priors: Priors, targets: Targets, head: DenseHead
@@ -285,8 +274,7 @@ class Dense(Criterion):
         terms: Terms = {}
         for name, values in sums.items():
             total = values.sum(0)
-            own_count = name in ("box", "dfl") and self.box_weighting in ("quality", "score")
-            if self.normaliser == "image" and not own_count:
+            if divided_by_picture(self, name):
                 total = (values / positives[:, None].clamp(min=1)).sum(0)
             count = self._named(name, counts[name])
             terms |= {key: Term(value, count[key]) for key, value in self._named(name, total).items()}

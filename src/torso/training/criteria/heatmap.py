@@ -12,6 +12,7 @@ from torch import Tensor
 from torso.heads.centernet_points import CenterNetPoints
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
+from torso.plain_values import one_of
 from torso.training.assigners.gaussian import Gaussian
 from torso.training.criteria._base import Criterion, Term, Terms
 from torso.training.losses._base import BoxLoss, HeatmapLoss, UncertainBoxLoss
@@ -20,6 +21,8 @@ from torso.training.losses.l1 import L1
 from torso.training.losses.yolo_box import YOLOBox
 from torso.training.targets import Targets
 from torso.types import HeatmapPredictions, Images
+
+Normaliser = Literal["objects", "peaks"]
 
 
 class Heatmap(Criterion):
@@ -50,9 +53,10 @@ class Heatmap(Criterion):
         box_loss: Part[BoxLoss] = part(L1),
         size_weight: float = 0.1,
         offset_weight: float = 1.0,
-        normaliser: Literal["objects", "peaks"] = "objects",
+        normaliser: Normaliser = "objects",
     ) -> None:
         super().__init__()
+        one_of("Heatmap.normaliser", normaliser, Normaliser)
         self.assigner, self.cls_loss, self.box_loss = assigner.build(), cls_loss.build(), box_loss.build()
         if self.box_loss.space != "codes":
             raise PartError(

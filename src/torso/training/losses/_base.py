@@ -12,12 +12,14 @@ class ClassLoss:
     """logits [..., K or K + 1], labels [...] int64 (0..K-1, or `background`) and soft quality [...] -> [...] >= 0.
 
     softmax: whether the last column stands for background; then background labels are K, else -1.
+    takes_quality: whether the soft quality is what a positive's class learns; a loss that does not take it learns 1.
     soft: whether it is made for soft targets, so that a positive should learn its box's IoU where nothing else is said.
     per_element: whether the sum is meant to be divided by the number of elements, and elements are weighed by all the
     others of the batch.
     """
 
     softmax: bool = False
+    takes_quality: bool = False
     soft: bool = False
     per_element: bool = False
 

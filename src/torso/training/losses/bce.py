@@ -13,6 +13,8 @@ from torso.training.losses._base import ClassLoss
 class BCE(ClassLoss):
     """Summed over classes. smoothing e: 1 -> 1 - e/2, 0 -> e/2. quality, where given, is the positive's target."""
 
+    takes_quality = True
+
     def __init__(self, *, smoothing: float = 0.0) -> None:
         if not 0 <= smoothing < 1:
             raise PartError(f"BCE.smoothing wants 0 <= e < 1; {smoothing} came")

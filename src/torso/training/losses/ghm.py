@@ -19,6 +19,7 @@ class GHM(ClassLoss):
     authors' code has by option (its momentum 0).
     """
 
+    takes_quality = True
     per_element = True
 
     def __init__(self, *, bins: int = 10) -> None:

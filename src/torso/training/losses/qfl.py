@@ -15,6 +15,7 @@ class QFL(ClassLoss):
     class (1 where none is given) and 0 elsewhere.
     """
 
+    takes_quality = True
     soft = True
 
     def __init__(self, *, beta: float = 2.0) -> None:

@@ -15,6 +15,7 @@ class VFL(ClassLoss):
     the quality on the truth's class (1 where none is given). Summed over classes.
     """
 
+    takes_quality = True
     soft = True
 
     def __init__(self, *, alpha: float = 0.75, gamma: float = 2.0) -> None:

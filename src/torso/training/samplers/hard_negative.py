@@ -11,12 +11,14 @@ from torso.training.targets import BACKGROUND, IGNORED, Assignment
 
 
 class HardNegative(Sampler):
-    """Keeps all positives, and per image `ratio` times as much background, that of the highest class loss.
+    """Keeps all positives, and per image `ratio` times as much background, that of the highest loss: of the class,
+    or of the objectness where that alone learns background.
 
     least: background that is kept in an image anyway. The paper keeps none where there are no positives.
     """
 
     fixed_count = True
+    keeps_positives = True
     needs_loss = True
 
     def __init__(self, *, ratio: float = 3.0, least: int = 0) -> None:
@@ -26,7 +28,7 @@ class HardNegative(Sampler):
 
     def __call__(self, assignment: Assignment, loss: Tensor | None = None) -> Assignment:
         if loss is None:
-            raise ValueError("HardNegative needs the class loss of every prior; pass loss [B, N]")
+            raise ValueError("HardNegative needs the loss of every prior; pass loss [B, N]")
         target = assignment.target
         background = target == BACKGROUND
         wanted = ((target >= 0).sum(1, keepdim=True) * self.ratio).floor().clamp(min=self.least)

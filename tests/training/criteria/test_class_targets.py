@@ -1,0 +1,95 @@
+"""What a positive's class should score: learnt where the loss takes it, refused with a way out where it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from torso.geometry.coders.yolo import YOLO
+from torso.geometry.priors.anchors import Anchors
+from torso.geometry.priors.points import Points
+from torso.heads.dense import Dense as DenseHead
+from torso.parts import PartError, find, names, part
+from torso.training.assigners.simota import SimOTA
+from torso.training.assigners.task_aligned import TaskAligned
+from torso.training.criteria.dense import Dense
+from torso.training.losses._base import ClassLoss
+from torso.training.losses.bce import BCE
+from torso.training.losses.cross_entropy import CrossEntropy
+from torso.training.losses.focal import Focal
+from torso.training.losses.giou import GIoU
+from torso.training.losses.qfl import QFL
+from torso.types import FeatureSpec
+
+SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16))
+ANCHORS = part(Anchors, base_scale=2.0, octave_scales=1, ratios=(0.5, 1.0, 2.0), offset=0.5)
+CLASS_LOSSES = [n for n in names("losses") if issubclass(find(n, "losses"), ClassLoss)]
+
+
+def head(**more: Any) -> DenseHead:
+    shape = {"num_classes": 3, "channels": 8, "tower": 1, "finest": 8, "coarsest": 16, "priors": part(Points)}
+    return DenseHead(SPECS, **{**shape, **more})
+
+
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_every_class_loss_says_truly_whether_it_takes_quality(name: str) -> None:
+    loss = find(name, "losses")()
+    torch.manual_seed(0)
+    logits, labels = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    looks = not torch.equal(loss(logits, labels, torch.full((6,), 0.3)), loss(logits, labels))
+    assert looks is loss.takes_quality
+    assert loss.takes_quality or not loss.soft
+
+
+@pytest.mark.parametrize("assigner", [SimOTA, TaskAligned])
+def test_the_assigners_score_is_learnt_by_a_loss_that_takes_it(assigner: type) -> None:
+    for loss in (BCE, QFL):
+        criterion = Dense(assigner=part(assigner), cls_loss=part(loss), box_loss=part(GIoU))
+        criterion.check_head(head())
+        assert criterion.cls_target == "assigner"
+
+
+@pytest.mark.parametrize("assigner", [SimOTA, TaskAligned])
+def test_it_is_not_dropped_in_silence(assigner: type) -> None:
+    criterion = Dense(assigner=part(assigner), cls_loss=part(Focal), box_loss=part(GIoU))
+    said = r"says what a positive's class should score, but Focal teaches every positive 1: add --cls-loss qfl, "
+    with pytest.raises(PartError, match=said + r"or add --criterion\.cls_target one, or choose --assigner"):
+        criterion.check_head(head())
+    criterion = Dense(assigner=part(assigner), cls_loss=part(CrossEntropy), box_loss=part(GIoU))
+    with pytest.raises(PartError, match=r"add --head\.scores sigmoid --cls-loss qfl, or add --criterion\.cls"):
+        criterion.check_head(head(scores="softmax"))
+
+
+def test_a_quality_branch_may_learn_it_instead_and_the_class_then_learns_one() -> None:
+    criterion = Dense(assigner=part(SimOTA), cls_loss=part(Focal), box_loss=part(GIoU))
+    criterion.check_head(head(quality="box"))
+    assert criterion.cls_target == "one"
+    other = Dense(assigner=part(SimOTA), cls_loss=part(Focal), box_loss=part(GIoU), quality_target="giou")
+    with pytest.raises(PartError, match="add --cls-loss qfl"):
+        other.check_head(head(quality="box"))
+
+
+@pytest.mark.parametrize("target", ["iou", "assigner"])
+def test_a_target_that_was_asked_for_is_learnt_or_refused(target: Any) -> None:
+    rule: dict[str, Any] = {"assigner": part(SimOTA), "box_loss": part(GIoU), "cls_target": target}
+    Dense(cls_loss=part(BCE), **rule).check_head(head())
+    said = rf"Focal teaches .* but cls_target is '{target}': choose --cls-loss qfl \(or bce or vfl\), or "
+    with pytest.raises(PartError, match=said + r"--criterion\.cls_target one$"):
+        Dense(cls_loss=part(Focal), **rule).check_head(head())
+    with pytest.raises(PartError, match=r"choose --head\.scores sigmoid --cls-loss qfl"):
+        Dense(cls_loss=part(CrossEntropy), **rule).check_head(head(scores="softmax"))
+
+
+def test_one_may_be_asked_for() -> None:
+    for loss, scores in ((Focal, "sigmoid"), (CrossEntropy, "softmax")):
+        rule = Dense(assigner=part(TaskAligned), cls_loss=part(loss), box_loss=part(GIoU), cls_target="one")
+        rule.check_head(head(scores=scores))
+
+
+def test_flags_for_a_score_and_for_all_else_that_is_lacking_come_together() -> None:
+    """A second refusal after the first one's advice would be one too many."""
+    criterion = Dense(assigner=part(TaskAligned), cls_loss=part(Focal), box_loss=part(GIoU))
+    with pytest.raises(PartError, match=r"add --head\.coder delta --cls-loss qfl, or add --head\.coder delta --crit"):
+        criterion.check_head(head(priors=ANCHORS, coder=part(YOLO)))

@@ -1,0 +1,152 @@
+"""What is drawn in a dense criterion: not in crowds, by the cost of what learns background, and counted alike."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from torso.geometry.priors.anchors import Anchors
+from torso.heads.dense import Dense as DenseHead
+from torso.parts import part
+from torso.training.assigners.fcos import FCOS
+from torso.training.assigners.max_iou import MaxIoU
+from torso.training.assigners.ssd import SSD
+from torso.training.criteria._dense_matching import matched
+from torso.training.criteria._objectness import background_costs
+from torso.training.criteria.dense import Dense
+from torso.training.losses.bce import BCE
+from torso.training.losses.cross_entropy import CrossEntropy
+from torso.training.losses.giou import GIoU
+from torso.training.samplers._base import Sampler
+from torso.training.samplers.hard_negative import HardNegative
+from torso.training.samplers.random import Random
+from torso.training.targets import Assignment, Targets
+from torso.types import DensePredictions, FeatureSpec, Images
+
+SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16))
+IMAGES = Images(torch.zeros(2, 3, 128, 128), torch.full((2, 2), 128.0), torch.ones(2, 4))
+ANCHORS = part(Anchors, base_scale=3.0, octave_scales=1, ratios=(0.5, 1.0, 2.0), offset=0.5)
+OBJECTNESS: dict[str, Any] = {
+    "cls_loss": part(BCE), "cls_on": "positives", "quality_on": "used", "quality_target": "one",
+}  # fmt: skip
+
+
+def predictions(**head: Any) -> tuple[DenseHead, DensePredictions]:
+    torch.manual_seed(0)
+    shape = {"num_classes": 3, "channels": 8, "tower": 1, "finest": 8, "coarsest": 16, "priors": ANCHORS}
+    made = DenseHead(SPECS, **{**shape, **head})
+    return made, made([torch.randn(2, 8, 16, 16), torch.randn(2, 8, 8, 8)], IMAGES)
+
+
+def targets() -> Targets:
+    """Two objects and a crowd in the first picture, one object in the second."""
+    boxes = torch.tensor([[[10.0, 10, 60, 70], [60, 60, 120, 120], [60, 0, 128, 60]], [[20, 30, 50, 90]] * 3])
+    valid = torch.tensor([[True, True, True], [True, False, False]])
+    crowd = torch.tensor([[False, False, True], [False, False, False]])
+    return Targets(boxes, torch.tensor([[0, 2, 1], [1, 1, 1]]), valid, crowd)
+
+
+def in_the_crowd(raw: DensePredictions) -> Tensor:
+    x, y = raw.priors.centers_xy.unbind(-1)
+    return (x >= 60) & (y < 60)
+
+
+def test_background_in_crowds_takes_no_place_among_the_hard() -> None:
+    """All that scores high lies in the crowd: mined first and ignored afterwards, no background would be left."""
+    head, raw = predictions(scores="softmax")
+    hard = raw._replace(logits=raw.logits + 5.0 * (in_the_crowd(raw)[:, None] & (torch.arange(4) == 0)))
+    criterion = Dense(
+        assigner=part(SSD), cls_loss=part(CrossEntropy), sampler=part(HardNegative), crowd="ignored",
+        normaliser="sampled",
+    )  # fmt: skip
+    matches = matched(criterion, hard, targets(), head)
+    positives = matches.positive.sum(1)
+    background = matches.used & ~matches.positive
+    assert positives.min() > 0
+    assert torch.equal(background.sum(1), 3 * positives)
+    assert not background[0, in_the_crowd(raw)].any()
+    assert count_ahead(criterion, head, raw)["cls"] == criterion.terms(hard, targets(), head)["cls"].count
+
+
+def test_random_background_is_drawn_outside_crowds() -> None:
+    head, raw = predictions()
+    criterion = Dense(
+        assigner=part(MaxIoU), sampler=part(Random, number=40), crowd="ignored", normaliser="sampled",
+    )  # fmt: skip
+    matches = matched(criterion, raw, targets(), head)
+    assert matches.used.sum(1).tolist() == [40, 40]
+    assert float(count_ahead(criterion, head, raw)["cls"]) == 80
+
+
+def test_mining_follows_the_loss_that_teaches_background() -> None:
+    """With classes learnt on positives alone it is the objectness, whatever the classes say."""
+    head, raw = predictions(quality="box")
+    assert raw.quality is not None
+    quality, logits = torch.full_like(raw.quality, -8.0), torch.full_like(raw.logits, -8.0)
+    far = ~matched(Dense(**OBJECTNESS), raw, targets(), head).positive
+    claimed, classed = (far & (far.cumsum(1) > start) & (far.cumsum(1) <= start + 6) for start in (0, 30))
+    quality[claimed], logits[classed] = 8.0, 8.0
+    sampler = part(HardNegative, ratio=1.0, least=6)
+    said = raw._replace(quality=quality, logits=logits)
+    kept = matched(Dense(**OBJECTNESS, sampler=sampler), said, targets(), head).used
+    assert kept[claimed].all()
+    by_classes = matched(Dense(cls_loss=part(BCE), quality_target="iou", sampler=sampler), said, targets(), head).used
+    assert by_classes[classed].all()
+
+
+def test_the_cost_of_background_is_its_share_of_the_objectness() -> None:
+    head, raw = predictions(quality="box")
+    assert raw.quality is not None
+    for loss in ("bce", "squared"):
+        criterion = Dense(
+            assigner=part(MaxIoU), **OBJECTNESS, quality_loss=loss, level_weights=(4.0, 1.0), positive_weight=5.0
+        )
+        nothing = targets()._replace(valid=torch.zeros(2, 3, dtype=torch.bool))
+        total = criterion.terms(raw, nothing, head)["objectness"].total
+        costs = background_costs(raw.quality, raw.priors, loss=loss, level_weights=(4.0, 1.0))  # type: ignore[arg-type]
+        torch.testing.assert_close(costs.sum(), total)
+
+
+class Whatever(Sampler):
+    """How much it keeps follows from nothing."""
+
+
+def count_ahead(criterion: Dense, head: DenseHead, raw: DensePredictions) -> dict[str, Tensor]:
+    model: Any = SimpleNamespace(head=head)
+    return criterion.counts(model, IMAGES, targets(), [(h, w) for h, w, _ in raw.priors.levels])
+
+
+@pytest.mark.parametrize(
+    ("criterion", "drawn"),
+    [
+        ({}, False),
+        ({"box_weighting": "quality"}, False),
+        ({"sampler": part(Random)}, False),
+        ({"sampler": part(Random), "normaliser": "sampled"}, False),
+        ({"sampler": part(Random), "box_weighting": "quality"}, True),
+        ({"sampler": part(Random), "normaliser": "quality"}, True),
+        ({"sampler": part(Random), "quality_normaliser": "quality"}, True),
+        ({"sampler": part(Random), "per_level": True}, True),
+        ({"sampler": part(HardNegative), "box_weighting": "quality"}, False),
+        ({"sampler": part(HardNegative), "normaliser": "quality"}, False),
+        ({"sampler": part(HardNegative), "per_level": True}, False),
+        ({"sampler": part(HardNegative), "per_level": True, "quality_normaliser": "sampled"}, True),
+        ({"sampler": part(Whatever)}, True),
+    ],
+)
+def test_counts_wait_for_the_draw_where_they_depend_on_it(criterion: dict[str, Any], drawn: bool) -> None:
+    made = Dense(assigner=part(FCOS), box_loss=part(GIoU), **criterion)
+    assert made.counts_need_predictions is drawn
+
+
+def test_which_positives_are_kept_is_the_samplers_to_say() -> None:
+    target = torch.tensor([[0, 0, 0, 0, -1, -1, -1, -2]])
+    loss = torch.rand(1, 8)
+    assert HardNegative.keeps_positives
+    assert not Random.keeps_positives
+    torch.testing.assert_close((HardNegative(ratio=0.1)(Assignment(target), loss).target == 0), target == 0)
+    assert int((Random(number=2)(Assignment(target)).target == 0).sum()) == 1
