@@ -89,6 +89,19 @@ def test_a_batch_without_objects_is_finite_and_still_teaches_background(name: st
     assert all(float(v.detach()) == 0 for k, v in shares.items() if k.endswith(of_objects))
 
 
+@pytest.mark.parametrize("name", ["fcos", "yolov1", "centernet_points", "faster_rcnn"])
+def test_targets_without_a_row_are_pictures_without_objects(name: str) -> None:
+    """One model a criterion; what a caller's own collating makes of empty pictures."""
+    model, criterion = model_of(name), criterion_of(name)
+    empty = targets("none")
+    rowless = Targets(*(field[:, :0] for field in empty[:4]))
+    losses = []
+    for truth in (empty, rowless):
+        torch.manual_seed(1)
+        losses.append(loss_of(criterion(model, images(SIZE), truth))[1])
+    torch.testing.assert_close(losses[1], losses[0])
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_better_model_has_a_lower_loss(name: str) -> None:
     model, criterion = model_of(name), criterion_of(name)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torso.heads.dense import Dense as DenseHead
+from torso.training.assigners._sayable import sayable
 from torso.training.criteria._dense_sums import labels_of
 from torso.training.criteria._matches import Matches, inside_crowds, matches_of
 from torso.training.criteria._objectness import background_costs
@@ -28,9 +29,9 @@ def matched(criterion: Dense, raw: DensePredictions, targets: Targets, head: Den
     return _matches(criterion, answer, raw.priors, targets)
 
 
-def matched_ahead(criterion: Dense, priors: Priors, targets: Targets) -> Matches:
+def matched_ahead(criterion: Dense, priors: Priors, targets: Targets, head: DenseHead) -> Matches:
     """The same as far as it can be told without predictions: as many rows of each kind, though perhaps others."""
-    answer, sampler = criterion.assigner(priors, targets), criterion.sampler
+    answer, sampler = _said(criterion, criterion.assigner(priors, targets), priors, targets, head), criterion.sampler
     if isinstance(answer, Assignment):
         answer = _without_crowds(criterion, answer, priors, targets)
         if sampler is not None:
@@ -42,10 +43,20 @@ def matched_ahead(criterion: Dense, priors: Priors, targets: Targets) -> Matches
 def _assigned(criterion: Dense, raw: DensePredictions, targets: Targets, head: DenseHead) -> Assignment | Pairs:
     assigner = criterion.assigner
     if not assigner.needs_predictions:
-        return assigner(raw.priors, targets)
+        return _said(criterion, assigner(raw.priors, targets), raw.priors, targets, head)
     boxes = head.coder.decode(raw.codes.detach(), raw.priors)
     quality = raw.quality.detach() if raw.quality is not None and assigner.fused_scores else None
-    return assigner(raw.priors, targets, boxes, head.class_scores(raw.logits.detach(), quality))
+    answer = assigner(raw.priors, targets, boxes, head.class_scores(raw.logits.detach(), quality))
+    return _said(criterion, answer, raw.priors, targets, head)
+
+
+def _said(
+    criterion: Dense, answer: Assignment | Pairs, priors: Priors, targets: Targets, head: DenseHead
+) -> Assignment | Pairs:
+    """What the head's codes can say of an answer."""
+    if not head.coder.holds_center or criterion.assigner.centers_inside:
+        return answer
+    return sayable(answer, priors, targets)
 
 
 def _without_crowds(criterion: Dense, answer: Assignment, priors: Priors, targets: Targets) -> Assignment:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torso.geometry.boxes import aligned_overlap, xyxy_to_cxcywh
-from torso.training.assigners._base import matchable
+from torso.training.assigners._base import matchable, with_a_row
 from torso.training.targets import Targets
 from torso.types import Priors
 
@@ -31,7 +31,7 @@ class Cells(NamedTuple):
 
 def cells_of(priors: Priors, targets: Targets) -> Cells:
     """Each cell's first truth, in the order of Targets; a centre on the picture's last edge is in the last cell."""
-    rows, columns, _ = priors.levels[0]
+    (rows, columns, _), targets = priors.levels[0], with_a_row(targets)
     center = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
     place = (center / priors.strides_xy[0]).nan_to_num().long()
     cell = place[..., 1].clamp(0, rows - 1) * columns + place[..., 0].clamp(0, columns - 1)

@@ -12,7 +12,7 @@ from torso.heads._second_stage import SecondStage
 from torso.heads.faster_rcnn import FasterRCNN
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part, qualified_name
-from torso.training.assigners._base import Assigner, matchable
+from torso.training.assigners._base import Assigner, matchable, with_a_row
 from torso.training.assigners.max_iou import MaxIoU
 from torso.training.criteria._base import Criterion, Term, Terms
 from torso.training.criteria._box_loss_checks import check_box_loss
@@ -87,7 +87,7 @@ class TwoStage(Criterion):
         _check_parts(self.assigner, self.cls_loss)
 
     def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
-        head = _two_stage_head(model)
+        head, targets = _two_stage_head(model), with_a_row(targets)
         features = model.features(images)
         raw, proposals = head.propose(features, images, top=self.proposal_top, keep=self.proposals)
         terms = {f"rpn_{name}": term for name, term in self.first.terms(raw, targets, head.proposer).items()}

@@ -1,0 +1,94 @@
+"""A dense criterion teaches no box that the head's codes cannot say, and counts none ahead of the step either."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from torso.geometry.coders.delta import Delta
+from torso.geometry.coders.distribution import Distribution
+from torso.geometry.coders.ltrb import LTRB
+from torso.geometry.priors.points import Points
+from torso.heads.dense import Dense as DenseHead
+from torso.parts import Part, part
+from torso.training.assigners.max_iou import MaxIoU
+from torso.training.assigners.paa import PAA
+from torso.training.assigners.simota import SimOTA
+from torso.training.assigners.ssd import SSD
+from torso.training.criteria._dense_matching import matched
+from torso.training.criteria._matches import matches_of
+from torso.training.criteria.dense import Dense
+from torso.training.losses.bce import BCE
+from torso.training.losses.giou import GIoU
+from torso.training.targets import Targets
+from torso.types import DensePredictions, FeatureSpec, Images
+
+SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16))
+IMAGES = Images(torch.zeros(1, 3, 128, 128), torch.full((1, 2), 128.0), torch.ones(1, 4))
+ON = torch.ones(1, 2, dtype=torch.bool)
+TARGETS = Targets(
+    torch.tensor([[[29.0, 29.0, 34.5, 34.5], [40.0, 20.0, 100.0, 90.0]]]), torch.zeros(1, 2).long(), ON, ~ON
+)
+
+
+def predictions(coder: Part[Any]) -> tuple[DenseHead, DensePredictions]:
+    torch.manual_seed(0)
+    head = DenseHead(
+        SPECS, num_classes=2, channels=8, tower=1, finest=8, coarsest=16, priors=part(Points), coder=coder
+    )
+    return head, head([torch.randn(1, 8, 16, 16), torch.randn(1, 8, 8, 8)], IMAGES)
+
+
+def criterion_of(assigner: Part[Any]) -> Dense:
+    return Dense(assigner=assigner, cls_loss=part(BCE), box_loss=part(GIoU))
+
+
+def outside(target: Tensor, raw: DensePredictions) -> Tensor:
+    """[1, N]: the prior's centre lies outside the truth of this row."""
+    truth, center = TARGETS.boxes[0][target[0]], raw.priors.centers_xy
+    return ~((center > truth[:, :2]) & (center < truth[:, 2:])).all(-1)[None]
+
+
+@pytest.mark.parametrize("coder", [part(LTRB), part(LTRB, transform="relu"), part(Distribution)], ids=repr)
+@pytest.mark.parametrize("assigner", [part(MaxIoU), part(SSD), part(PAA), part(SimOTA)], ids=repr)
+def test_what_a_code_cannot_say_is_ignored(assigner: Part[Any], coder: Part[Any]) -> None:
+    head, raw = predictions(coder)
+    criterion = criterion_of(assigner)
+    criterion.check_head(head)
+    matches = matched(criterion, raw, TARGETS, head)
+    assert not (matches.positive & outside(matches.target, raw)).any()
+    if not criterion.assigner.needs_predictions:
+        free = matches_of(criterion.assigner(raw.priors, TARGETS), raw.priors)
+        unsayable = free.positive & outside(free.target, raw)
+        assert unsayable.any()
+        assert not matches.used[unsayable].any()
+        assert torch.equal(matches.used | unsayable, free.used)
+
+
+def test_other_codes_say_them() -> None:
+    head, raw = predictions(part(Delta))
+    matches = matched(criterion_of(part(MaxIoU)), raw, TARGETS, head)
+    assert (matches.positive & outside(matches.target, raw)).any()
+
+
+def test_counts_ahead_are_those_of_the_step() -> None:
+    head, raw = predictions(part(LTRB))
+    criterion, model = criterion_of(part(MaxIoU)), SimpleNamespace(head=head)
+    ahead = criterion.counts(model, IMAGES, TARGETS, [(16, 16), (8, 8)])  # type: ignore[arg-type]
+    for name, term in criterion.terms(raw, TARGETS, head).items():
+        assert float(ahead[name]) == float(term.count) > 0
+
+
+def test_targets_without_a_row_are_background() -> None:
+    head, raw = predictions(part(LTRB))
+    none = Targets(*(field[:, :0] for field in TARGETS[:4]))
+    criterion, model = criterion_of(part(MaxIoU)), SimpleNamespace(head=head)
+    terms = criterion.terms(raw, none, head)
+    assert terms["cls"].total > 0
+    assert terms["box"].total == 0
+    ahead = criterion.counts(model, IMAGES, none, [(16, 16), (8, 8)])  # type: ignore[arg-type]
+    assert {name: float(term.count) for name, term in terms.items()} == {k: float(v) for k, v in ahead.items()}
