@@ -82,6 +82,17 @@ def test_random_background_is_drawn_outside_crowds() -> None:
     assert float(count_ahead(criterion, head, raw)["cls"]) == 80
 
 
+@pytest.mark.parametrize("sampler", [None, part(HardNegative, ratio=1000.0), part(Random, number=10_000)])
+def test_where_all_background_is_kept_crowds_are_left_out_of_the_counts_too(sampler: Any) -> None:
+    head, raw = predictions()
+    counts = []
+    for crowd in ("background", "ignored"):
+        criterion = Dense(assigner=part(MaxIoU), sampler=sampler, crowd=crowd, normaliser="sampled")  # type: ignore[arg-type]
+        counts.append(float(count_ahead(criterion, head, raw)["cls"]))
+        assert counts[-1] == float(criterion.terms(raw, targets(), head)["cls"].count)
+    assert counts[0] > counts[1]
+
+
 def test_mining_follows_the_loss_that_teaches_background() -> None:
     """With classes learnt on positives alone it is the objectness, whatever the classes say."""
     head, raw = predictions(quality="box")
