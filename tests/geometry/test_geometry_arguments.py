@@ -35,7 +35,7 @@ STRIDES = [(8, 8), (16, 16)]
         ({"sizes": ((), ())}, "sizes"),
         ({"sizes": ((16.0,), (-3.0,))}, "sizes"),
         ({"sizes": ((16.0,),)}, r"1 level.*reads 2.*one list of sides for each"),
-        ({"rounded": True, "base_scale": 0.05}, "rounded.*0 px"),
+        ({"rounded": True, "base_scale": 0.05}, "rounded.*0 x 0 px"),
         ({"stride_from": "picture"}, "'picture'.*feature, image"),
     ],
 )

@@ -24,6 +24,7 @@ from torso.training.assigners.task_aligned import TaskAligned
         (PAA, {"box_weight": -1.0}, "box_weight"),
         (PAA, {"point_scale": 0.0}, "PAA.*point_scale"),
         (SimOTA, {"inside": "any"}, "'any'.*either, center"),
+        (TaskAligned, {"alpha": 0.0, "beta": 0.0}, "alpha or beta above 0"),
         (TaskAligned, {"compete": "some"}, "'some'.*all, inside"),
         (TaskAligned, {"overlap": "iuo"}, "'iuo'.*iou, giou"),
         (Gaussian, {"shared_cell": "first"}, "'first'.*all, last"),

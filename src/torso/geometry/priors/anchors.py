@@ -55,9 +55,10 @@ class Anchors(PriorGenerator):
             else:
                 wh = [(w * x, h * y) for x, y in aspects for w, h in pairs]
             shapes.append([(2.0 * round(w / 2), 2.0 * round(h / 2)) for w, h in wh] if rounded else wh)
-        if rounded and any(min(wh) <= 0 for level in shapes for wh in level):
+        lost = [f"{w:g} x {h:g}" for level in shapes for w, h in level if min(w, h) <= 0]
+        if lost:
             raise ValueError(
-                f"Anchors are rounded to whole pixels about their centre, which leaves some of {shapes} 0 px: give "
+                f"Anchors are rounded to whole pixels about their centre, which makes one of them {lost[0]} px: give "
                 "larger ones (base_scale, sizes), or rounded=false"
             )
         super().__init__(shapes)

@@ -51,9 +51,9 @@ class TaskAligned(Assigner):
         margin: float = 0.01,
         guard: float = 1e-7,
     ) -> None:
-        if top < 1 or min(alpha, beta, margin, guard) < 0:
+        if top < 1 or not min(alpha, beta, margin, guard) >= 0 or alpha == beta == 0:
             raise PartError(
-                "TaskAligned wants top >= 1 and alpha, beta, margin and guard that are not negative; "
+                "TaskAligned wants top >= 1, alpha, beta, margin and guard >= 0, and alpha or beta above 0; "
                 f"{top}, {alpha}, {beta}, {margin} and {guard} came"
             )
         one_of("TaskAligned.compete", compete, Competing)

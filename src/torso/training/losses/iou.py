@@ -7,7 +7,10 @@ from typing import Literal
 from torch import Tensor
 
 from torso.geometry.boxes import aligned_overlap
+from torso.plain_values import one_of
 from torso.training.losses._base import BoxLoss
+
+Form = Literal["log", "linear", "square"]
 
 
 class IoU(BoxLoss):
@@ -15,7 +18,8 @@ class IoU(BoxLoss):
 
     space: Literal["codes", "boxes"] = "boxes"
 
-    def __init__(self, *, form: Literal["log", "linear", "square"] = "log") -> None:
+    def __init__(self, *, form: Form = "log") -> None:
+        one_of("IoU.form", form, Form)
         self.form = form
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:

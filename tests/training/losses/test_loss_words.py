@@ -1,0 +1,15 @@
+"""A word that names no form of a loss is refused, also where no Part checks it."""
+
+from __future__ import annotations
+
+import pytest
+
+from torso.training.losses.iou import IoU
+from torso.training.losses.yolo_box import YOLOBox
+
+
+def test_refused() -> None:
+    with pytest.raises(ValueError, match=r"IoU\.form='cubic'.*log, linear, square"):
+        IoU(form="cubic")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"YOLOBox\.center='middle'.*entropy, squared"):
+        YOLOBox(center="middle")  # type: ignore[arg-type]
