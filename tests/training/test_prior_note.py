@@ -13,7 +13,9 @@ from data.builders import write_coco
 from torso.data.annotations import Annotations
 from torso.data.layout import open_dataset
 from torso.data.prior_reach import InputBoxes, levels_of
+from torso.geometry.coders.delta import Delta
 from torso.geometry.priors.points import Points
+from torso.parts import part
 from torso.training.assigners.fcos import FCOS
 from torso.training.compose import compose_recipe
 from torso.training.prior_note import _rule, prior_note
@@ -57,7 +59,8 @@ def test_rules_of_centres_ask_for_a_place_inside(train: Annotations) -> None:
         assert said is not None, (model, flags)
         assert "larger pictures" in said
     assert note("retinanet", train, **{"head.priors.base_scale": 20.0, "assigner": "atss"}) is None  # shapes are free
-    assert note("fcos", tiny, assigner="simota") is None  # near is enough
+    assert note("fcos", tiny, assigner="simota") is not None  # near is enough for it, not for distances to the sides
+    assert note("fcos", tiny, **{"assigner": "simota", "head.coder": part(Delta)}) is None
 
 
 @pytest.mark.parametrize("radius", [0.0, 1.5, 0.4])
@@ -73,7 +76,7 @@ def test_what_fcos_can_learn_is_what_its_assigner_gives_a_point(radius: float) -
     targets = Targets(xyxy, torch.zeros(400, 1, dtype=torch.long), there, ~there)
     grid = points([(32, 32), (16, 16), (8, 8), (4, 4)], (256, 256))
     learnt = (assigner(grid, targets).target >= 0).any(1).numpy()
-    rule = _rule(assigner, shaped=False)
+    rule = _rule(assigner, shaped=False, held=True)
     assert rule is not None
     assert 0.1 < learnt.mean() < 0.9
     assert (rule.reached(boxes, levels_of(points)) == learnt).all()

@@ -1,7 +1,7 @@
 """How much two candidates cover each other: what suppression compares, and where another measure goes in.
 
 A kind of box overlap is measured inside suppression's kernels. Anything else (masks, rotated boxes) is a subclass of
-Overlap: `NMS(overlap=MaskOverlap(masks))` works in every suppression, over matrices in plain torch.
+Overlap: `NMS(overlap=MaskOverlap(masks))` works over matrices in plain torch, in every suppression that takes one.
 """
 
 from __future__ import annotations

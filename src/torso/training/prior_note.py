@@ -48,10 +48,14 @@ def prior_note(model: Detector, criterion: Criterion, train: Annotations) -> str
 
     An object is reached if some prior overlaps it by the assigner's threshold, is like it within the assigner's ratio
     of sides, or, where the assigner looks at centres (FCOS, ATSS, task-aligned), has its centre inside it (FCOS: on a
-    level that takes its size). YOLOv2, YOLOv3, SimOTA and PAA give every object a prior: nothing is said of those.
+    level that takes its size); so, too, of points whose codes are distances. Otherwise YOLOv2, YOLOv3, SimOTA and PAA
+    give every object a prior: nothing is said of those.
     """
-    priors = getattr(getattr(model.head, "proposer", model.head), "priors", None)
-    rule = _rule(assigner_of(criterion), shaped=placed_shapes(priors) is not None)
+    head = getattr(model.head, "proposer", model.head)
+    priors = getattr(head, "priors", None)
+    shaped = placed_shapes(priors) is not None
+    held = not shaped and getattr(getattr(head, "coder", None), "holds_center", False)
+    rule = _rule(assigner_of(criterion), shaped=shaped, held=held)
     if rule is None or not isinstance(priors, PlacedShapes):
         return None
     some = train.keep_images(_evenly(len(train), _SAMPLE))
@@ -77,11 +81,13 @@ def compares_centred(assigner: object) -> bool:
     return isinstance(assigner, YOLOv3 | YOLOv5)
 
 
-def _rule(assigner: object, *, shaped: bool) -> _Rule | None:
-    """None where every object gets a prior. shaped: the priors have shapes, which could be others."""
+def _rule(assigner: object, *, shaped: bool, held: bool) -> _Rule | None:
+    """None where every object gets a prior. shaped: the priors have shapes, which could be others. held: they have
+    none, and their codes say only boxes that hold them.
+    """
     if isinstance(assigner, FCOS):
         return _Rule(lambda boxes, levels: _in_range(assigner, boxes, levels), "hold a point of their level", _CLOSER)
-    if isinstance(assigner, ATSS | TaskAligned):
+    if held or isinstance(assigner, ATSS | TaskAligned):
         return _Rule(_hold_a_center, "hold the centre of a prior", _CLOSER)
     if not shaped:
         return None
