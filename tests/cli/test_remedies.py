@@ -37,7 +37,16 @@ OF_THE_PROPOSER = (
             ],
         ),
         ("yolox_s --cls-loss focal", ["--cls-loss qfl", "--criterion.cls_target one"]),
-        ("gfl --cls-loss focal", ["--cls-loss qfl", "--criterion.cls_target one"]),
+        ("gfl --cls-loss focal --criterion.cls_target iou", ["--cls-loss qfl", "--criterion.cls_target one"]),
+        ("tal_n --cls-loss cross_entropy", ["--cls-loss qfl", "--head.scores softmax --criterion.cls_target one"]),
+        (
+            "retinanet --assigner simota --cls-loss cross_entropy",
+            ["--cls-loss qfl", "--head.scores softmax --criterion.cls_target one"],
+        ),
+        ("fcos --cls-loss cross_entropy", ["--cls-loss focal", "--head.scores softmax"]),
+        ("ssd300 --assigner simota --cls-loss focal", [
+            "--cls-loss cross_entropy --criterion.cls_target one", "--head.scores sigmoid --criterion.cls_target one",
+        ]),
         ("retinanet --criterion.cls_target iou", ["--cls-loss qfl", "--criterion.cls_target one"]),
         ("ssd300 --criterion.cls_target iou", ["--head.scores sigmoid --cls-loss qfl", "--criterion.cls_target one"]),
         (

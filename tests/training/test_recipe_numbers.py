@@ -29,7 +29,7 @@ PUBLISHED: dict[str, dict[str, object]] = {
     # 2006.04388
     "gfl": {
         **ONE_X, "lr": 0.01, "criterion.cls_loss.beta": 2.0, "criterion.box_weight": 2.0, "criterion.dfl_weight": 0.25,
-        "criterion.box_weighting": "score", "criterion.cls_target": "iou",
+        "criterion.box_weighting": "score",
     },
     # 1506.01497, schedule of mmdetection's 1x
     "rpn": {

@@ -52,4 +52,6 @@ def test_points_stay_points_in_a_compiled_graph() -> None:
         return boxes_to_match(priors._replace(centers_xy=priors.centers_xy + offset), 8.0)
 
     compiled = torch.compile(corners, fullgraph=True, backend="eager")
-    assert torch.equal(compiled(torch.zeros(2)), corners(torch.zeros(2)))
+    found = compiled(torch.zeros(2))
+    assert torch.equal(found, corners(torch.zeros(2)))
+    assert (found[:, 2:] - found[:, :2] == 64).all()  # eight strides

@@ -18,6 +18,7 @@ from torso.models.detector import Detector
 from torso.necks.fpn import FPN
 from torso.parts import PartError, find, part
 from torso.training.assigners.atss import ATSS
+from torso.training.assigners.max_iou import MaxIoU
 from torso.training.criteria._base import loss_of
 from torso.training.criteria.dense import Dense
 from torso.training.criteria.two_stage import TwoStage
@@ -27,7 +28,7 @@ from torso.training.losses.giou import GIoU
 from torso.training.losses.l1 import L1
 from torso.training.recipes.faster_rcnn import faster_rcnn
 from torso.training.samplers.random import Random
-from torso.training.targets import Targets
+from torso.training.targets import IGNORED, Targets
 from torso.types import Candidates, Images
 
 ALL = part(Random, number=100_000, positive_share=1.0)
@@ -102,6 +103,20 @@ def test_ground_truth_is_sampled_beside_proposals() -> None:
     for image in range(2):
         chosen = sample.target[image] >= 0
         torch.testing.assert_close(sample.boxes[image][chosen], targets.boxes[image][sample.target[image][chosen]])
+
+
+def test_what_distances_cannot_say_of_a_region_is_ignored() -> None:
+    """The region's centre lies outside the truth that it overlaps by 0.30."""
+    truth, region = torch.tensor([[[16.0, 0, 46, 30]]]), torch.tensor([[[0.0, 0, 30, 30]]])
+    there = torch.ones(1, 1, dtype=torch.bool)
+    truths = Targets(truth, torch.zeros(1, 1, dtype=torch.long), there, ~there)
+    sampler = part(Random, number=2, positive_share=1.0)
+    criterion = TwoStage(assigner=part(MaxIoU, positive=0.3, negative=0.3), sampler=sampler)
+    for holds, wanted in ((False, 2), (True, 1)):  # the truth itself is a region too
+        torch.manual_seed(0)
+        target = criterion.sample(_proposals(region), truths, holds_center=holds).target
+        assert int((target == 0).sum()) == wanted
+        assert int((target == IGNORED).sum()) == 2 - wanted
 
 
 def test_positives_keep_to_their_share() -> None:

@@ -10,7 +10,8 @@ from torso.types import Priors
 
 
 def sayable(answer: Assignment | Pairs, priors: Priors, targets: Targets) -> Assignment | Pairs:
-    """The answer for a coder that `holds_center`, priors [N, 2]: positives outside their truth do not learn it.
+    """The answer for a coder that `holds_center`, without the positives outside their truth; priors of [N, 2] or, as
+    RoIs, [B, N, 2].
 
     The nearest box that such a prior can say has a side at its centre, with a gradient of 0 (relu, the first bin) or
     one that drives the code down without end (exp). They are ignored, not background: an assigner that goes by

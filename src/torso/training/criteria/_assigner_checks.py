@@ -119,11 +119,18 @@ def _quality_lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
     return [Lack(f"gives no soft targets, which the {who} learns from", flags)]
 
 
+def wants_soft_scores(criterion: Dense, head: DenseHead) -> bool:
+    """Whether positives' classes are to score less than 1: as asked, or by an assigner whose score no branch learns."""
+    if criterion.asked_cls_target is not None:
+        return criterion.asked_cls_target != "one"
+    branch = head.has_quality and criterion.quality_target == "assigner"
+    return criterion.assigner.quality_is_score and not branch
+
+
 def _score_lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
     """A score that nobody learns: neither the class, whose loss takes none, nor a quality branch."""
-    assigner, loss = criterion.assigner, criterion.cls_loss
-    branch = head.has_quality and criterion.quality_target == "assigner"
-    if not assigner.quality_is_score or loss.takes_quality or criterion.asked_cls_target or branch:
+    loss = criterion.cls_loss
+    if loss.takes_quality or criterion.asked_cls_target or not wants_soft_scores(criterion, head):
         return []
     reason = f"says what a positive's class should score, but {type(loss).__name__} teaches every positive 1"
     return [Lack(reason, (*(["--head.scores sigmoid"] if head.softmax else []), "--cls-loss qfl"))]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torso.heads.dense import Dense as DenseHead
 from torso.parts import PartError
-from torso.training.criteria._assigner_checks import check_assigner
+from torso.training.criteria._assigner_checks import check_assigner, wants_soft_scores
 from torso.training.criteria._box_loss_checks import check_box_loss
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def check_numbers(criterion: Dense) -> None:
 
 def check_combination(criterion: Dense, head: DenseHead) -> None:
     """Raise PartError where this criterion cannot train this head."""
-    check_assigner(criterion, head)
-    _check_target(criterion)
     _check_scores(criterion, head)
+    check_assigner(criterion, head)
+    _check_target(criterion, head)
     check_box_loss(criterion.box_loss, head, head.coder)
     _check_levels(criterion, head)
     _check_background(criterion, head)
@@ -44,17 +44,19 @@ def _check_scores(criterion: Dense, head: DenseHead) -> None:
     loss = criterion.cls_loss
     if loss.softmax != head.softmax:
         wants, has = ("softmax", "sigmoid") if loss.softmax else ("sigmoid", "softmax")
+        soft, hard = wants_soft_scores(criterion, head), " --criterion.cls_target one"
+        other = ("cross_entropy" + hard * soft) if head.softmax else "qfl" if soft else "focal"
         raise PartError(
             f"{type(loss).__name__} is a loss for {wants} scores, but the head has {has} scores: "
-            f"choose --cls-loss {'cross_entropy' if head.softmax else 'focal'}, or --head.scores {wants}"
+            f"choose --cls-loss {other}, or --head.scores {wants}{hard * (soft and not loss.takes_quality)}"
         )
 
 
-def _check_target(criterion: Dense) -> None:
+def _check_target(criterion: Dense, head: DenseHead) -> None:
     """A soft target that was asked for, and that the class loss would not look at."""
     loss, asked = criterion.cls_loss, criterion.asked_cls_target
     if asked in ("iou", "assigner") and not loss.takes_quality:
-        scores = "--head.scores sigmoid " if loss.softmax else ""
+        scores = "--head.scores sigmoid " if head.softmax else ""
         raise PartError(
             f"{type(loss).__name__} teaches every positive's class to score 1, but cls_target is {asked!r}: "
             f"choose {scores}--cls-loss qfl (or bce or vfl), or --criterion.cls_target one"

@@ -13,6 +13,7 @@ from torso.heads.faster_rcnn import FasterRCNN
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part, qualified_name
 from torso.training.assigners._base import Assigner, matchable, with_a_row
+from torso.training.assigners._sayable import sayable
 from torso.training.assigners.max_iou import MaxIoU
 from torso.training.criteria._base import Criterion, Term, Terms
 from torso.training.criteria._box_loss_checks import check_box_loss
@@ -91,7 +92,7 @@ class TwoStage(Criterion):
         features = model.features(images)
         raw, proposals = head.propose(features, images, top=self.proposal_top, keep=self.proposals)
         terms = {f"rpn_{name}": term for name, term in self.first.terms(raw, targets, head.proposer).items()}
-        sample = self.sample(proposals, targets)
+        sample = self.sample(proposals, targets, holds_center=head.coder.holds_center)
         second = head.classify(features, sample.boxes)
         return {**terms, **self._second(second, sample, targets, head)}
 
@@ -101,11 +102,16 @@ class TwoStage(Criterion):
         check_box_loss(self.box_loss, head, head.coder)
 
     @torch.no_grad()
-    def sample(self, proposals: Candidates, targets: Targets) -> _Sample:
-        """Proposals and ground truth, assigned and sampled; S is fixed by the sampler and the number of rows."""
+    def sample(self, proposals: Candidates, targets: Targets, *, holds_center: bool = False) -> _Sample:
+        """Proposals and ground truth, assigned and sampled; S is fixed by the sampler and the number of rows.
+
+        holds_center: of the head's coder; positives whose centre lies outside their truth are then ignored.
+        """
         boxes = torch.cat([proposals.boxes, targets.boxes.to(proposals.boxes)], dim=1)
         real = torch.cat([proposals.scores > 0, matchable(targets)], dim=1)
-        assigned = self.assigner(roi_priors(boxes), targets).target
+        priors = roi_priors(boxes)
+        answer = self.assigner(priors, targets)
+        assigned = (sayable(answer, priors, targets) if holds_center else answer).target
         rows, drawn = self.sampler.draw(torch.where(real, assigned, IGNORED))
         boxes = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
         return _Sample(boxes, torch.where(drawn, assigned.gather(1, rows), IGNORED))

@@ -28,7 +28,6 @@ def gfl(*, num_classes: int = 80) -> Part[Recipe]:
             box_loss=part(GIoU),
             dfl_loss=part(DFL),
             normaliser="positives",
-            cls_target="iou",
             box_weighting="score",
             box_weight=2.0,
             dfl_weight=0.25,
