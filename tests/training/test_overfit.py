@@ -97,19 +97,18 @@ def test_full_size_recipes_can_be_trained(model):
     check(full_recipe(model, None))
 
 
-def learns_on_a_gpu(model: str, weights: Path | None, steps: int, data: Path, run_dir: Path) -> None:
-    """AP50 above 0.9, or recall above 0.95, on the eight pictures."""
+def learnt_on_a_gpu(model: str, weights: Path | None, steps: int, data: Path, run_dir: Path) -> float:
+    """AP50 of the eight pictures, 0..1; of rpn the recall at IoU 0.5 with 100 proposals."""
     pictures = balanced_pictures(data / "bccd", grid=7 if model == "yolov1" else None)
     result = overfit(full_recipe(model, weights), pictures, steps, run_dir, "gpu")
     assert not result.interrupted, "ended by a signal: this says nothing of the model"
     if model == "rpn":
         recall = proposal_recall(result.weights, pictures, k=100)
         print(f"{model}: recall {recall:.3f} at IoU 0.5 with 100 proposals", flush=True)
-        assert recall > 0.95, recall
-    else:
-        assert result.scores is not None
-        print(f"{model}: AP50 {result.scores.AP50:.3f}, AP {result.scores.AP:.3f}", flush=True)
-        assert result.scores.AP50 > 0.9, str(result.scores)
+        return recall
+    assert result.scores is not None
+    print(f"{model}: AP50 {result.scores.AP50:.3f}, AP {result.scores.AP:.3f}", flush=True)
+    return float(result.scores.AP50)
 
 
 @pytest.mark.gpu
@@ -122,7 +121,8 @@ def test_learns_eight_pictures_by_heart_at_full_size(shared_data, backbone_weigh
     pixels here, take more steps. YOLOv1 gets as many.
     """
     steps = (2 if model.startswith(("yolox", "yolov1")) else 1) * FULL_STEPS
-    learns_on_a_gpu(model, backbone_weights, steps, shared_data, tmp_path)
+    found = learnt_on_a_gpu(model, backbone_weights, steps, shared_data, tmp_path)
+    assert found > (0.95 if model == "rpn" else 0.9)
 
 
 @pytest.mark.gpu
@@ -130,4 +130,4 @@ def test_learns_eight_pictures_by_heart_at_full_size(shared_data, backbone_weigh
 @pytest.mark.parametrize("model", OWN_BODIES)
 def test_learns_eight_pictures_by_heart_with_its_own_body(shared_data, tmp_path, model):
     """One member for each body that Lite0 stands in for above, whole and from random."""
-    learns_on_a_gpu(model, None, 2 * FULL_STEPS, shared_data, tmp_path)
+    assert learnt_on_a_gpu(model, None, 2 * FULL_STEPS, shared_data, tmp_path) > 0.9

@@ -84,6 +84,6 @@ def check_threshold(who: str, score_threshold: float) -> None:
         )
 
 
-def emptied_rows(scores: Tensor, threshold: float) -> Tensor:
+def emptied_scores(scores: Tensor, threshold: float) -> Tensor:
     """Scores below or at the threshold, and NaN, become 0: the mark of an empty row."""
     return torch.where(scores > threshold, scores, torch.zeros_like(scores))

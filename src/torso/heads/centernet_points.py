@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torso.geometry.boxes import clip_boxes
 from torso.geometry.priors._base import gather_priors
 from torso.geometry.priors.points import Points
-from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_rows
+from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_scores
 from torso.heads._branches import rows
 from torso.layers.conv import Activation, ConvNormAct
 from torso.plain_values import one_of
@@ -93,7 +93,7 @@ class CenterNetPoints(Head):
         center = priors.centers_xy + raw.offsets.gather(1, pairs).float() * priors.strides_xy
         half = raw.sizes.gather(1, pairs).float().clamp(min=0) * priors.strides_xy / 2
         boxes = clip_boxes(torch.cat([center - half, center + half], dim=-1), images.size_hw)
-        scores = emptied_rows(scores, self.score_threshold)
+        scores = emptied_scores(scores, self.score_threshold)
         return Candidates(boxes, scores, labels, torch.where(scores > 0, index, -1))
 
     def _best_peaks(self, raw: HeatmapPredictions) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torso.geometry.coders._base import Coder
 from torso.geometry.coders.delta import Delta
 from torso.geometry.priors._base import PriorGenerator, gather_priors, level_of_rows
 from torso.geometry.priors.anchors import Anchors
-from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_rows
+from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_scores
 from torso.heads._best_pairs import best_pairs
 from torso.heads._branches import Branches, LevelOutput, QualityTower, TowerLayer, last_convolution
 from torso.heads._dense_checks import (
@@ -210,7 +210,7 @@ class Dense(Head):
         priors = gather_priors(raw.priors, index)
         codes = raw.codes.gather(1, index[..., None].expand(-1, -1, raw.codes.shape[-1]))
         boxes = clip_boxes(self.coder.decode(codes, priors), images.size_hw)
-        scores = emptied_rows(scores, self.score_threshold)
+        scores = emptied_scores(scores, self.score_threshold)
         variance = None
         if raw.log_variance is not None:
             spread = raw.log_variance.gather(1, index[..., None].expand(-1, -1, self.coder.width)).float().exp()

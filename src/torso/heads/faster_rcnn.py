@@ -12,7 +12,7 @@ from torso.geometry.boxes import clip_boxes
 from torso.geometry.coders._base import Coder
 from torso.geometry.coders.delta import Delta
 from torso.geometry.priors._base import gather_priors
-from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_rows
+from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_scores
 from torso.heads._roi_proposals import best_proposals, roi_priors
 from torso.heads._second_stage import SecondStage
 from torso.heads.dense import Dense
@@ -161,7 +161,7 @@ class FasterRCNN(Head):
             spread = self.codes_of(raw.log_variance, rows, labels).float().exp()
             variance = self.coder.decode_variance(spread, codes, priors)
         large = ((boxes[..., 2:] - boxes[..., :2]) > self.min_size).all(-1)
-        scores = emptied_rows(torch.where(large, best.values, 0.0), self.score_threshold)
+        scores = emptied_scores(torch.where(large, best.values, 0.0), self.score_threshold)
         boxes = torch.where(large[..., None], boxes, 0.0)  # not NaN, which is no larger than anything
         return Candidates(boxes, scores, labels, torch.where(scores > 0, rows, -1), variance)
 

@@ -12,7 +12,7 @@ from torso.geometry.boxes import clip_boxes
 from torso.geometry.coders._base import Coder
 from torso.geometry.coders.grid import Grid as GridCoder
 from torso.geometry.priors._base import gather_priors, grid_priors
-from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_rows
+from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_scores
 from torso.layers.conv import Activation, ConvNormAct, Norm, make_activation
 from torso.parts import Part, part
 from torso.plain_values import one_of
@@ -109,7 +109,7 @@ class Grid(Head):
         index, labels = best.indices // self.num_classes, best.indices % self.num_classes
         codes = raw.codes.gather(1, index[..., None].expand(-1, -1, self.coder.width))
         boxes = clip_boxes(self.coder.decode(codes, gather_priors(raw.priors, index)), images.size_hw)
-        kept = emptied_rows(best.values, self.score_threshold)
+        kept = emptied_scores(best.values, self.score_threshold)
         return Candidates(boxes, kept, labels, torch.where(kept > 0, index, -1))
 
     def _initialise(self) -> None:

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from training.criteria.darknet import Box, iou, sigmoid, targets_of
 
 from torso.geometry.priors.shapes import Shapes
 from torso.parts import part
 from torso.training.criteria._base import loss_of
 from torso.training.criteria.dense import Dense
 from torso.training.recipes.yolov2 import yolov2
-from torso.training.targets import Targets
 from torso.types import DensePredictions, FeatureSpec
 
 STRIDE, COLUMNS, ROWS, CLASSES = 32, 3, 2, 3
@@ -22,20 +22,10 @@ ANCHORS = ((24.0, 20.0), (60.0, 44.0))  # width, height, px
 OBJECT, NO_OBJECT, CLASS, COORDINATES, THRESHOLD = 5.0, 1.0, 1.0, 1.0, 0.6  # yolov2.cfg
 
 
-class Truth(NamedTuple):
-    """Centre and size, px."""
-
-    x: float
-    y: float
-    w: float
-    h: float
-    label: int
-
-
 # of each picture; the second one's share a cell and an anchor, which then learns the last
 TRUTHS = (
-    (Truth(40, 20, 30, 24, 2), Truth(66, 40, 56, 40, 0)),
-    (Truth(10, 40, 18, 30, 1), Truth(14, 44, 20, 24, 2)),
+    (Box(40, 20, 30, 24, 2), Box(66, 40, 56, 40, 0)),
+    (Box(10, 40, 18, 30, 1), Box(14, 44, 20, 24, 2)),
 )
 
 
@@ -50,10 +40,10 @@ class Prediction(NamedTuple):
     anchor: int
 
     @property
-    def box(self) -> Truth:
+    def box(self) -> Box:
         x, y = (self.column + sigmoid(self.code[0])) * STRIDE, (self.row + sigmoid(self.code[1])) * STRIDE
         w, h = (a * math.exp(t) for a, t in zip(ANCHORS[self.anchor], self.code[2:], strict=True))
-        return Truth(x, y, w, h, -1)
+        return Box(x, y, w, h, -1)
 
 
 class Learnt(NamedTuple):
@@ -73,7 +63,7 @@ def test_yolo_v2_as_darknets_region_layer_sums_it() -> None:
     criterion: Dense = recipe.get("criterion").build()
     codes, quality, logits = predicted()
     priors = head.priors([(ROWS, COLUMNS)], (ROWS * STRIDE, COLUMNS * STRIDE))
-    terms = criterion.terms(DensePredictions(logits, codes, priors, quality), targets(), head)
+    terms = criterion.terms(DensePredictions(logits, codes, priors, quality), targets_of(TRUTHS), head)
     loss_of(terms)[0].backward()
 
     learnt = [region_layer(codes[i].detach(), quality[i].detach(), logits[i].detach(), TRUTHS[i]) for i in range(2)]
@@ -102,14 +92,7 @@ def predicted() -> tuple[Tensor, Tensor, Tensor]:
     return codes.requires_grad_(), quality.requires_grad_(), logits.requires_grad_()
 
 
-def targets() -> Targets:
-    boxes = [[[t.x - t.w / 2, t.y - t.h / 2, t.x + t.w / 2, t.y + t.h / 2] for t in image] for image in TRUTHS]
-    valid = torch.ones(2, 2, dtype=torch.bool)
-    labels = torch.tensor([[t.label for t in image] for image in TRUTHS])
-    return Targets(torch.tensor(boxes), labels, valid, torch.zeros_like(valid))
-
-
-def region_layer(codes: Tensor, quality: Tensor, logits: Tensor, truths: tuple[Truth, ...]) -> Learnt:
+def region_layer(codes: Tensor, quality: Tensor, logits: Tensor, truths: tuple[Box, ...]) -> Learnt:
     """One picture: first every box as background, then each truth writes over what its own anchor was to learn."""
     rows = [
         Prediction(codes[n].tolist(), float(quality[n]), logits[n].tolist(), column, row, anchor)
@@ -117,9 +100,9 @@ def region_layer(codes: Tensor, quality: Tensor, logits: Tensor, truths: tuple[T
             (y, x, a) for y in range(ROWS) for x in range(COLUMNS) for a in range(len(ANCHORS))
         )
     ]
-    owners: dict[int, Truth] = {}
+    owners: dict[int, Box] = {}
     for truth in truths:
-        fits = [iou(Truth(0, 0, w, h, -1), truth._replace(x=0, y=0)) for w, h in ANCHORS]
+        fits = [iou(Box(0, 0, w, h, -1), truth._replace(x=0, y=0)) for w, h in ANCHORS]
         owners[row_of(int(truth.x // STRIDE), int(truth.y // STRIDE), fits.index(max(fits)))] = truth
     found = Learnt({"cls": 0.0, "box": 0.0, "objectness": 0.0}, [], [], [], [])
     for n, one in enumerate(rows):
@@ -137,7 +120,7 @@ def region_layer(codes: Tensor, quality: Tensor, logits: Tensor, truths: tuple[T
     return found
 
 
-def _own(found: Learnt, one: Prediction, truth: Truth) -> None:
+def _own(found: Learnt, one: Prediction, truth: Box) -> None:
     """The anchor of a truth; its box counts 2 less the truth's share of the picture."""
     score, fit = sigmoid(one.quality), iou(one.box, truth)
     found.terms["objectness"] += OBJECT * (fit - score) ** 2 / 2
@@ -162,17 +145,6 @@ def _own(found: Learnt, one: Prediction, truth: Truth) -> None:
 
 def row_of(column: int, row: int, anchor: int) -> int:
     return (row * COLUMNS + column) * len(ANCHORS) + anchor
-
-
-def iou(a: Truth, b: Truth) -> float:
-    width = min(a.x + a.w / 2, b.x + b.w / 2) - max(a.x - a.w / 2, b.x - b.w / 2)
-    height = min(a.y + a.h / 2, b.y + b.h / 2) - max(a.y - a.h / 2, b.y - b.h / 2)
-    shared = max(width, 0.0) * max(height, 0.0)
-    return shared / (a.w * a.h + b.w * b.h - shared)
-
-
-def sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
 
 
 def logit(share: float) -> float:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from training.criteria.darknet import Box, iou, sigmoid, targets_of
 
 from torso.training.criteria._base import loss_of
 from torso.training.criteria.dense import Dense
 from torso.training.recipes.yolov4 import yolov4
-from torso.training.targets import Targets
 from torso.types import DensePredictions, FeatureSpec
 
 # yolov4.cfg: strides, anchors (px), scale_x_y, iou_thresh, ignore_thresh; 2.4 as the recipe explains
@@ -23,16 +23,6 @@ LEVELS = (
 )
 SHAPES = [wh for _, anchors, _ in LEVELS for wh in anchors]
 ALSO, IGNORE, BOX, CLASSES, SIDE = 0.213, 0.7, 2.4, 3, 64
-
-
-class Box(NamedTuple):
-    """Centre and size, px."""
-
-    x: float
-    y: float
-    w: float
-    h: float
-    label: int = -1
 
 
 class Place(NamedTuple):
@@ -70,7 +60,7 @@ def test_yolo_v4_as_darknets_yolo_layer_sums_it() -> None:
     criterion: Dense = recipe.get("criterion").build()
     codes, quality, logits = predicted()
     priors = head.priors([(SIDE // stride, SIDE // stride) for stride, _, _ in LEVELS], (SIDE, SIDE))
-    terms = criterion.terms(DensePredictions(logits, codes, priors, quality), targets(), head)
+    terms = criterion.terms(DensePredictions(logits, codes, priors, quality), targets_of(TRUTHS), head)
     loss_of(terms)[0].backward()
 
     owners = [owned(truths) for truths in TRUTHS]
@@ -106,13 +96,6 @@ def predicted() -> tuple[Tensor, Tensor, Tensor]:
     return codes.requires_grad_(), quality.requires_grad_(), logits.requires_grad_()
 
 
-def targets() -> Targets:
-    boxes = [[[t.x - t.w / 2, t.y - t.h / 2, t.x + t.w / 2, t.y + t.h / 2] for t in image] for image in TRUTHS]
-    valid = torch.ones(2, 2, dtype=torch.bool)
-    labels = torch.tensor([[t.label for t in image] for image in TRUTHS])
-    return Targets(torch.tensor(boxes), labels, valid, torch.zeros_like(valid))
-
-
 def owned(truths: tuple[Box, ...]) -> dict[int, Box]:
     """The truth of each row that learns one: the anchor most like it, and all that are like it enough."""
     owners: dict[int, Box] = {}
@@ -126,13 +109,6 @@ def owned(truths: tuple[Box, ...]) -> dict[int, Box]:
     return owners
 
 
-def iou(a: Box, b: Box) -> float:
-    width = min(a.x + a.w / 2, b.x + b.w / 2) - max(a.x - a.w / 2, b.x - b.w / 2)
-    height = min(a.y + a.h / 2, b.y + b.h / 2) - max(a.y - a.h / 2, b.y - b.h / 2)
-    shared = max(width, 0.0) * max(height, 0.0)
-    return shared / (a.w * a.h + b.w * b.h - shared)
-
-
 def ciou(a: Box, b: Box) -> float:
     """IoU less the centres' distance as shares of the enclosing diagonal, less how the ratios differ (1911.08287)."""
     width = max(a.x + a.w / 2, b.x + b.w / 2) - min(a.x - a.w / 2, b.x - b.w / 2)
@@ -144,7 +120,3 @@ def ciou(a: Box, b: Box) -> float:
 
 def entropy(logit: float, present: bool) -> float:
     return -math.log(sigmoid(logit) if present else 1 - sigmoid(logit))
-
-
-def sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
