@@ -29,7 +29,8 @@ test: $(STAMP) lint ## lint and all tests that need no GPU
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu"
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/ruff format --check -q src tests benchmarks tools
 	$(BIN)/mypy
 
 docs: $(STAMP) ## build the documentation into site/

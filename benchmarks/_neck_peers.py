@@ -44,7 +44,7 @@ def torchvision_fpn(incoming: list[int], width: int) -> Any:
 
 
 def mmdet_neck(neck: str, incoming: list[int], width: int) -> Any:
-    """"nas_fpn", "fpn" or "pan" of its code; ModuleNotFoundError where that is not installed."""
+    """ "nas_fpn", "fpn" or "pan" of its code; ModuleNotFoundError where that is not installed."""
     stand_in_for_packages()
     from mmdet.models.necks.fpn import FPN
     from mmdet.models.necks.nas_fpn import NASFPN

@@ -44,8 +44,8 @@ class Torso:
         from torso.backbones.timm import Timm
         from torso.inputs.letterbox import Letterbox
         from torso.parts import find, part
-        from torso.training.losses.giou import GIoU
-        from torso.training.losses.l1 import L1
+        from torso.training.losses.giou import GIoULoss
+        from torso.training.losses.l1 import L1Loss
 
         recipe = find(name, "recipes")(num_classes=CLASSES)
         model = recipe.get("model").with_args(
@@ -53,10 +53,10 @@ class Torso:
         )
         criterion = recipe.get("criterion")
         if name == "retinanet":  # what torchvision has: L1, and P6 made of P5
-            criterion = criterion.with_args(box_loss=part(L1))
+            criterion = criterion.with_args(box_loss=part(L1Loss))
             model = model.override("neck.extra", "conv_p5")
         else:  # what torchvision has: centre sampling and GIoU, the authors' later improvements
-            criterion = criterion.override("assigner.radius", 1.5).with_args(box_loss=part(GIoU))
+            criterion = criterion.override("assigner.radius", 1.5).with_args(box_loss=part(GIoULoss))
         self.model = model.build()
         self.model.backbone.load_pretrained(str(weights))
         self.model = self.model.to(device)

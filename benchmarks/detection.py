@@ -31,7 +31,7 @@ PEERS = {"x torchvision": "torchvision", "x mended": "torchvision-mended"}
 
 
 def cases_of(names: list[str]) -> list[str]:
-    """"train:retinanet" -> one case a side and setting: mode:model:side."""
+    """ "train:retinanet" -> one case a side and setting: mode:model:side."""
     out = []
     for name in names:
         mode, model = name.split(":")
@@ -179,14 +179,21 @@ def torso_case(
 
 
 def torso_step(
-    model: Any, criterion: Any, images: Any, boxes: Any, labels: Any, count: Any, device: str, compiled: bool,
+    model: Any,
+    criterion: Any,
+    images: Any,
+    boxes: Any,
+    labels: Any,
+    count: Any,
+    device: str,
+    compiled: bool,
     graphs: bool,
 ) -> Callable[[], Any]:
     import torch
 
+    from torso.data.targets import Targets
     from torso.layers.compiling import compiled as compile_whole
     from torso.training.criteria._base import loss_of
-    from torso.training.targets import Targets
 
     batch = len(count)
     rows = 32

@@ -124,7 +124,7 @@ def training_batch(held: dict[str, Any], rows: Any, flip: Any) -> tuple[Any, Any
     """Pictures and targets of these rows; those where flip is set are mirrored, all on the device."""
     import torch
 
-    from torso.training.targets import Targets
+    from torso.data.targets import Targets
 
     images, boxes = images_of(held, rows), held["boxes"][rows]
     width = images.pixels.shape[-1]
@@ -169,8 +169,8 @@ def train_one(case: str, args: argparse.Namespace, held: dict[str, Any], val: di
     """Train from where a checkpoint left it, judge, write one JSON."""
     import torch
 
+    from torso.engine.running_stats import RunningStatistics
     from torso.training.criteria._base import loss_of
-    from torso.training.running import RunningStatistics
 
     neck, _, seed = case.rpartition("-")
     stem = Path(args.out) / "runs" / case
@@ -206,8 +206,10 @@ def train_one(case: str, args: argparse.Namespace, held: dict[str, Any], val: di
     scores, classes = evaluate(model, val, args)
     result = {"case": case, "neck": neck, "seed": int(seed), "steps": step, "seconds": seconds, "losses": losses}
     write_json(stem.with_suffix(".json"), {**result, "scores": scores, "classes": classes}, indent=None)
-    print(f"{case}: AP {100 * scores['AP']:.2f}, loss {losses[-1][1] if losses else math.nan:.3f}, "
-          f"{seconds:.0f} s", flush=True)
+    print(
+        f"{case}: AP {100 * scores['AP']:.2f}, loss {losses[-1][1] if losses else math.nan:.3f}, {seconds:.0f} s",
+        flush=True,
+    )
 
 
 def built(neck: str, args: argparse.Namespace) -> tuple[Any, Any]:
@@ -291,7 +293,7 @@ def measure(args: argparse.Namespace) -> None:
 
 def counts_of(neck: str, size_hw: tuple[int, int]) -> dict[str, Any]:
     """Parameters and multiply-adds of one picture, whole and of the neck alone."""
-    from torso.inference.summary import summarise
+    from torso.summary import summarise
 
     whole = summarise(recipe_of(neck, size_hw)[0], size_hw)
     seen = [level for level in whole.stages[-2].levels if min(level.stride_yx) >= 8]  # by the head

@@ -58,8 +58,8 @@ def build(name: str, loss: str, weights: Path, device: str, box_weight: float) -
     from torso.backbones.timm import Timm
     from torso.inputs.letterbox import Letterbox
     from torso.parts import find, part
-    from torso.training.losses.kl import KL
-    from torso.training.losses.smooth_l1 import SmoothL1
+    from torso.training.losses.kl import KLLoss
+    from torso.training.losses.smooth_l1 import SmoothL1Loss
 
     recipe = find(name, "recipes")(num_classes=CLASSES)
     model = recipe.get("model").with_args(
@@ -70,7 +70,7 @@ def build(name: str, loss: str, weights: Path, device: str, box_weight: float) -
     if loss != "own":
         if name == "retinanet":
             model = model.override("head.coder.weights", (10.0, 10.0, 5.0, 5.0))
-        box = part(KL) if loss == "kl" else part(SmoothL1, beta=1.0)
+        box = part(KLLoss) if loss == "kl" else part(SmoothL1Loss, beta=1.0)
         criterion = criterion.with_args(box_loss=box, box_weight=box_weight)
     built, trained_by = model.build(), criterion.build()
     trained_by.check(built)

@@ -6,7 +6,7 @@ What is timed is that of detection.py (whole training step; pixels on the device
 80 classes, random weights; every case prepares in a process of its own and is timed alone. A model runs at its own
 input size where that is fixed, unless --size is given.
 
-The peak is measured in the same run: bf16 matrices of 8192 x 8192. GFLOP a picture are counted by inference/summary.py
+The peak is measured in the same run: bf16 matrices of 8192 x 8192. GFLOP a picture are counted by summary.py
 (2 a multiply-add, convolutions and matrix products, up to the raw predictions); a training step is counted as three
 forward passes, so frozen layers make its share too high by what they save. DIR/throughput.json, throughput.md: the
 table and each case's costliest kernels.
@@ -52,7 +52,7 @@ def matrix_peak(device: str, side: int) -> dict[str, Any]:
 
 def counted(name: str, size_hw: tuple[int, int] | None) -> tuple[tuple[int, int], int]:
     """The input size of a zoo model and its FLOP a picture there, on the meta device."""
-    from torso.inference.summary import summarise
+    from torso.summary import summarise
 
     summary = summarise(torso_recipe(name)[0], size_hw)
     return summary.input_hw, summary.flops
@@ -131,10 +131,16 @@ def main() -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("models", nargs="+", metavar="MODEL", help="names of the zoo")
     p.add_argument("--out", default="benchmarks/results/local/throughput", metavar="DIR")
-    p.add_argument("--modes", nargs="+", default=["train", "infer1", "infer16"],
-                   help="train, or infer and a batch size")
-    p.add_argument("--sides", nargs="+", default=["torso"], choices=["torso", "torso-eager", "torso-graphs"],
-                   help="of training: compiled, eager, compiled with CUDA graphs")
+    p.add_argument(
+        "--modes", nargs="+", default=["train", "infer1", "infer16"], help="train, or infer and a batch size"
+    )
+    p.add_argument(
+        "--sides",
+        nargs="+",
+        default=["torso"],
+        choices=["torso", "torso-eager", "torso-graphs"],
+        help="of training: compiled, eager, compiled with CUDA graphs",
+    )
     p.add_argument("--size", nargs=2, type=int, default=None, metavar=("HEIGHT", "WIDTH"))
     p.add_argument("--train-batch", type=int, default=16)
     p.add_argument("--device", default="cuda")

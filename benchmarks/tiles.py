@@ -83,7 +83,7 @@ def recipe_of(trained: str, seed: int, args: argparse.Namespace) -> Any:
     from torso.inputs._stack import tiled_part
     from torso.inputs.letterbox import Letterbox
     from torso.parts import part
-    from torso.training.compose import compose_recipe
+    from torso.training.compose_recipe import compose_recipe
 
     size_hw = (args.tile, args.tile)
     policy = part(Letterbox, size_hw=size_hw)
@@ -104,7 +104,7 @@ def recipe_of(trained: str, seed: int, args: argparse.Namespace) -> Any:
 
 def train_one(trained: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Its weight file and seconds; goes on where an earlier call was stopped."""
-    from torso.training.engine import train
+    from torso.engine.train import train
 
     folder = args.out / "runs" / f"{trained}-{seed}"
     done = folder / "done.json"

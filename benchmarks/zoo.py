@@ -61,7 +61,7 @@ def recipe_of(name: str, args: argparse.Namespace) -> Any:
     from torso.backbones.timm import Timm
     from torso.inputs.fixed import Fixed
     from torso.parts import find, produced
-    from torso.training.compose import compose_recipe
+    from torso.training.compose_recipe import compose_recipe
 
     own = find(name, "recipes")()
     changes: dict[str, Any] = {"steps": args.steps, "warmup_steps": max(args.steps // 10, 1), "compile": "no"}
@@ -122,7 +122,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def outcome(found: dict[str, Any]) -> str:
-    """"done", "diverged" (a loss that is not finite, or one that ends above where it began), or "failed"."""
+    """ "done", "diverged" (a loss that is not finite, or one that ends above where it began), or "failed"."""
     if any("was not finite" in line for line in found.get("failure", [])):
         return "diverged"
     if "failure" in found or found["loss_last"] is None:

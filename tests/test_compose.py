@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from torso.compose import compose_model, create, from_yaml, swap_model, to_yaml
+from torso.data.targets import Targets
 from torso.necks.fpn import FPN
 from torso.parts import Part, PartError, named, names, part
-from torso.training.compose import check, compose_recipe
-from torso.training.targets import Targets
+from torso.training.compose_recipe import check, compose_recipe
 from torso.types import Images
 from torso.zoo.retinanet import retinanet
 

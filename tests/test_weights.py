@@ -53,7 +53,7 @@ def test_load_gives_the_same_function_names_and_ids(saved: Saved) -> None:
 
 
 def test_a_recipe_is_kept_and_the_model_in_it_is_loaded(tmp_path: Path) -> None:
-    from torso.training.compose import compose_recipe
+    from torso.training.compose_recipe import compose_recipe
 
     recipe = compose_recipe("fcos", num_classes=2, overrides=TINY)
     model = recipe.get("model").build()

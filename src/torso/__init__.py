@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from torso._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from torso.compose import compose_model as compose_model
     from torso.compose import create as create
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from torso.weights import transfer as transfer
     from torso.yaml_text import from_yaml as from_yaml
     from torso.yaml_text import to_yaml as to_yaml
-
-__version__ = "0.1.0"
-"""Of these sources, installed or not: pyproject.toml reads it here."""
 
 _HOME = {
     "torso.compose": ("compose_model", "create"),

@@ -37,7 +37,9 @@ class TransferReport(NamedTuple):
         if self.dropped:
             lines.append(f"dropped {len(self.dropped)} tensors of the source: {_listed(self.dropped)}")
         for word, classes in (
-            ("kept", self.classes_kept), ("new", self.classes_new), ("dropped", self.classes_dropped)
+            ("kept", self.classes_kept),
+            ("new", self.classes_new),
+            ("dropped", self.classes_dropped),
         ):
             if classes:
                 lines.append(f"classes {word} ({len(classes)}): {_listed(classes)}")

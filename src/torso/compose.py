@@ -85,7 +85,13 @@ def create(
         if num_classes != len(class_names):
             raise PartError(f"num_classes={num_classes}, but {len(class_names)} class names came: {list(class_names)}")
     model = compose_model(
-        name, num_classes=num_classes, backbone=backbone, neck=neck, head=head, suppression=suppression, input=input,
+        name,
+        num_classes=num_classes,
+        backbone=backbone,
+        neck=neck,
+        head=head,
+        suppression=suppression,
+        input=input,
         overrides=overrides,
     )
     if pretrained is None:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torso.errors import PartError
+
 KINDS: Mapping[str, str] = types.MappingProxyType(
     {
         "zoo": "torso.zoo",
@@ -37,10 +39,6 @@ KINDS: Mapping[str, str] = types.MappingProxyType(
         "transforms": "torso.data.transforms",
     }
 )
-
-
-class PartError(ValueError):
-    """A part that cannot be made: the message says what came, what was wanted and what to do."""
 
 
 def names(kind: str) -> list[str]:

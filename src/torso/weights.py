@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from torso._tensors import WeightsError, is_torch_file, misfit, read_safetensors, read_torch
 from torso._transfer import TransferReport, move_weights
+from torso._version import __version__
 from torso.models.detector import Detector
 from torso.parts import Part
 
@@ -63,9 +64,7 @@ def save(
     write_atomic(Path(path), to_safetensors(state, metadata=record))
 
 
-def metadata(
-    part: Part[Any], *, names: Sequence[str], category_ids: Sequence[int] | None = None
-) -> dict[str, str]:
+def metadata(part: Part[Any], *, names: Sequence[str], category_ids: Sequence[int] | None = None) -> dict[str, str]:
     """What a file says beside its tensors: the safetensors header, text by text.
 
     part: of the detector, or the recipe that holds it. Raises ValueError where names or ids do not fit the classes.
@@ -76,15 +75,13 @@ def metadata(
     for what, given in (("class names", names), ("category ids", category_ids)):
         if given is not None and len(given) != classes:
             raise WeightsError(f"the model has {classes} classes, but {len(given)} {what} came: {list(given)[:20]}")
-    import torso
-
     return {
         "format": f"torso {FORMAT}",
         "model": json.dumps(model.to_dict()),
         "recipe": json.dumps(part.to_dict() if is_recipe else None),
         "names": json.dumps(list(names)),
         "category_ids": json.dumps(None if category_ids is None else [int(i) for i in category_ids]),
-        "version": torso.__version__,
+        "version": __version__,
     }
 
 
@@ -122,8 +119,10 @@ def transfer(model: Detector, source: str | Path, *, strict: bool = True) -> Tra
     bundle = read(source)
     report = move_weights(model, bundle.state, bundle.names)
     if strict and not report.kept and not report.mapped:
-        raise WeightsError(f"nothing in {source} fits this model: {len(report.dropped)} tensors, none of equal name "
-                           "and shape; compose the same backbone, neck or head, or train without it")
+        raise WeightsError(
+            f"nothing in {source} fits this model: {len(report.dropped)} tensors, none of equal name "
+            "and shape; compose the same backbone, neck or head, or train without it"
+        )
     return report
 
 

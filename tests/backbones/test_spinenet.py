@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from torso.backbones.spinenet import SpineNet
 from torso.compose import built_on_meta, compose_model
-from torso.inference.summary import summarise
 from torso.parts import named, part
+from torso.summary import summarise
 
 IMAGENET_CLASSES = 1001  # the authors' classifier has a background class
 SIZES = {  # body M, endpoints M; published: parameters M and multiply-adds at 224 of the classifier

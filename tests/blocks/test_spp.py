@@ -20,9 +20,7 @@ def parameters(module: torch.nn.Module) -> int:
 @pytest.mark.parametrize("size", [(13, 13), (7, 20), (1, 1), (4, 3)])
 def test_chained_pools_are_the_pools_of_5_9_and_13(size: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *size) - 5  # all below zero: zero padding would show
-    assert all(
-        torch.equal(a, b) for a, b in zip(SPPF(8).pools(x), reversed(SPP(8, channels=4).pools(x)), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(SPPF(8).pools(x), reversed(SPP(8, channels=4).pools(x)), strict=True))
 
 
 def test_the_order_is_darknets() -> None:
@@ -38,7 +36,12 @@ def test_layers_are_those_of_the_cfg() -> None:
         spp = SPP(1024)
     convs = [m for m in spp.modules() if isinstance(m, torch.nn.Conv2d)]
     assert [(m.in_channels, m.out_channels, m.kernel_size[0]) for m in convs] == [
-        (1024, 512, 1), (512, 1024, 3), (1024, 512, 1), (2048, 512, 1), (512, 1024, 3), (1024, 512, 1),
+        (1024, 512, 1),
+        (512, 1024, 3),
+        (1024, 512, 1),
+        (2048, 512, 1),
+        (512, 1024, 3),
+        (1024, 512, 1),
     ]
     assert spp.out_channels == 512
     assert not any(m.bias is not None for m in convs)

@@ -36,7 +36,7 @@ def data(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of a tiny FCOS that knows the classes of `data` and answers with every score it has."""
-    from torso.training.compose import compose_recipe
+    from torso.training.compose_recipe import compose_recipe
     from torso.weights import save
 
     recipe = compose_recipe(

@@ -8,7 +8,7 @@ import pytest
 from cli.commands import Command
 
 from torso.cli.demo import demo_recipe
-from torso.training.compose import check
+from torso.training.compose_recipe import check
 from torso.yaml_text import from_yaml, to_yaml
 
 

@@ -43,8 +43,7 @@ def test_lower_precision_moves_the_numbers_a_little(
     torso: Command, data: Path, checkpoint: Path, precision: str
 ) -> None:
     exact, lower = (
-        json.loads(torso("eval", checkpoint, "--data", data, "--json", "--precision", p).out)
-        for p in ("32", precision)
+        json.loads(torso("eval", checkpoint, "--data", data, "--json", "--precision", p).out) for p in ("32", precision)
     )
     assert lower["AR100"] == pytest.approx(exact["AR100"], abs=0.05)
     assert lower["detections"] > 0

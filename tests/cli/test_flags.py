@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from torso.cli.flags import Parser, UsageError
+from torso.cli._flags import Parser, UsageError
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import json
 import pytest
 from cli.commands import Command
 
+from torso.cli._signature import ancestors, read_signature
 from torso.cli.parts import _ABOUT
-from torso.cli.signature import ancestors, read_signature
 from torso.parts import KINDS, describe, find, named, names
 
 PARTS = [(kind, name) for kind in KINDS for name in names(kind)]

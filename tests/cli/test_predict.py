@@ -10,7 +10,7 @@ import pytest
 from cli.commands import Command, contents
 from PIL import Image
 
-from torso.cli.sources import _PICTURES, expand
+from torso.cli._sources import _PICTURES, expand
 from torso.data.files import IMAGE_SUFFIXES
 from torso.inference.detections import Detections
 from torso.weights import load

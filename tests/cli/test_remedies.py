@@ -44,9 +44,13 @@ OF_THE_PROPOSER = (
             ["--cls-loss qfl", "--head.scores softmax --criterion.cls_target one"],
         ),
         ("fcos --cls-loss cross_entropy", ["--cls-loss focal", "--head.scores softmax"]),
-        ("ssd300 --assigner simota --cls-loss focal", [
-            "--cls-loss cross_entropy --criterion.cls_target one", "--head.scores sigmoid --criterion.cls_target one",
-        ]),
+        (
+            "ssd300 --assigner simota --cls-loss focal",
+            [
+                "--cls-loss cross_entropy --criterion.cls_target one",
+                "--head.scores sigmoid --criterion.cls_target one",
+            ],
+        ),
         ("retinanet --criterion.cls_target iou", ["--cls-loss qfl", "--criterion.cls_target one"]),
         ("ssd300 --criterion.cls_target iou", ["--head.scores sigmoid --cls-loss qfl", "--criterion.cls_target one"]),
         (
@@ -101,9 +105,10 @@ def test_where_nothing_helps_the_assigners_that_go_with_it_are_named(
 
 
 def test_the_proposers_assigner_is_named_as_a_flag(torso: Command) -> None:
-    assert "give it to the proposer: --criterion.first.assigner atss in place of --assigner atss" in torso(
-        "show", "faster_rcnn", "--assigner=atss"
-    ).sentence
+    assert (
+        "give it to the proposer: --criterion.first.assigner atss in place of --assigner atss"
+        in torso("show", "faster_rcnn", "--assigner=atss").sentence
+    )
     assert torso("show", "faster_rcnn", "--criterion.first.assigner", "atss", "--yaml").code == 0
     assert torso("show", "faster_rcnn", "--assigner", "ssd", "--yaml").code == 0
 

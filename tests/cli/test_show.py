@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from cli.commands import TINY, Command
 
-from torso.cli.model_flags import SLOTS, roots
+from torso.cli._model_flags import SLOTS, roots
 from torso.parts import names
-from torso.training.compose import compose_recipe
+from torso.training.compose_recipe import compose_recipe
 from torso.yaml_text import from_yaml
 
 

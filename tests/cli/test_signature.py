@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from torso.cli.signature import read_signature
+from torso.cli._signature import read_signature
 
 
 def annotation(kind: str, name: str, argument: str) -> str:
@@ -37,7 +37,7 @@ def test_other_types_stay_as_they_are_written() -> None:
 
 
 def test_it_costs_no_torch() -> None:
-    code = "import json, sys; from torso.cli.signature import read_signature; read_signature('heads', 'fcos'); "
+    code = "import json, sys; from torso.cli._signature import read_signature; read_signature('heads', 'fcos'); "
     code += "print(json.dumps('torch' in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) is False

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli.commands import QUICK, TINY, Command
 
-from torso.cli.views import looked_at
+from torso.cli._views import looked_at
 from torso.inference.detections import Detections
 from torso.inference.predictor import Predictor
 from torso.inputs.letterbox import Letterbox

@@ -15,8 +15,8 @@ from torch import nn
 from torso.backbones._base import Backbone
 from torso.backbones.timm import Timm
 from torso.compose import swap_model
-from torso.heads._level_counts import written_values
-from torso.heads.dense import Dense
+from torso.heads._dense_checks import written_values
+from torso.heads.dense import DenseHead
 from torso.models.detector import Detector
 from torso.parts import Part, arguments, find, names, part, produced
 from torso.types import FeatureSpec
@@ -195,7 +195,7 @@ def _settings(row: Row) -> Iterator[Settings]:
 def _for_any_number(head: str) -> tuple[tuple[str, str], ...]:
     """Of the arguments of a model's head that are written out a level: a value of each that serves any number."""
     own = _model_of(head, NOTHING).get("head")
-    if not issubclass(produced(own), Dense):
+    if not issubclass(produced(own), DenseHead):
         return ()
     written = written_values(*(own.get(n) for n in ("channels", "quality_prior", "priors", "shared")))
     return tuple((name, text) for name, (_, text) in written.items())

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.necks.ssd_extra import SSDExtra
 from torso.parts import Part, PartError, arguments, named
-from torso.training.targets import Targets
 from torso.types import FeatureSpec, Images
 
 REQUIRED: dict[str, Any] = {"name": "test_resnet", "num_classes": 3}
@@ -71,8 +71,12 @@ def maps(specs: Sequence[FeatureSpec], size_hw: tuple[int, int] = SIZE_HW, batch
     """Random maps of those levels; sizes rounded up, as strided convolutions leave them."""
     generator = torch.Generator().manual_seed(0)
     return [
-        torch.randn(batch, s.channels, *(-(-size // stride) for size, stride in zip(size_hw, s.stride_yx, strict=True)),
-                    generator=generator)
+        torch.randn(
+            batch,
+            s.channels,
+            *(-(-size // stride) for size, stride in zip(size_hw, s.stride_yx, strict=True)),
+            generator=generator,
+        )
         for s in specs
     ]
 

@@ -8,7 +8,7 @@ from contract.test_zoo import MODELS
 from contract_cases import check_gradients, images, smallest, targets
 
 from torso.parts import Part, find, names
-from torso.training.compose import check, compose_recipe
+from torso.training.compose_recipe import check, compose_recipe
 from torso.training.criteria._base import Criterion, loss_of
 from torso.training.recipes.recipe import Recipe
 

@@ -9,10 +9,10 @@ import torch
 from contract_cases import check_gradients, images, smallest, targets
 from torch import Tensor, nn
 
+from torso.data.targets import Targets
 from torso.models.detector import Detector
 from torso.parts import Part, find, names
 from torso.training.criteria._base import Criterion, loss_of
-from torso.training.targets import Targets
 from torso.types import Images
 
 SIZE = (64, 96)
@@ -31,9 +31,7 @@ def classes_of(value: Any) -> tuple[str, ...]:
 
 
 # of a family's members that are made of the same classes, and differ in numbers alone, the first stands for all
-MODELS = sorted(
-    {(find(n, "zoo").__module__, classes_of(recipe_of(n))): n for n in reversed(names("zoo"))}.values()
-)
+MODELS = sorted({(find(n, "zoo").__module__, classes_of(recipe_of(n))): n for n in reversed(names("zoo"))}.values())
 
 
 def model_of(name: str) -> Detector:

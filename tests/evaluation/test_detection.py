@@ -61,9 +61,7 @@ def test_per_class_ap_equals_pycocotools() -> None:
         column = precision[:, :, ordered.index(one.category_id)]
         ours = (one.AP, one.AP50, one.AP75)
         assert ours == pytest.approx((column[column > -1].mean(), column[0].mean(), column[5].mean()), abs=1e-15, rel=0)
-        assert one.boxes == sum(
-            a["category_id"] == one.category_id and not a["iscrowd"] for a in truth["annotations"]
-        )
+        assert one.boxes == sum(a["category_id"] == one.category_id and not a["iscrowd"] for a in truth["annotations"])
 
 
 def test_no_detections_and_no_objects() -> None:

@@ -13,14 +13,10 @@ def test_recall_by_hand() -> None:
     truth = {
         "images": [{"id": 1}],
         "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
-        "annotations": [
-            {"id": n, "image_id": 1, "category_id": 1 + n % 2, "bbox": box} for n, box in enumerate(boxes)
-        ],
+        "annotations": [{"id": n, "image_id": 1, "category_id": 1 + n % 2, "bbox": box} for n, box in enumerate(boxes)],
     }
     found = [boxes[0], boxes[1], [0.0, 50, 10, 6]]  # the third has IoU 0.6
-    results = [
-        {"image_id": 1, "category_id": 1, "bbox": box, "score": 0.9 - 0.1 * n} for n, box in enumerate(found)
-    ]
+    results = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.9 - 0.1 * n} for n, box in enumerate(found)]
     scores = evaluate_proposals(truth, results, limits=(1, 2, 100))
     assert scores.recall_at(0.5, 100) == 0.75
     assert scores.recall_at(0.75, 100) == 0.5

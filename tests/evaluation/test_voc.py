@@ -167,8 +167,9 @@ def plain_ap(truth: dict[str, Any], found: list[dict[str, Any]], category: int, 
     used: set[int] = set()
     hits: list[bool] = []
     for one in sorted((f for f in found if f["category_id"] == category), key=lambda f: -f["score"]):
-        near = [(iou_of(one["bbox"], o["bbox"], 0.0), -n) for n, o in enumerate(objects)
-                if o["image_id"] == one["image_id"]]
+        near = [
+            (iou_of(one["bbox"], o["bbox"], 0.0), -n) for n, o in enumerate(objects) if o["image_id"] == one["image_id"]
+        ]
         best, row = max(near, default=(0.0, 0))
         if best >= iou and objects[-row].get("difficult", 0):
             continue
@@ -179,8 +180,9 @@ def plain_ap(truth: dict[str, Any], found: list[dict[str, Any]], category: int, 
         recalls.append(sum(hits[:n]) / counted)
         precisions.append(sum(hits[:n]) / n)
     if old:
-        points = [max([p for r, p in zip(recalls, precisions, strict=True) if r >= k * 0.1], default=0.0)
-                  for k in range(11)]
+        points = [
+            max([p for r, p in zip(recalls, precisions, strict=True) if r >= k * 0.1], default=0.0) for k in range(11)
+        ]
         return sum(points) / 11
     total, before = 0.0, 0.0
     for n, recall in enumerate(recalls):

@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from torso.geometry.coders._base import Coder
-from torso.geometry.coders.delta import Delta
-from torso.geometry.coders.distribution import Distribution
-from torso.geometry.coders.fastestdet import FastestDet
-from torso.geometry.coders.grid import Grid
-from torso.geometry.coders.ltrb import LTRB
-from torso.geometry.coders.yolo import YOLO
+from torso.geometry.coders.delta import DeltaCoder
+from torso.geometry.coders.distribution import DistributionCoder
+from torso.geometry.coders.fastestdet import FastestDetCoder
+from torso.geometry.coders.grid import GridCoder
+from torso.geometry.coders.ltrb import LTRBCoder
+from torso.geometry.coders.yolo import YOLOCoder
 from torso.parts import find, names
 from torso.types import Priors
 
 BOUND = ("distribution", "fastestdet", "yolo")  # these say boxes about their cell only, and are tested below
 CODERS: list[Coder] = [
     *(find(n, "coders")() for n in names("coders") if n not in BOUND),
-    Delta(weights=(10.0, 10.0, 5.0, 5.0)),
-    LTRB(transform="relu"),
-    LTRB(transform="none"),
+    DeltaCoder(weights=(10.0, 10.0, 5.0, 5.0)),
+    LTRBCoder(transform="relu"),
+    LTRBCoder(transform="none"),
 ]
 
 
@@ -98,32 +98,32 @@ def test_delta_by_hand() -> None:
     p = prior(50.0, 40.0, 20.0, 10.0, 8.0)
     box = torch.tensor([[50.0, 37.0, 70.0, 57.0]])  # centre (60, 47), 20 x 20
     want: Tensor = torch.tensor([[0.5, 0.7, 0.0, math.log(2)]])
-    torch.testing.assert_close(Delta().encode(box, p), want)
-    weighted = Delta(weights=(10.0, 10.0, 5.0, 5.0)).encode(box, p)
+    torch.testing.assert_close(DeltaCoder().encode(box, p), want)
+    weighted = DeltaCoder(weights=(10.0, 10.0, 5.0, 5.0)).encode(box, p)
     torch.testing.assert_close(weighted, want * torch.tensor([10.0, 10, 5, 5]))
-    huge = Delta().decode(torch.tensor([[0.0, 0, 99, 0]]), p)
+    huge = DeltaCoder().decode(torch.tensor([[0.0, 0, 99, 0]]), p)
     assert float(huge[0, 2] - huge[0, 0]) == pytest.approx(20 * 1000 / 16)
 
 
 def test_ltrb_by_hand() -> None:
     p = prior(12.0, 12.0, 8.0, 8.0, 8.0)
     box = torch.tensor([[4.0, 8.0, 20.0, 28.0]])
-    torch.testing.assert_close(LTRB(transform="none").encode(box, p), torch.tensor([[1.0, 0.5, 1.0, 2.0]]))
-    torch.testing.assert_close(LTRB().encode(box, p), torch.tensor([[1.0, 0.5, 1.0, 2.0]]).log())
-    negative = LTRB(transform="relu").decode(torch.tensor([[-1.0, 1, 1, -1]]), p)
+    torch.testing.assert_close(LTRBCoder(transform="none").encode(box, p), torch.tensor([[1.0, 0.5, 1.0, 2.0]]))
+    torch.testing.assert_close(LTRBCoder().encode(box, p), torch.tensor([[1.0, 0.5, 1.0, 2.0]]).log())
+    negative = LTRBCoder(transform="relu").decode(torch.tensor([[-1.0, 1, 1, -1]]), p)
     assert negative.tolist() == [[12.0, 4.0, 20.0, 12.0]]
 
 
 def test_delta_refuses_weights_that_cannot_be_undone() -> None:
     with pytest.raises(ValueError, match="must be positive"):
-        Delta(weights=(1.0, 0.0, 1.0, 1.0))
+        DeltaCoder(weights=(1.0, 0.0, 1.0, 1.0))
 
 
 V4 = ((8, 1.2), (16, 1.1))
-YOLOS = [YOLO(), YOLO(scale_xy=V4), YOLO(scale_xy=2.0, size="square")]
+YOLOS = [YOLOCoder(), YOLOCoder(scale_xy=V4), YOLOCoder(scale_xy=2.0, size="square")]
 
 
-def yolo_name(coder: YOLO) -> str:
+def yolo_name(coder: YOLOCoder) -> str:
     return f"{coder.scale_xy}-{coder.size}"
 
 
@@ -132,7 +132,7 @@ def yolo_name(coder: YOLO) -> str:
 @settings(max_examples=60, deadline=None)
 @given(x=st.floats(0.01, 0.99), y=st.floats(0.01, 0.99), w=st.floats(0.05, 3.9), h=st.floats(0.05, 3.9))
 def test_yolo_codes_are_inverses_within_their_cell(
-    coder: YOLO, corner: float, x: float, y: float, w: float, h: float
+    coder: YOLOCoder, corner: float, x: float, y: float, w: float, h: float
 ) -> None:
     p = prior(8 * (5 + corner), 8 * (3 + corner), 24.0, 40.0, 8.0)  # column 5, row 3, wherever in the cell it stands
     cx, cy, half_w, half_h = 8 * (5 + x), 8 * (3 + y), 12 * w, 20 * h
@@ -143,7 +143,7 @@ def test_yolo_codes_are_inverses_within_their_cell(
 
 
 @pytest.mark.parametrize("coder", YOLOS, ids=yolo_name)
-def test_yolo_variance_and_extremes(coder: YOLO) -> None:
+def test_yolo_variance_and_extremes(coder: YOLOCoder) -> None:
     test_variance_follows_the_boxes_of_drawn_codes(coder)
     p = prior(12.0, 12.0, 32.0, 32.0, 8.0)
     code = torch.tensor([[1e4, -1e4, 1e4, -1e4], [0.0, 0.0, 1e4, 1e4]], requires_grad=True)
@@ -163,11 +163,11 @@ def test_yolo_by_hand() -> None:
     code = torch.tensor([[math.log(3), 0.0, math.log(2), 0.0]])  # sigmoid 3/4, 1/2
     centre = (2.75 * 16, 1.5 * 16)
     want = [centre[0] - 20, centre[1] - 20, centre[0] + 20, centre[1] + 20]
-    assert YOLO().decode(code, p)[0].tolist() == pytest.approx(want)
+    assert YOLOCoder().decode(code, p)[0].tolist() == pytest.approx(want)
     # YOLOv4 at 1.1: 0.75 becomes 0.775
-    assert float(YOLO(scale_xy=V4).decode(code, p)[0, [0, 2]].mean()) == pytest.approx(16 * 2.775)
+    assert float(YOLOCoder(scale_xy=V4).decode(code, p)[0, [0, 2]].mean()) == pytest.approx(16 * 2.775)
     # YOLOv5: 2 * 0.75 - 0.5 = 1; (2 * 2/3)^2 * 20 wide, (2 * 1/2)^2 * 40 high
-    box = YOLO(scale_xy=2.0, size="square").decode(code, p)[0]
+    box = YOLOCoder(scale_xy=2.0, size="square").decode(code, p)[0]
     assert float(box[[0, 2]].mean()) == pytest.approx(48)
     assert float(box[2] - box[0]) == pytest.approx(20 * 16 / 9)
     assert float(box[3] - box[1]) == pytest.approx(40)
@@ -176,7 +176,7 @@ def test_yolo_by_hand() -> None:
 def test_yolo_keeps_other_levels_unscaled() -> None:
     p = prior(40.0, 24.0, 20.0, 40.0, 32.0)
     code = torch.randn(5, 4)
-    assert torch.equal(YOLO(scale_xy=V4).decode(code, p), YOLO().decode(code, p))
+    assert torch.equal(YOLOCoder(scale_xy=V4).decode(code, p), YOLOCoder().decode(code, p))
 
 
 @settings(max_examples=60, deadline=None)
@@ -185,7 +185,7 @@ def test_distribution_says_any_side_within_its_reach(sides: tuple[float, ...]) -
     p = prior(200.0, 150.0, 8.0, 8.0, 8.0)
     left, top, right, bottom = (8 * s for s in sides)
     box = torch.tensor([[200 - left, 150 - top, 200 + right, 150 + bottom]])
-    coder = Distribution(reg_max=16)
+    coder = DistributionCoder(reg_max=16)
     code = coder.encode(box, p)
     assert code.shape == (1, 68)
     torch.testing.assert_close(coder.decode(code, p), box, rtol=1e-5, atol=1e-2)
@@ -195,7 +195,7 @@ def test_distribution_says_any_side_within_its_reach(sides: tuple[float, ...]) -
 def test_distribution_variance_and_half() -> None:
     p = prior(100.0, 80.0, 8.0, 8.0, 8.0)
     g = torch.Generator().manual_seed(0)
-    coder = Distribution(reg_max=4)
+    coder = DistributionCoder(reg_max=4)
     code = torch.randn(1, 20, generator=g, dtype=torch.float64)
     variance = torch.rand(1, 20, generator=g, dtype=torch.float64) * 1e-3
     noise = torch.randn(100_000, 20, generator=g, dtype=torch.float64)
@@ -208,11 +208,12 @@ def test_grid_by_hand() -> None:
     """A 448 picture of 7 x 7 cells: the prior is as large as the picture."""
     p = prior(3 * 64 + 32.0, 32.0, 448.0, 448.0, 64.0)
     box = torch.tensor([[208.0 - 56, 48 - 28, 208 + 56, 48 + 28]])
-    torch.testing.assert_close(Grid().encode(box, p), torch.tensor([[0.25, 0.75, 0.5, math.sqrt(1 / 8)]]))
+    torch.testing.assert_close(GridCoder().encode(box, p), torch.tensor([[0.25, 0.75, 0.5, math.sqrt(1 / 8)]]))
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda: YOLO(scale_xy=0.9), lambda: Distribution(reg_max=0), lambda: Distribution(margin=-1.0)]
+    "wrong",
+    [lambda: YOLOCoder(scale_xy=0.9), lambda: DistributionCoder(reg_max=0), lambda: DistributionCoder(margin=-1.0)],
 )
 def test_coders_refuse_what_cannot_be_undone(wrong: object) -> None:
     with pytest.raises(ValueError, match="wants"):
@@ -225,18 +226,20 @@ def test_fastestdet_codes_are_inverses_within_a_stride(x: float, y: float, w: fl
     p = prior(80.0, 48.0, 352.0, 288.0, 16.0)
     cx, cy, half_w, half_h = 80 + 16 * x, 48 + 16 * y, 176 * w, 144 * h
     box = torch.tensor([[cx - half_w, cy - half_h, cx + half_w, cy + half_h]])
-    code = FastestDet().encode(box, p)
-    torch.testing.assert_close(FastestDet().decode(code, p), box, rtol=1e-4, atol=1e-2)
-    torch.testing.assert_close(FastestDet().encode(FastestDet().decode(code, p), p), code, rtol=1e-2, atol=1e-2)
+    code = FastestDetCoder().encode(box, p)
+    torch.testing.assert_close(FastestDetCoder().decode(code, p), box, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(
+        FastestDetCoder().encode(FastestDetCoder().decode(code, p), p), code, rtol=1e-2, atol=1e-2
+    )
 
 
 def test_fastestdet_by_hand_variance_and_extremes() -> None:
     """tanh(ln 3 / 2) is a half; sigmoid(ln 3) three quarters."""
     p = prior(80.0, 48.0, 352.0, 288.0, 16.0)
     code = torch.tensor([[math.log(3) / 2, 0.0, math.log(3), 0.0]])
-    assert FastestDet().decode(code, p)[0].tolist() == pytest.approx([88 - 132, 48 - 72, 88 + 132, 48 + 72])
-    test_variance_follows_the_boxes_of_drawn_codes(FastestDet())
-    test_wild_codes_and_degenerate_boxes_stay_finite(FastestDet())
-    assert FastestDet().encode(torch.tensor([[0.0, 0, 9e3, 9e3]]), p).isfinite().all()
+    assert FastestDetCoder().decode(code, p)[0].tolist() == pytest.approx([88 - 132, 48 - 72, 88 + 132, 48 + 72])
+    test_variance_follows_the_boxes_of_drawn_codes(FastestDetCoder())
+    test_wild_codes_and_degenerate_boxes_stay_finite(FastestDetCoder())
+    assert FastestDetCoder().encode(torch.tensor([[0.0, 0, 9e3, 9e3]]), p).isfinite().all()
     half = torch.tensor([[0.125, 0.25, 0.5, 0.375]])
-    assert torch.equal(FastestDet().decode(half.half(), p), FastestDet().decode(half, p))
+    assert torch.equal(FastestDetCoder().decode(half.half(), p), FastestDetCoder().decode(half, p))

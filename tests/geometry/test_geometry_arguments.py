@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from torso.geometry.coders.delta import Delta
-from torso.geometry.coders.distribution import Distribution
-from torso.geometry.coders.ltrb import LTRB
-from torso.geometry.coders.yolo import YOLO
+from torso.geometry.coders.delta import DeltaCoder
+from torso.geometry.coders.distribution import DistributionCoder
+from torso.geometry.coders.ltrb import LTRBCoder
+from torso.geometry.coders.yolo import YOLOCoder
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
 from torso.geometry.priors.shapes import Shapes
-from torso.geometry.priors.ssd import SSD
+from torso.geometry.priors.ssd import SSDAnchors
 
 STRIDES = [(8, 8), (16, 16)]
 
@@ -50,7 +50,7 @@ def test_what_is_not_used_is_not_checked_for_anchors() -> None:
     assert made.per_place == (1, 1)
 
 
-@pytest.mark.parametrize("kind", [Points, Shapes, SSD])
+@pytest.mark.parametrize("kind", [Points, Shapes, SSDAnchors])
 def test_where_strides_come_from(kind: Callable[..., object]) -> None:
     with pytest.raises(ValueError, match=r"'picture'.*feature, image"):
         kind(STRIDES, stride_from="picture")
@@ -59,16 +59,16 @@ def test_where_strides_come_from(kind: Callable[..., object]) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Delta(max_log_ratio=-5.0), r"max_log_ratio.*-5\.0 came"),
-        (lambda: Delta(max_log_ratio=1000.0), "max_log_ratio"),
-        (lambda: Delta(weights=(1.0, 1.0, 0.0, 1.0)), "weights"),
-        (lambda: LTRB(max_exponent=1000.0), "max_exponent"),
-        (lambda: LTRB(max_exponent=0.0), "max_exponent"),
-        (lambda: LTRB(transform="square"), "'square'.*exp, relu, none"),  # type: ignore[arg-type]
-        (lambda: YOLO(max_log_ratio=0.0), "max_log_ratio"),
-        (lambda: YOLO(size="cubic"), "'cubic'.*exp, square"),  # type: ignore[arg-type]
-        (lambda: YOLO(scale_xy=((0, 1.2),)), "strides"),
-        (lambda: Distribution(reg_max=0), "reg_max"),
+        (lambda: DeltaCoder(max_log_ratio=-5.0), r"max_log_ratio.*-5\.0 came"),
+        (lambda: DeltaCoder(max_log_ratio=1000.0), "max_log_ratio"),
+        (lambda: DeltaCoder(weights=(1.0, 1.0, 0.0, 1.0)), "weights"),
+        (lambda: LTRBCoder(max_exponent=1000.0), "max_exponent"),
+        (lambda: LTRBCoder(max_exponent=0.0), "max_exponent"),
+        (lambda: LTRBCoder(transform="square"), "'square'.*exp, relu, none"),  # type: ignore[arg-type]
+        (lambda: YOLOCoder(max_log_ratio=0.0), "max_log_ratio"),
+        (lambda: YOLOCoder(size="cubic"), "'cubic'.*exp, square"),  # type: ignore[arg-type]
+        (lambda: YOLOCoder(scale_xy=((0, 1.2),)), "strides"),
+        (lambda: DistributionCoder(reg_max=0), "reg_max"),
     ],
 )
 def test_coders(make: Callable[[], object], said: str) -> None:

@@ -9,14 +9,23 @@ from torso.geometry.priors._base import PriorGenerator, gather_priors, level_of_
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
 from torso.geometry.priors.shapes import Shapes
-from torso.geometry.priors.ssd import SSD
+from torso.geometry.priors.ssd import SSDAnchors
 from torso.parts import find, names
 
 
 def test_golden_anchors_of_retinanet() -> None:
     boxes = Anchors([(8, 8)], base_scale=4.0, octave_scales=3, ratios=(0.5, 1.0, 2.0))([(1, 1)], (8, 8)).boxes
-    want = [[-22.6274, -11.3137], [-28.5088, -14.2544], [-35.9188, -17.9594], [-16, -16], [-20.1587, -20.1587],
-            [-25.3984, -25.3984], [-11.3137, -22.6274], [-14.2544, -28.5088], [-17.9594, -35.9188]]
+    want = [
+        [-22.6274, -11.3137],
+        [-28.5088, -14.2544],
+        [-35.9188, -17.9594],
+        [-16, -16],
+        [-20.1587, -20.1587],
+        [-25.3984, -25.3984],
+        [-11.3137, -22.6274],
+        [-14.2544, -28.5088],
+        [-17.9594, -35.9188],
+    ]
     torch.testing.assert_close(boxes[:, :2], torch.tensor(want), rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(boxes[:, 2:], -boxes[:, :2])
 
@@ -107,12 +116,16 @@ def test_shapes_that_fit_no_level_are_refused(sizes: tuple[tuple[tuple[float, fl
 def test_default_boxes_of_ssd() -> None:
     """The first of SSD300 on COCO, and what clipping leaves of the last level: sides end at the picture's."""
     sizes, ratios = (21.0, 45.0, 99.0), ((2.0,), (2.0, 3.0))
-    boxes = SSD([(8, 8), (16, 16)], sizes=sizes, ratios=ratios)([(2, 2), (1, 1)], (16, 16)).boxes
-    want = [[-6.5, -6.5, 14.5, 14.5], [-11.3704, -11.3704, 19.3704, 19.3704], [-10.8492, -3.4246, 18.8492, 11.4246],
-            [-3.4246, -10.8492, 11.4246, 18.8492]]
+    boxes = SSDAnchors([(8, 8), (16, 16)], sizes=sizes, ratios=ratios)([(2, 2), (1, 1)], (16, 16)).boxes
+    want = [
+        [-6.5, -6.5, 14.5, 14.5],
+        [-11.3704, -11.3704, 19.3704, 19.3704],
+        [-10.8492, -3.4246, 18.8492, 11.4246],
+        [-3.4246, -10.8492, 11.4246, 18.8492],
+    ]
     torch.testing.assert_close(boxes[:4], torch.tensor(want), rtol=0, atol=1e-4)
     assert len(boxes) == 4 * 4 + 6
-    clipped = SSD([(8, 8), (16, 16)], sizes=sizes, ratios=ratios, clip=True)([(2, 2), (1, 1)], (60, 24)).sizes_wh
+    clipped = SSDAnchors([(8, 8), (16, 16)], sizes=sizes, ratios=ratios, clip=True)([(2, 2), (1, 1)], (60, 24)).sizes_wh
     assert clipped[:, 0].max() == 24 < clipped[:, 1].max() == 60
 
 
@@ -126,4 +139,4 @@ def test_default_boxes_of_ssd() -> None:
 )
 def test_default_boxes_that_cannot_be(wrong: dict[str, tuple[float, ...]], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        SSD([(8, 8), (16, 16)], **wrong)
+        SSDAnchors([(8, 8), (16, 16)], **wrong)

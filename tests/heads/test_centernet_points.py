@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from torso.heads.centernet_points import CenterNetPoints
+from torso.heads.centernet_points import CenterNetPointsHead
 from torso.necks.fpn import FPN
 from torso.parts import part
 from torso.types import FeatureSpec, HeatmapPredictions, Images
@@ -15,9 +15,9 @@ from torso.zoo.centernet_points import centernet_points
 CLASSES, SIZE_HW = 3, (32, 48)
 
 
-def head(**arguments: object) -> CenterNetPoints:
+def head(**arguments: object) -> CenterNetPointsHead:
     torch.manual_seed(0)
-    return CenterNetPoints([FeatureSpec(16, (4, 4)), FeatureSpec(16, (8, 8))], num_classes=CLASSES, **arguments)
+    return CenterNetPointsHead([FeatureSpec(16, (4, 4)), FeatureSpec(16, (8, 8))], num_classes=CLASSES, **arguments)
 
 
 def images(height: int = SIZE_HW[0], width: int = SIZE_HW[1]) -> Images:
@@ -105,11 +105,11 @@ def test_only_the_finest_level_of_a_pyramid_is_used() -> None:
 
 def test_a_missing_level_is_named_with_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"CenterNet needs a level of stride 4; .*\[8, 16\]: set the head.s finest"):
-        CenterNetPoints([FeatureSpec(16, (8, 8)), FeatureSpec(16, (16, 16))], num_classes=CLASSES)
+        CenterNetPointsHead([FeatureSpec(16, (8, 8)), FeatureSpec(16, (16, 16))], num_classes=CLASSES)
     with pytest.raises(ValueError, match="odd"):
         head(peak_kernel=2)
     with pytest.raises(ValueError, match="at least one class"):
-        CenterNetPoints([FeatureSpec(16, (4, 4))], num_classes=0)
+        CenterNetPointsHead([FeatureSpec(16, (4, 4))], num_classes=0)
 
 
 @pytest.mark.parametrize("size_hw", [(32, 48), (35, 61)])

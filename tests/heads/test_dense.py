@@ -11,10 +11,10 @@ from torso.blocks.rfb import RFB
 from torso.compose import built_on_meta, compose_model
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
-from torso.heads.dense import Dense
-from torso.heads.fcos import FCOS
-from torso.heads.retinanet import RetinaNet
-from torso.heads.rpn import RPN
+from torso.heads.dense import DenseHead
+from torso.heads.fcos import FCOSHead
+from torso.heads.retinanet import RetinaNetHead
+from torso.heads.rpn import RPNHead
 from torso.necks.at_levels import AtLevels
 from torso.necks.matrix import Matrix
 from torso.parts import PartError, named, part
@@ -33,7 +33,7 @@ def images(batch: int = 2, size: int = 128) -> Images:
     return Images(torch.zeros(batch, 3, size, size), torch.full((batch, 2), float(size)), torch.ones(batch, 4))
 
 
-def head(kind: type[Dense] = RetinaNet, **more: Any) -> Dense:
+def head(kind: type[DenseHead] = RetinaNetHead, **more: Any) -> DenseHead:
     torch.manual_seed(0)
     return kind(SPECS, **{"num_classes": 3, "channels": 8, "tower": 1, **more})
 
@@ -77,7 +77,7 @@ def test_a_row_of_the_output_is_the_place_and_prior_of_its_prior() -> None:
     assert (raw.priors.centers_xy[changed] == torch.tensor([80.0, 48.0])).all()
 
 
-def plain_decode(h: Dense, raw: DensePredictions, i: int) -> set[tuple[int, int]]:
+def plain_decode(h: DenseHead, raw: DensePredictions, i: int) -> set[tuple[int, int]]:
     """(row, label) of the candidates of one image by the rule as it is written in the papers."""
     kept: set[tuple[int, int]] = set()
     start = 0
@@ -139,10 +139,10 @@ def test_levels_apart_says_of_every_row_which_level_it_is_of() -> None:
 
 
 def test_a_proposal_without_a_side_inside_the_picture_is_an_empty_row() -> None:
-    h = head(RPN, num_classes=1, finest=8, coarsest=128, tower=1)
+    h = head(RPNHead, num_classes=1, finest=8, coarsest=128, tower=1)
     raw = h(features(1), images(1))
     small = images(1)._replace(size_hw=torch.tensor([[128.0, 40.0]]))
-    found, plain = h.decode(raw, small), Dense.decode(h, raw, small)
+    found, plain = h.decode(raw, small), DenseHead.decode(h, raw, small)
     flat = (plain.boxes[..., 2:] == plain.boxes[..., :2]).any(-1)
     assert flat.any()
     assert not flat.all()
@@ -207,9 +207,9 @@ def test_a_matrix_of_levels_that_come_has_their_scale() -> None:
 def test_levels_of_unequal_width_are_brought_together_or_have_their_own_weights() -> None:
     specs = [FeatureSpec(c, (s, s)) for c, s in ((4, 8), (6, 16))]
     maps = [torch.randn(1, 4, 8, 8), torch.randn(1, 6, 4, 4)]
-    shared = RetinaNet(specs, num_classes=2, channels=8, tower=1)
+    shared = RetinaNetHead(specs, num_classes=2, channels=8, tower=1)
     assert shared(maps, images(1, 64)).logits.shape == (1, 9 * 80, 2)
-    own = RetinaNet(specs, num_classes=2, channels=8, tower=1, shared=False)
+    own = RetinaNetHead(specs, num_classes=2, channels=8, tower=1, shared=False)
     assert len(own.branches) == 2
     assert own(maps, images(1, 64)).logits.shape == (1, 9 * 80, 2)
 
@@ -224,12 +224,12 @@ def test_own_weights_allow_other_priors_a_level() -> None:
 
 def test_a_paper_is_a_composition() -> None:
     """FCOS's head is the generic one with FCOS's arguments, and nothing else."""
-    from torso.geometry.coders.ltrb import LTRB
+    from torso.geometry.coders.ltrb import LTRBCoder
 
     written = head(
-        Dense, norm="gn", priors=part(Points, offset=0.5), coder=part(LTRB), quality="cls", level_scale=True
+        DenseHead, norm="gn", priors=part(Points, offset=0.5), coder=part(LTRBCoder), quality="cls", level_scale=True
     )
-    named = head(FCOS)
+    named = head(FCOSHead)
     named.load_state_dict(written.state_dict())
     for a, b in zip(written(features(), images())[:2], named(features(), images())[:2], strict=True):
         assert torch.equal(a, b)
@@ -238,13 +238,13 @@ def test_a_paper_is_a_composition() -> None:
 def test_a_preset_with_an_unknown_argument_fails_where_it_is_written() -> None:
     with pytest.raises(PartError, match="a preset names 'towr'"):
 
-        class _Wrong(Dense, towr=3):
+        class _Wrong(DenseHead, towr=3):
             pass
 
 
 def test_errors_say_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"RPN needs a level of stride 4; the levels here have strides \[8, 16"):
-        RPN(SPECS)
+        RPNHead(SPECS)
     with pytest.raises(ValueError, match="at least one class"):
         head(num_classes=0)
 
@@ -289,7 +289,7 @@ def test_a_softmax_can_leave_background_to_objectness() -> None:
 
 def test_towers_may_be_depthwise_with_one_for_the_quality_and_a_weighted_score() -> None:
     specs = (FeatureSpec(16, (8, 8)),)
-    head = Dense(
+    head = DenseHead(
         specs, num_classes=3, coarsest=8, channels=16, tower=1, norm="bn", depthwise=True, tower_kernel=5,
         quality="own", quality_share=0.6, scores="softmax", background=False,
     ).eval()  # fmt: skip
@@ -306,6 +306,6 @@ def test_towers_may_be_depthwise_with_one_for_the_quality_and_a_weighted_score()
     found = head.decode(raw, images)
     torch.testing.assert_close(found.scores[0, 0], want.max())
     with pytest.raises(ValueError, match="set channels to the neck's"):
-        Dense(specs, num_classes=3, coarsest=8, channels=32, depthwise=True)
+        DenseHead(specs, num_classes=3, coarsest=8, channels=32, depthwise=True)
     with pytest.raises(ValueError, match="0 < quality_share < 1"):
-        Dense(specs, num_classes=3, coarsest=8, quality_share=1.0)
+        DenseHead(specs, num_classes=3, coarsest=8, quality_share=1.0)

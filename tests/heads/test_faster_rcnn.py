@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from torso.backbones.timm import Timm
-from torso.heads.atss import ATSS
-from torso.heads.faster_rcnn import FasterRCNN
-from torso.heads.fcos import FCOS
-from torso.heads.rpn import RPN
+from torso.heads.atss import ATSSHead
+from torso.heads.faster_rcnn import FasterRCNNHead
+from torso.heads.fcos import FCOSHead
+from torso.heads.rpn import RPNHead
 from torso.models.detector import Detector
 from torso.necks.fpn import FPN
 from torso.parts import part
@@ -24,9 +24,9 @@ SPECS = tuple(FeatureSpec(8, (s, s)) for s in (4, 8, 16, 32, 64))
 SIZE = (100, 141)  # no multiple of any stride
 
 
-def _head(**args: Any) -> FasterRCNN:
+def _head(**args: Any) -> FasterRCNNHead:
     torch.manual_seed(0)
-    head = FasterRCNN(SPECS, num_classes=3, **{"channels": 16, "proposals": 30, "proposal_top": 40, **args})
+    head = FasterRCNNHead(SPECS, num_classes=3, **{"channels": 16, "proposals": 30, "proposal_top": 40, **args})
     for layer in (head.cls_out, head.box_out):  # outputs that differ from box to box
         torch.nn.init.normal_(layer.weight, std=0.5)
     return head.eval()
@@ -143,7 +143,11 @@ def test_broken_features_give_empty_rows_and_not_broken_boxes() -> None:
 
 @pytest.mark.parametrize(
     "proposer",
-    [part(FCOS, num_classes=1, coarsest=64), part(ATSS, num_classes=1, coarsest=64), part(RPN, scores="softmax")],
+    [
+        part(FCOSHead, num_classes=1, coarsest=64),
+        part(ATSSHead, num_classes=1, coarsest=64),
+        part(RPNHead, scores="softmax"),
+    ],
 )
 def test_any_dense_head_proposes(proposer: Any) -> None:
     head = _head(proposer=proposer.with_args(channels=8))
@@ -157,11 +161,11 @@ def test_any_dense_head_proposes(proposer: Any) -> None:
 
 def test_missing_level_is_named_with_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"FasterRCNN needs a level of stride 4.*\[8, 16, 32, 64\].*finest=8"):
-        FasterRCNN(SPECS[1:], num_classes=3)
+        FasterRCNNHead(SPECS[1:], num_classes=3)
 
 
 def test_one_argument_moves_both_stages_to_a_coarser_start() -> None:
-    head = FasterRCNN(SPECS[1:], num_classes=3, finest=8, channels=8)
+    head = FasterRCNNHead(SPECS[1:], num_classes=3, finest=8, channels=8)
     assert head.strides == (8, 16, 32)
     features, images = _inputs()
     assert head(features[1:], images).logits.shape[-1] == 4
@@ -170,14 +174,14 @@ def test_one_argument_moves_both_stages_to_a_coarser_start() -> None:
 def test_levels_of_unequal_width_want_a_neck() -> None:
     specs = [s._replace(channels=8 * (i + 1)) for i, s in enumerate(SPECS)]
     with pytest.raises(ValueError, match=r"one width.*\[8, 16, 24, 32\].*put a neck before it"):
-        FasterRCNN(specs, num_classes=3)
-    FasterRCNN(specs, num_classes=3, finest=16, coarsest=16, channels=8)
+        FasterRCNNHead(specs, num_classes=3)
+    FasterRCNNHead(specs, num_classes=3, finest=16, coarsest=16, channels=8)
 
 
 @pytest.mark.parametrize("name", ["num_classes", "proposals", "roi_size"])
 def test_counts_below_one_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1; 0 came"):
-        FasterRCNN(SPECS, **{"num_classes": 3, name: 0})
+        FasterRCNNHead(SPECS, **{"num_classes": 3, name: 0})
 
 
 def test_says_where_its_classes_lie() -> None:
@@ -213,7 +217,7 @@ def test_combines_with_backbones(name: str) -> None:
     model = Detector(
         backbone=backbone,
         neck=part(FPN, channels=8, finest=finest, coarsest=64, extra="pool"),
-        head=part(FasterRCNN, num_classes=2, channels=8, finest=finest),
+        head=part(FasterRCNNHead, num_classes=2, channels=8, finest=finest),
     ).eval()
     before = copy.deepcopy(_inputs(1)[1])
     pixels = torch.rand(1, 3, model.multiple * 3, model.multiple * 2) * 255

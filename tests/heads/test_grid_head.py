@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from torso.heads.grid import Grid
+from torso.heads.grid import GridHead
 from torso.types import FeatureSpec, GridPredictions, Images
 
 SPECS = [FeatureSpec(8, (32, 32))]
 
 
-def head(**more: object) -> Grid:
+def head(**more: object) -> GridHead:
     torch.manual_seed(0)
-    return Grid(SPECS, **{"num_classes": 3, "grid_hw": (2, 3), "channels": 8, "hidden": 16, **more}).eval()
+    return GridHead(SPECS, **{"num_classes": 3, "grid_hw": (2, 3), "channels": 8, "hidden": 16, **more}).eval()
 
 
 def images(height: int = 128, width: int = 192) -> Images:
@@ -54,7 +54,7 @@ def test_any_picture_size_is_divided_into_the_same_cells() -> None:
 
 def test_the_paper_output_has_1470_numbers() -> None:
     with torch.device("meta"):
-        h = Grid([FeatureSpec(1024, (32, 32))], num_classes=20)
+        h = GridHead([FeatureSpec(1024, (32, 32))], num_classes=20)
     assert h.cls_out.out_features + h.box_out.out_features == 1470
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.layers.separable import SeparableConv2d
 from torso.types import FeatureSpec, Images
 
@@ -26,9 +26,9 @@ def images(batch: int = 2, size: int = 96) -> Images:
     return Images(torch.zeros(batch, 3, size, size), torch.full((batch, 2), float(size)), torch.ones(batch, 4))
 
 
-def head(**more: Any) -> Dense:
+def head(**more: Any) -> DenseHead:
     torch.manual_seed(0)
-    return Dense(SPECS, **{"num_classes": 3, "channels": 16, "tower": 2, "norm": "bn", "level_norms": True, **more})
+    return DenseHead(SPECS, **{"num_classes": 3, "channels": 16, "tower": 2, "norm": "bn", "level_norms": True, **more})
 
 
 def test_convolutions_are_shared_and_norms_are_not() -> None:
@@ -37,8 +37,12 @@ def test_convolutions_are_shared_and_norms_are_not() -> None:
     assert norms == 2 * 2 * 3 * 2 * 16  # towers, layers, levels, weight and bias, channels
     assert sum(p.numel() for p in own.parameters()) - norms == sum(p.numel() for p in one.parameters()) - 2 * 2 * 2 * 16
     assert set(one.state_dict()) == {
-        *(f"branches.0.{t}_tower.{i}.{n}" for t in ("cls", "box") for i in (0, 1)
-          for n in ("conv.weight", "norm.weight", "norm.bias")),
+        *(
+            f"branches.0.{t}_tower.{i}.{n}"
+            for t in ("cls", "box")
+            for i in (0, 1)
+            for n in ("conv.weight", "norm.weight", "norm.bias")
+        ),
         *(f"branches.0.{t}_out.{n}" for t in ("cls", "box") for n in ("weight", "bias")),
     }
     assert "branches.0.cls_tower.1.norm.2.running_mean" in own.state_dict()
@@ -55,7 +59,7 @@ def test_each_level_is_a_head_of_its_own_with_the_shared_weights(separable: bool
     raw = copy.deepcopy(h)(features(), images())
     start = 0
     for i, (spec, size) in enumerate(zip(SPECS, raw.priors.level_sizes, strict=True)):
-        single = Dense(
+        single = DenseHead(
             [spec], num_classes=3, channels=16, tower=2, norm="bn", separable=separable, finest=spec.stride
         )
         picked = {}

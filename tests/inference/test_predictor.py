@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from torso.backbones.timm import Timm
-from torso.heads.fcos import FCOS
+from torso.heads.fcos import FCOSHead
 from torso.inference.predictor import Predictor, evaluating
 from torso.inputs.letterbox import Letterbox
 from torso.inputs.short_side import ShortSide
@@ -80,9 +80,9 @@ def test_order_is_kept_when_shapes_are_mixed() -> None:
     pictures = [picture(w, h, (i, i, i + 20, i + 30)) for i, (w, h) in enumerate(sizes)]
     found = Predictor(model, batch_size=2)(pictures)
     assert [f.boxes[0].tolist() for f in found] == [[i, i, i + 20, i + 30] for i in range(7)]
-    assert sorted(model.shapes) == sorted(
-        [(2, 3, 64, 64), (2, 3, 64, 64), (2, 3, 64, 128), (1, 3, 128, 64)]
-    ), "pictures of one shape run together, and no batch mixes shapes"
+    assert sorted(model.shapes) == sorted([(2, 3, 64, 64), (2, 3, 64, 64), (2, 3, 64, 128), (1, 3, 128, 64)]), (
+        "pictures of one shape run together, and no batch mixes shapes"
+    )
 
 
 def test_stream_reads_lazily_and_waits_only_so_long() -> None:
@@ -139,7 +139,7 @@ def detector() -> Detector:
     return Detector(
         backbone=part(Timm, name="test_resnet"),
         neck=part(FPN, channels=16, finest=8, coarsest=32),
-        head=part(FCOS, num_classes=2, finest=8, coarsest=32, channels=32, tower=1, score_threshold=0.0),
+        head=part(FCOSHead, num_classes=2, finest=8, coarsest=32, channels=32, tower=1, score_threshold=0.0),
         input=part(Letterbox, size_hw=(96, 96)),
     )
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 from torch import nn
 
 from torso.backbones.timm import Timm
-from torso.heads.fcos import FCOS
+from torso.heads.fcos import FCOSHead
 from torso.inference.predictor import Predictor
 from torso.inference.views import joined, mapped
 from torso.inputs._base import Input
@@ -163,7 +163,7 @@ def detector() -> Detector:
     return Detector(
         backbone=part(Timm, name="test_resnet"),
         neck=part(FPN, channels=16, finest=8, coarsest=32),
-        head=part(FCOS, num_classes=2, finest=8, coarsest=32, channels=32, tower=1, score_threshold=0.0),
+        head=part(FCOSHead, num_classes=2, finest=8, coarsest=32, channels=32, tower=1, score_threshold=0.0),
         input=part(Letterbox, size_hw=(96, 96)),
     ).eval()
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 from neck_cases import SMALL, check_exports, check_learns, connected, count, levels, maps
 
-from torso.heads.atss import ATSS
-from torso.heads.faster_rcnn import FasterRCNN
-from torso.heads.fcos import FCOS
-from torso.heads.retinanet import RetinaNet
+from torso.data.targets import Targets
+from torso.heads.atss import ATSSHead
+from torso.heads.faster_rcnn import FasterRCNNHead
+from torso.heads.fcos import FCOSHead
+from torso.heads.retinanet import RetinaNetHead
 from torso.necks.fpn import FPN
 from torso.necks.matrix import Matrix
 from torso.parts import find
-from torso.training.assigners.fcos import FCOS as FCOSAssigner
-from torso.training.assigners.max_iou import MaxIoU
+from torso.training.assigners.fcos import FCOSAssigner
+from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.criteria._base import loss_of
-from torso.training.targets import Targets
 from torso.types import Images
 
 
@@ -84,8 +84,8 @@ def truth() -> Targets:
     return Targets(boxes, torch.tensor([[0, 1]]), yes, ~yes)
 
 
-@pytest.mark.parametrize("head_class", [RetinaNet, FCOS, ATSS])
-def test_dense_heads_take_unequal_strides(head_class: type[RetinaNet]) -> None:
+@pytest.mark.parametrize("head_class", [RetinaNetHead, FCOSHead, ATSSHead])
+def test_dense_heads_take_unequal_strides(head_class: type[RetinaNetHead]) -> None:
     torch.manual_seed(0)
     neck = Matrix(SMALL, channels=32, coarsest=64)
     head = head_class(neck.out_specs, num_classes=3, channels=32, tower=1).eval()
@@ -129,12 +129,12 @@ def test_long_boxes_meet_anchors_of_their_shape() -> None:
     specs = SMALL
     best = {}
     for name, neck in {"square": FPN(specs, channels=8), "matrix": Matrix(specs, channels=8)}.items():
-        head = RetinaNet(neck.out_specs, num_classes=3, channels=8, tower=0)
+        head = RetinaNetHead(neck.out_specs, num_classes=3, channels=8, tower=0)
         sizes = [(-(-128 // s.stride_yx[0]), -(-256 // s.stride_yx[1])) for s in neck.out_specs]
         priors = head.priors(sizes, (128, 256))
-        target = MaxIoU(positive=0.5, negative=0.4, rescue=False)(priors, truth()).target
+        target = MaxIoUAssigner(positive=0.5, negative=0.4, rescue=False)(priors, truth()).target
         best[name] = int((target == 0).sum())
-        points = FCOS(neck.out_specs, num_classes=3, channels=8, tower=0).priors(sizes, (128, 256))
+        points = FCOSHead(neck.out_specs, num_classes=3, channels=8, tower=0).priors(sizes, (128, 256))
         assert (FCOSAssigner()(points, truth()).target >= 0).any()
     assert best["square"] == 0 < best["matrix"]
 
@@ -144,7 +144,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"unequal strides \(y, x\) = \(8, 16\).*dense heads"):
         FPN(neck.out_specs, channels=8)
     with pytest.raises(ValueError, match=r"unequal strides .*dense heads"):
-        FasterRCNN(Matrix(SMALL, channels=8, finest=4, coarsest=64).out_specs, num_classes=3)
+        FasterRCNNHead(Matrix(SMALL, channels=8, finest=4, coarsest=64).out_specs, num_classes=3)
     with pytest.raises(ValueError, match=r"Matrix starts at stride 2"):
         Matrix(SMALL, finest=2, diagonal="incoming")
     with pytest.raises(ValueError, match=r"Matrix starts at stride 2"):

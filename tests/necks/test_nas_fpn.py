@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torso.necks._nas_fpn_graph import CELLS, gated
-from torso.necks.nas_fpn import NASFPN
+from torso.necks.nas_fpn import CELLS, NASFPN, gated
 from torso.types import FeatureSpec
 
 SPECS = tuple(FeatureSpec(c, (s, s)) for c, s in ((8, 4), (12, 8), (16, 16), (24, 32)))

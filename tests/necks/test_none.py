@@ -8,10 +8,10 @@ from neck_cases import count
 
 from torso.backbones.timm import Timm
 from torso.compose import compose_model
+from torso.data.targets import Targets
 from torso.models.detector import Detector
 from torso.parts import Part, find, named, part
 from torso.training.criteria._base import loss_of
-from torso.training.targets import Targets
 from torso.types import Images
 
 SMALL = part(Timm, name="test_resnet", frozen_stride=0, frozen_norm=False)

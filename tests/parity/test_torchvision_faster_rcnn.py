@@ -15,19 +15,19 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN as Theirs
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
-from torso.heads.faster_rcnn import FasterRCNN
+from torso.data.targets import Targets
+from torso.heads.faster_rcnn import FasterRCNNHead
+from torso.kernels.roi import multi_level_roi_align, roi_levels
 from torso.keymaps.faster_rcnn import torchvision_recipe, torchvision_to_torso
-from torso.layers.roi import multi_level_roi_align, roi_levels
 from torso.models.detector import Detector
 from torso.parts import part
-from torso.training.assigners.max_iou import MaxIoU
+from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.criteria._base import loss_of
-from torso.training.criteria.dense import Dense
-from torso.training.criteria.two_stage import TwoStage
-from torso.training.losses.bce import BCE
-from torso.training.losses.smooth_l1 import SmoothL1
-from torso.training.samplers.random import Random
-from torso.training.targets import Targets
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.criteria.two_stage import TwoStageCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.smooth_l1 import SmoothL1Loss
+from torso.training.samplers.random import RandomSampler
 from torso.types import Images
 
 CLASSES = 20
@@ -45,8 +45,8 @@ class Pair(NamedTuple):
     our_features: list[Tensor]
 
     @property
-    def head(self) -> FasterRCNN:
-        assert isinstance(self.ours.head, FasterRCNN)
+    def head(self) -> FasterRCNNHead:
+        assert isinstance(self.ours.head, FasterRCNNHead)
         return self.ours.head
 
 
@@ -178,34 +178,38 @@ def _torchvision_losses(
 
 
 def _everything(share: float) -> Any:
-    return part(Random, number=2 * EVERYTHING, positive_share=share)
+    return part(RandomSampler, number=2 * EVERYTHING, positive_share=share)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("seed", "counts"), [(1, (5, 9)), (2, (0, 7)), (3, (40, 36)), (4, (1, 0)), (5, (0, 0))],
+    ("seed", "counts"),
+    [(1, (5, 9)), (2, (0, 7)), (3, (40, 36)), (4, (1, 0)), (5, (0, 0))],
     ids=["usual", "one empty", "crowded", "one box", "all empty"],
 )
 def test_losses(pair: Pair, seed: int, counts: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     targets, lists = _targets(seed, counts)
     theirs = _torchvision_losses(pair, lists, monkeypatch)
-    criterion = TwoStage(
+    criterion = TwoStageCriterion(
         first=part(
-            Dense,
-            assigner=part(MaxIoU, positive=0.7, negative=0.3, rescue=True, rescue_above=0.0),
-            cls_loss=part(BCE),
-            box_loss=part(SmoothL1, beta=1 / 9),
+            DenseCriterion,
+            assigner=part(MaxIoUAssigner, positive=0.7, negative=0.3, rescue=True, rescue_above=0.0),
+            cls_loss=part(BCELoss),
+            box_loss=part(SmoothL1Loss, beta=1 / 9),
             sampler=_everything(0.5),
             normaliser="sampled",
         ),
         sampler=_everything(0.25),
-        box_loss=part(SmoothL1, beta=1 / 9),
+        box_loss=part(SmoothL1Loss, beta=1 / 9),
         proposals=KEPT,
     )
     monkeypatch.setattr(pair.ours, "features", lambda images: pair.our_features)
     _, ours = loss_of(criterion(pair.ours, pair.images, targets))
     names = {
-        "rpn_cls": "loss_objectness", "rpn_box": "loss_rpn_box_reg", "cls": "loss_classifier", "box": "loss_box_reg"
+        "rpn_cls": "loss_objectness",
+        "rpn_box": "loss_rpn_box_reg",
+        "cls": "loss_classifier",
+        "box": "loss_box_reg",
     }
     assert sum(counts) == 0 or all(theirs[name] > 0 for name in names.values())
     for mine, other in names.items():

@@ -22,9 +22,9 @@ from torchvision_cases import (
     their_maps,
 )
 
+from tools.parity.torchvision_recipes import fcos as recipe
 from torso.keymaps.fcos import torchvision_model, torchvision_to_torso
 from torso.models.detector import Detector
-from torso.training.torchvision import fcos as recipe
 
 CLASSES = 7
 

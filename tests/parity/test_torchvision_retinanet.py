@@ -23,12 +23,12 @@ from torchvision_cases import (
     their_maps,
 )
 
+from tools.parity.torchvision_recipes import retinanet as recipe
+from torso.data.targets import Targets
 from torso.keymaps._rename import with_own_norms
 from torso.keymaps.retinanet import torchvision_model, torchvision_to_torso
 from torso.models.detector import Detector
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.targets import Targets
-from torso.training.torchvision import retinanet as recipe
+from torso.training.assigners.max_iou import MaxIoUAssigner
 
 CLASSES = 7
 
@@ -98,7 +98,7 @@ def test_a_truth_that_no_anchor_touches_makes_every_anchor_positive_there_and_no
     priors = model.head.priors([(2, 2), (1, 1), (1, 1), (1, 1), (1, 1)], (16, 16))
     boxes = torch.tensor([[[0.0, 0, 40, 40], [5000, 5000, 5010, 5010]]])
     valid = torch.ones(1, 2, dtype=torch.bool)
-    target = MaxIoU()(priors, Targets(boxes, torch.zeros(1, 2, dtype=torch.int64), valid, ~valid)).target
+    target = MaxIoUAssigner()(priors, Targets(boxes, torch.zeros(1, 2, dtype=torch.int64), valid, ~valid)).target
     assert not (target == 1).any()
     assert (target == -1).any()
 

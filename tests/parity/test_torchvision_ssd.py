@@ -23,9 +23,9 @@ from torchvision_cases import (
     their_maps,
 )
 
+from tools.parity.torchvision_recipes import ssd300 as recipe
 from torso.keymaps.ssd import torchvision_model, torchvision_to_torso
 from torso.models.detector import Detector
-from torso.training.torchvision import ssd300 as recipe
 from torso.types import DensePredictions, Images
 
 CLASSES = 7  # and background
@@ -64,9 +64,7 @@ def both() -> Both:
     priors = raw.priors._replace(
         **{name: getattr(raw.priors, name).double() for name in ("centers_xy", "sizes_wh", "strides_xy")}
     )
-    return Both(
-        theirs, ours, outputs, theirs.anchor_generator(batch, maps), raw._replace(priors=priors), ours_batch
-    )
+    return Both(theirs, ours, outputs, theirs.anchor_generator(batch, maps), raw._replace(priors=priors), ours_batch)
 
 
 def test_raw_outputs(both: Both) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
+from torso.data.targets import Targets
 from torso.models.detector import Detector
 from torso.training.criteria._base import Terms, loss_of
-from torso.training.targets import Targets
 from torso.types import Candidates, Images
 
 # unequal pictures of one shorter side, which torchvision's transform leaves as they are; the batch is padded to 96x128

@@ -10,11 +10,11 @@ import sys
 
 import torch
 
-from torso.suppression._batched import Rule, rank, scored
-from torso.suppression._pick import Decay
-from torso.suppression._triton_fuse import cluster_triton
-from torso.suppression._triton_keep import keep_triton
-from torso.suppression._triton_pick import pick_triton
+from torso.kernels.fuse_triton import cluster_triton
+from torso.kernels.keep_triton import keep_triton
+from torso.kernels.pick_triton import pick_triton
+from torso.kernels.rule import Decay, Rule
+from torso.suppression._batched import rank, scored
 
 from .cases import cases
 

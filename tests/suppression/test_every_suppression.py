@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torso.cli.signature import read_signature
+from torso.cli._signature import read_signature
 from torso.geometry.boxes import OverlapKind, iou_matrix
 from torso.geometry.overlaps import BoxOverlap, Overlap
 from torso.parts import PartError, arguments, named, names
-from torso.suppression._base import Suppression
-from torso.suppression._limits import Limits
+from torso.suppression._base import Limits, Suppression
 from torso.types import Candidates
 
 from .reference import random_candidates

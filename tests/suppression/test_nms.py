@@ -8,9 +8,10 @@ import torchvision.ops as ops
 from torch import Tensor
 
 from torso.geometry.boxes import area, iou_matrix
-from torso.suppression._batched import Rule, rank
-from torso.suppression._cpu_keep import iou_in_place
-from torso.suppression._keep import batched_keep, keep_portable
+from torso.kernels.keep import batched_keep, keep_portable
+from torso.kernels.keep_cpu import iou_in_place
+from torso.kernels.rule import Rule
+from torso.suppression._batched import rank
 from torso.suppression.nms import NMS
 from torso.types import Candidates
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from torso.suppression._batched import Rule
-from torso.suppression._pick import Decay, DecayMethod, pick_rows
+from torso.kernels.pick import pick_rows
+from torso.kernels.rule import Decay, DecayMethod, Rule
 from torso.suppression.nms import NMS
 from torso.suppression.soft_nms import SoftNMS
 from torso.types import Candidates

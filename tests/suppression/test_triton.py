@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from torso.geometry.overlaps import BoxOverlap
+from torso.kernels.fuse import cluster_portable
+from torso.kernels.keep import batched_keep, keep_portable
+from torso.kernels.pick import pick_portable, pick_rows
+from torso.kernels.rule import Comparison, Decay, Rule
 from torso.parts import named, names
-from torso.suppression._batched import Rule, rank, scored
-from torso.suppression._fuse import cluster_portable
-from torso.suppression._keep import batched_keep, keep_portable
-from torso.suppression._overlap import Comparison
-from torso.suppression._pick import Decay, pick_portable, pick_rows
+from torso.suppression._batched import rank, scored
 from torso.suppression.nms import NMS
 from torso.suppression.soft_nms import SoftNMS
 from torso.types import Candidates
@@ -83,7 +83,9 @@ def test_kernels_compile_for_a_gpu_that_is_not_here(name: str) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from torso.suppression import _triton_fuse, _triton_keep, _triton_pick
+    from torso.kernels import fuse_triton as _triton_fuse
+    from torso.kernels import keep_triton as _triton_keep
+    from torso.kernels import pick_triton as _triton_pick
 
     homes = {"_pick_image": _triton_pick, "_cluster_image": _triton_fuse}
     kernel = getattr(homes.get(name, _triton_keep), name)
@@ -138,7 +140,7 @@ def test_gpu_settles_long_chains_and_takes_images_in_turns(monkeypatch: pytest.M
     assert keep.cpu().tolist() == [[row % 2 == 0 for row in range(3000)]]
     crowd = random_candidates(7, 5, 300, 3)
     together = NMS()(_to_gpu(crowd))
-    monkeypatch.setattr("torso.suppression._triton_keep._MASK_BYTES", 1)
+    monkeypatch.setattr("torso.kernels.keep_triton._MASK_BYTES", 1)
     _assert_same(NMS()(_to_gpu(crowd)), Candidates(*(f if f is None else f.cpu() for f in together)))
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from torso.geometry.overlaps import BoxOverlap, PairOverlap
-from torso.suppression._batched import Rule, rank
-from torso.suppression._cpu_fuse import cluster_cpu
-from torso.suppression._fuse import cluster_portable
-from torso.suppression._overlap import Comparison
+from torso.kernels.fuse import cluster_portable
+from torso.kernels.fuse_cpu import cluster_cpu
+from torso.kernels.rule import Comparison, Rule
+from torso.suppression._batched import rank
 from torso.suppression.weighted_fusion import WeightedFusion
 from torso.types import Candidates
 

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torso.data.annotations import Annotations
+from torso.data.splits import as_objects, open_splits
+from torso.engine.run_folder import RunResult
+from torso.engine.train import train
 from torso.evaluation.proposals import evaluate_proposals
 from torso.evaluation.run import collect
 from torso.parts import Part
-from torso.training.compose import compose_recipe
-from torso.training.engine import train
+from torso.training.compose_recipe import compose_recipe
 from torso.training.recipes.recipe import Recipe
-from torso.training.run import RunResult
-from torso.training.splits import as_objects, open_splits
 from torso.weights import load
 
 FULL_STEPS = 400

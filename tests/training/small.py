@@ -15,14 +15,14 @@ from data.builders import write_coco
 from torso.data.annotations import Annotations
 from torso.data.collate import Batch, collate
 from torso.data.dataset import DetectionDataset
+from torso.data.splits import open_splits
 from torso.data.to_input import ToInput
+from torso.engine.run_folder import RunResult
+from torso.engine.train import build_model, train
 from torso.models.detector import Detector
 from torso.parts import Part
-from torso.training.compose import compose_recipe
-from torso.training.engine import build_model, train
+from torso.training.compose_recipe import compose_recipe
 from torso.training.recipes.recipe import Recipe
-from torso.training.run import RunResult
-from torso.training.splits import open_splits
 
 SIZE_HW = (64, 96)
 

@@ -16,7 +16,7 @@ from training.overfitting import (
 )
 
 from torso.parts import names
-from torso.training.compose import check
+from torso.training.compose_recipe import check
 
 NARROW = {"neck.channels": 48, "head.channels": 48}
 DENSE = {**NARROW, "head.tower": 1, "head.prior_probability": 0.05}
@@ -29,7 +29,12 @@ SETTINGS: dict[str, tuple[int, dict[str, object]]] = {
     "fcos": (
         200,
         {
-            **DENSE, "head.tower": 0, "lr": 4e-3, "neck.finest": 4, "neck.coarsest": 64, "head.finest": 4,
+            **DENSE,
+            "head.tower": 0,
+            "lr": 4e-3,
+            "neck.finest": 4,
+            "neck.coarsest": 64,
+            "head.finest": 4,
             "head.coarsest": 64,
         },
     ),

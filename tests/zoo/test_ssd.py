@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from torso.data.targets import Targets
+from torso.engine.step import TrainStep
+from torso.engine.unused_parameters import freeze_unreached
 from torso.models.detector import Detector
 from torso.parts import find
 from torso.training.assigners._base import boxes_to_match
 from torso.training.criteria._base import Terms
-from torso.training.reach import freeze_unreached
-from torso.training.step import TrainStep
-from torso.training.targets import Targets
 from torso.types import Images, Priors
 
 PUBLISHED = {"ssd300": (300, 34_305_206, 8732), "ssd512": (512, 36_038_196, 24564)}

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from torso.inference.summary import summarise
 from torso.models.detector import Detector
 from torso.parts import find, part
+from torso.summary import summarise
 from torso.types import FeatureSpec, Images
 
 # parameters of the layers of darknet's cfg files, and G operations at these sizes as pjreddie.com/darknet/yolo has them

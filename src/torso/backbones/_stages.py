@@ -45,8 +45,10 @@ class Staged(Backbone):
         if block is None:
             return
         name = type(self).__name__
-        given = self.out_specs if widths is None else tuple(
-            FeatureSpec(width, spec.stride_yx) for width, spec in zip(widths, self.out_specs, strict=True)
+        given = (
+            self.out_specs
+            if widths is None
+            else tuple(FeatureSpec(width, spec.stride_yx) for width, spec in zip(widths, self.out_specs, strict=True))
         )
         chosen = places(given, block, strides, finest=8, who=f"the backbone {name}", argument="block_strides")
         modules = dict(enumerate(stages))

@@ -168,9 +168,7 @@ class _Resample(nn.Module):
         inner = int(width * alpha)
         self.steps = out_level - parent.level
         self.squeeze = ConvNormAct(parent.expansion * width, inner, kernel=1, norm="bn_tf", activation=activation)
-        self.down = (
-            ConvNormAct(inner, inner, stride=2, norm="bn_tf", activation=activation) if self.steps > 0 else None
-        )
+        self.down = ConvNormAct(inner, inner, stride=2, norm="bn_tf", activation=activation) if self.steps > 0 else None
         self.expand = ConvNormAct(inner, out, kernel=1, norm="bn_tf")
 
     def forward(self, x: Tensor, size_hw: tuple[int, int]) -> Tensor:

@@ -66,7 +66,12 @@ class Timm(Backbone):
         self.out_specs = tuple(FeatureSpec(channels[deepest[s]], (s, s)) for s in sorted(deepest))
         if block is not None:
             self.blocks, self.out_specs = insert_blocks(
-                self.body, block, block_strides, specs=self.out_specs, nhwc=self._nhwc, name=name,
+                self.body,
+                block,
+                block_strides,
+                specs=self.out_specs,
+                nhwc=self._nhwc,
+                name=name,
                 stages=[info.module_name(i) for i in self._positions],
             )
         self.stage_norms = StageNorms([s.channels for s in self.out_specs]) if stage_norms else None

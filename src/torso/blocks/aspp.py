@@ -38,9 +38,7 @@ class ASPP(Block):
         self.out_channels = width = channels or in_channels
         self.branches = nn.ModuleList([ConvNormAct(in_channels, width, kernel=1, norm="bn", activation=activation)])
         for rate in rates:
-            self.branches.append(
-                ConvNormAct(in_channels, width, dilation=rate, norm="bn", activation=activation)
-            )
+            self.branches.append(ConvNormAct(in_channels, width, dilation=rate, norm="bn", activation=activation))
         self.whole = nn.Sequential(
             nn.Conv2d(in_channels, width, 1, bias=False), PooledBatchNorm2d(width), make_activation(activation)
         )

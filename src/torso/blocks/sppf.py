@@ -40,9 +40,7 @@ class SPPF(Block):
         self.out_channels = channels or in_channels
         hidden = in_channels // 2
         self.reduce = ConvNormAct(in_channels, hidden, kernel=1, norm=norm, activation=activation)
-        self.project = ConvNormAct(
-            (pools + 1) * hidden, self.out_channels, kernel=1, norm=norm, activation=activation
-        )
+        self.project = ConvNormAct((pools + 1) * hidden, self.out_channels, kernel=1, norm=norm, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(torch.cat(self.pools(self.reduce(x)), dim=1))  # type: ignore[no-any-return]

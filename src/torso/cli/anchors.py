@@ -8,12 +8,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torso.cli.flags import Parser, UsageError, check_holdout
+from torso.cli._flags import Parser, UsageError, check_holdout
 from torso.parts import names, nearest
 
 if TYPE_CHECKING:
+    from torso.anchors.reach import PriorLevel, Reach
     from torso.data.annotations import Annotations
-    from torso.data.prior_reach import PriorLevel, Reach
     from torso.inputs._base import Input
     from torso.parts import Part
 
@@ -25,7 +25,9 @@ def add_arguments(parser: Parser) -> None:
     """Of `torso anchors`."""
     parser.add_argument("data", metavar="DIR", help="a folder in COCO, Pascal VOC or YOLO layout; found by looking")
     parser.add_argument(
-        "--model", metavar="NAME|FILE.yaml", help="fit for its levels and input, and compare with its priors; without "
+        "--model",
+        metavar="NAME|FILE.yaml",
+        help="fit for its levels and input, and compare with its priors; without "
         f"it: levels of stride {', '.join(map(str, STRIDES))}",
     )
     parser.add_argument("--count", type=int, metavar="N", help=f"shapes in all; the model's number, or {COUNT}")
@@ -40,9 +42,9 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fit, compare, print."""
     _check(args)
+    from torso.anchors.fit import fit_levels
+    from torso.anchors.reach import best_overlap, input_boxes, reach
     from torso.cli.eval import open_split
-    from torso.data.fit_shapes import fit_levels
-    from torso.data.prior_reach import best_overlap, input_boxes, reach
 
     asked = _of_model(args) if args.model else _plain(args)
     annotations, notes = open_split(args.data, args.split, args.holdout)
@@ -89,11 +91,11 @@ def _plain(args: argparse.Namespace) -> _Asked:
 
 def _of_model(args: argparse.Namespace) -> _Asked:
     """The levels, priors and input of a zoo model; UsageError for one without anchors."""
+    from torso.anchors.coverage import assigner_of, compares_centred
+    from torso.anchors.reach import levels_of, placed_shapes
     from torso.compose import built_on_meta
-    from torso.data.prior_reach import levels_of, placed_shapes
     from torso.inputs.letterbox import Letterbox
-    from torso.training.compose import compose_recipe
-    from torso.training.prior_note import assigner_of, compares_centred
+    from torso.training.compose_recipe import compose_recipe
 
     recipe = compose_recipe(Path(args.model) if _is_file(args.model) else args.model)
     model: Part[Any] = recipe.get("model")
@@ -123,10 +125,10 @@ def _priors(model: Part[Any], name: str) -> tuple[str, Part[Any]]:
 
 
 def _has_cells(head: Part[Any]) -> bool:
-    from torso.heads.grid import Grid
+    from torso.heads.grid import GridHead
     from torso.parts import produced
 
-    return issubclass(produced(head), Grid)
+    return issubclass(produced(head), GridHead)
 
 
 def _no_anchors(name: str, starts: str = "points") -> str:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torso.cli.flags import Parser, UsageError
+from torso.cli._flags import Parser, UsageError
 
 if TYPE_CHECKING:
     from torso.parts import Part
@@ -26,11 +26,11 @@ def run(args: argparse.Namespace) -> int:
     """Make, train, report."""
     if args.epochs is not None and args.epochs < 1:
         raise UsageError(f"--epochs {args.epochs} came; at least 1 was wanted")
-    from torso.cli.finish import finish
+    from torso.backbones._efficientnet_lite0 import write_weights
+    from torso.cli._finish import finish
     from torso.data.digits import build_digits
-    from torso.keymaps.efficientnet_lite0 import write_weights
-    from torso.training.engine import train
-    from torso.training.splits import open_splits
+    from torso.data.splits import open_splits
+    from torso.engine.train import train
 
     start = time.monotonic()
     data = Path(args.out) / "data"
@@ -68,28 +68,33 @@ def demo_recipe(weights: Path | None = None) -> Part[Recipe]:
     from 400 pictures, and their backward pass is the dearest on a CPU.
     """
     from torso.backbones.timm import Timm
-    from torso.heads.fcos import FCOS
+    from torso.heads.fcos import FCOSHead
     from torso.inputs.letterbox import Letterbox
     from torso.models.detector import Detector
     from torso.necks.fpn import FPN
     from torso.parts import part
     from torso.suppression.nms import NMS
-    from torso.training.assigners.atss import ATSS
-    from torso.training.criteria.dense import Dense
-    from torso.training.losses.focal import Focal
-    from torso.training.losses.giou import GIoU
+    from torso.training.assigners.atss import ATSSAssigner
+    from torso.training.criteria.dense import DenseCriterion
+    from torso.training.losses.focal import FocalLoss
+    from torso.training.losses.giou import GIoULoss
     from torso.training.recipes.recipe import Recipe
 
     model = part(
         Detector,
         backbone=part(Timm, name="tf_efficientnet_lite0", frozen_stride=4, frozen_norm=True),
         neck=part(FPN, channels=48, finest=8, coarsest=32, norm="bn"),
-        head=part(FCOS, num_classes=10, finest=8, coarsest=32, channels=48, tower=2, quality="box"),
+        head=part(FCOSHead, num_classes=10, finest=8, coarsest=32, channels=48, tower=2, quality="box"),
         suppression=part(NMS, iou_threshold=0.6),
         input=part(Letterbox, size_hw=(192, 192)),
     )
     criterion = part(
-        Dense, assigner=part(ATSS), cls_loss=part(Focal), box_loss=part(GIoU), box_weighting="quality", box_weight=2.0
+        DenseCriterion,
+        assigner=part(ATSSAssigner),
+        cls_loss=part(FocalLoss),
+        box_loss=part(GIoULoss),
+        box_weighting="quality",
+        box_weight=2.0,
     )
     return part(
         Recipe,

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from torso.cli.flags import Parser, UsageError, check_holdout
+from torso.cli._flags import Parser, UsageError, check_holdout
 
 
 def add_arguments(parser: Parser) -> None:

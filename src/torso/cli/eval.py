@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torso.cli import checkpoint
-from torso.cli.flags import Parser, UsageError, check_holdout
+from torso.cli import _checkpoint as checkpoint
+from torso.cli._flags import Parser, UsageError, check_holdout
 
 if TYPE_CHECKING:
     from torso.data.annotations import Annotations
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     model, bundle = checkpoint.open_checkpoint(args)
     proposer = bundle.model["head"]["part"] == "heads.rpn"
     if proposer:
-        from torso.training.splits import as_objects
+        from torso.data.splits import as_objects
 
         truth = as_objects(truth)
     settings = Settings(

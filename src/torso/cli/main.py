@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from torso.cli.flags import Parser, UsageError
+from torso.cli._flags import Parser, UsageError
 from torso.parts import PartError, nearest
 
 VERBS = {

@@ -6,8 +6,8 @@ import argparse
 import json
 from dataclasses import asdict
 
-from torso.cli.flags import Parser, UsageError
-from torso.cli.signature import Signature, read_signature
+from torso.cli._flags import Parser, UsageError
+from torso.cli._signature import Signature, read_signature
 from torso.parts import KINDS, describe, names, nearest, singular
 
 _ABOUT = {

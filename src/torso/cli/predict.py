@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torso.cli import checkpoint
-from torso.cli.flags import Parser, UsageError
-from torso.cli.sources import expand
+from torso.cli import _checkpoint as checkpoint
+from torso.cli._flags import Parser, UsageError
+from torso.cli._sources import expand
 from torso.inference.video import VIDEO_SUFFIXES, VideoWriter, frame_rate, is_video, read_frames, require_decoder
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class _Record:
 
     def finish(self) -> int:
         """Write the two JSON files and say where everything is."""
-        from torso.training.run import write_json
+        from torso.engine.run_folder import write_json
 
         categories = [{"id": i, "name": n} for i, n in zip(self.category_ids, self.names, strict=True)]
         index = {**self.head, "categories": categories, "images": self.images, "skipped": self.skipped}
@@ -106,7 +106,7 @@ class _Record:
 
 
 def _pictures(predictor: Predictor, files: list[Path], record: _Record) -> None:
-    from torso.inference.images import read_image
+    from torso.images import read_image
 
     waiting: deque[tuple[Path, Image]] = deque()
 

@@ -6,11 +6,11 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from torso.cli import model_flags
-from torso.cli.flags import Parser, UsageError
+from torso.cli import _model_flags as model_flags
+from torso.cli._flags import Parser, UsageError
 
 if TYPE_CHECKING:
-    from torso.inference.summary import Level, Stage, Summary
+    from torso.summary import Level, Stage, Summary
 
 
 def add_arguments(parser: Parser) -> None:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if args.yaml:
         print(to_yaml(recipe), end="")
         return 0
-    from torso.inference.summary import summarise
+    from torso.summary import summarise
 
     try:
         summary = summarise(recipe.get("model"), tuple(args.size) if args.size else None)

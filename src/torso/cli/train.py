@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torso.cli import model_flags
-from torso.cli.flags import Parser, UsageError, check_holdout
+from torso.cli import _model_flags as model_flags
+from torso.cli._flags import Parser, UsageError, check_holdout
 
 if TYPE_CHECKING:
+    from torso.data.splits import Splits
     from torso.parts import Part
     from torso.training.recipes.recipe import Recipe
-    from torso.training.splits import Splits
 
 ENDED_BY_SIGNAL = 143
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     _say("\n".join(report.lines()))
     if not report.may_train:
         return 1
-    from torso.training.splits import splits_of
+    from torso.data.splits import splits_of
 
     # the notes were said by the report; the engine's own reading would look at every picture again
     splits = splits_of(report, holdout=source.holdout)._replace(notes=())
@@ -77,8 +77,8 @@ class _Source(NamedTuple):
 def _train(
     args: argparse.Namespace, recipe: Part[Recipe] | None, splits: Splits, limit: int | None, resume: Path | None
 ) -> int:
-    from torso.cli.finish import finish
-    from torso.training.engine import train
+    from torso.cli._finish import finish
+    from torso.engine.train import train
 
     name = None if args.model is None else Path(args.model).stem
     result = train(
@@ -149,7 +149,7 @@ def _source(args: argparse.Namespace, resume: Path | None) -> _Source:
 
 def _origin(checkpoint: Path) -> _Source | None:
     """The data that a run was started on, where it was a folder."""
-    from torso.training.checkpoint import KEY, load_checkpoint
+    from torso.engine.checkpoint_file import KEY, load_checkpoint
 
     origin: dict[str, Any] | None = load_checkpoint(checkpoint)[KEY]["origin"]
     return None if origin is None else _Source(**origin)

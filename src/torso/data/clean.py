@@ -10,7 +10,7 @@ import numpy as np
 
 from torso.data.annotations import Annotations, Bools
 from torso.data.files import FolderListing
-from torso.inference.images import image_size, read_image
+from torso.images import image_size, read_image
 
 Depth = Literal["list", "header", "decode"]
 Action = Literal["kept", "clipped", "dropped", "refused"]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from torso.data.dataset import Item
+from torso.data.targets import Targets
 from torso.geometry.resize import SizeHW, padded_size
-from torso.inference.images import stack_images
-from torso.training.targets import Targets
+from torso.images import stack_images
 from torso.types import Images
 
 _TARGET_ROWS = (32, 128, 512)

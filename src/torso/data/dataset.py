@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from torso.data.annotations import Annotations
 from torso.data.sample import Sample, Transform
 from torso.geometry.resize import SizeHW
-from torso.inference.images import image_to_tensor, read_image
+from torso.images import image_to_tensor, read_image
 
 Key = tuple[int, int] | tuple[int, int, float]
 """(epoch, index) of a sample, and the scale of the batch that it is for, where that is not 1."""

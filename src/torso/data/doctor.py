@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torso.data.clean import Depth, clean
 from torso.data.doctor_report import Report, SplitReport
+from torso.data.duplicates import same_pictures
 from torso.data.layout import find_layout, open_dataset, splits
-from torso.data.overlap import same_pictures
 
 
 def examine(

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from torso.data.annotations import Annotations, Bools
-from torso.data.coco import read_coco
-from torso.data.coco_files import CocoSplit, find_coco
+from torso.data.coco import CocoSplit, find_coco, read_coco
 from torso.data.voc import find_voc, read_voc
 from torso.data.yolo import find_yolo, read_yolo
 

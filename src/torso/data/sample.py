@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from torso.geometry.resize import SizeHW
-from torso.inference.images import resize_image
+from torso.images import resize_image
 
 Boxes = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]

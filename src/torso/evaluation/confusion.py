@@ -88,9 +88,7 @@ def _pair(
     return pairs
 
 
-def _on_crowd(
-    truth: GroundTruth, found: Results, boxes: _Boxes, image: int, rows: Ints, iou: float
-) -> set[int]:
+def _on_crowd(truth: GroundTruth, found: Results, boxes: _Boxes, image: int, rows: Ints, iou: float) -> set[int]:
     crowds = np.flatnonzero((truth.image == image) & truth.crowd)
     if len(crowds) == 0 or len(rows) == 0:
         return set()

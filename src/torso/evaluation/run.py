@@ -18,8 +18,7 @@ from torso.data.to_input import ToInput
 from torso.evaluation.detection import DetectionEvaluator, DetectionScores
 from torso.evaluation.views import detect_views
 from torso.inference.detections import Detections
-from torso.inference.runtime import Precision, Runtime
-from torso.inference.transfer import on_cpu
+from torso.inference.runtime import Precision, Runtime, on_cpu
 from torso.inputs.pyramid import Pyramid
 from torso.inputs.tiles import Tiles
 from torso.models.detector import Detector
@@ -74,9 +73,7 @@ def collect(model: Detector, annotations: Annotations, settings: Settings = Sett
     return _merged(evaluator, world)
 
 
-def _collect_views(
-    model: Detector, annotations: Annotations, settings: Settings, indices: range
-) -> DetectionEvaluator:
+def _collect_views(model: Detector, annotations: Annotations, settings: Settings, indices: range) -> DetectionEvaluator:
     evaluator = DetectionEvaluator(annotations, drop_unknown=settings.drop_unknown)
     found = detect_views(
         model,

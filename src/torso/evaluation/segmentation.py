@@ -50,8 +50,10 @@ class ClassMaps:
     def __init__(self, names: Sequence[str], *, ignore: int | None = 255, background: int | None = None) -> None:
         _check_names(names)
         if ignore is not None and 0 <= ignore < len(names):
-            raise ValueError(f"ignore={ignore} is the class {names[ignore]!r}; a label outside 0..{len(names) - 1} "
-                             f"was wanted, or None; background={ignore} leaves a class out of the mean")
+            raise ValueError(
+                f"ignore={ignore} is the class {names[ignore]!r}; a label outside 0..{len(names) - 1} "
+                f"was wanted, or None; background={ignore} leaves a class out of the mean"
+            )
         _check_background(names, background)
         self.names, self.ignore, self.background = tuple(names), ignore, background
         self.counts: Ints = np.zeros((len(names), len(names)), dtype=np.int64)
@@ -60,8 +62,10 @@ class ClassMaps:
         """Maps of labels of one shape; ValueError for other shapes or labels that no class has."""
         actual, found = _labels(truth, "truth"), _labels(predicted, "prediction")
         if actual.shape != found.shape:
-            raise ValueError(f"truth of shape {tuple(actual.shape)} and prediction of {tuple(found.shape)} came; "
-                             "equal ones were wanted: resize the prediction to the picture")
+            raise ValueError(
+                f"truth of shape {tuple(actual.shape)} and prediction of {tuple(found.shape)} came; "
+                "equal ones were wanted: resize the prediction to the picture"
+            )
         found = found.to(actual.device)
         if self.ignore is not None:
             kept = actual != self.ignore
@@ -117,8 +121,10 @@ class OverlappingMasks:
         actual, found = _masks(truth, "truth"), _masks(predicted, "prediction")
         classes = len(self.names)
         if actual.shape != found.shape or actual.dim() not in (3, 4) or actual.shape[-3] != classes:
-            raise ValueError(f"masks of shape {tuple(actual.shape)} and {tuple(found.shape)} came; [{classes}, h, w] "
-                             f"or [B, {classes}, h, w] was wanted of both")
+            raise ValueError(
+                f"masks of shape {tuple(actual.shape)} and {tuple(found.shape)} came; [{classes}, h, w] "
+                f"or [B, {classes}, h, w] was wanted of both"
+            )
         found = found.to(actual.device)
         judged = torch.ones_like(actual) if ignore is None else ~_masks(ignore, "ignore").to(actual.device)
         judged = judged if ignore is None else judged.unsqueeze(-3).expand_as(actual)
@@ -147,8 +153,10 @@ def mask_iou(a: Maps, b: Maps, *, crowd: Maps | None = None) -> Tensor:
     """
     first, second = _masks(a, "a"), _masks(b, "b")
     if first.dim() != 3 or second.dim() != 3 or first.shape[1:] != second.shape[1:]:
-        raise ValueError(f"masks of shape {tuple(first.shape)} and {tuple(second.shape)} came; [N, h, w] and [M, h, w] "
-                         "of one size were wanted")
+        raise ValueError(
+            f"masks of shape {tuple(first.shape)} and {tuple(second.shape)} came; [N, h, w] and [M, h, w] "
+            "of one size were wanted"
+        )
     # float64 holds any number of pixels, float32 only 2^24
     rows, columns = first.flatten(1).double(), second.to(first.device).flatten(1).double()
     inter = rows @ columns.T

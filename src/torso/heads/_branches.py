@@ -61,8 +61,15 @@ class Branches(nn.Module):
             widths = [in_channels] + [width] * tower
             return nn.ModuleList(
                 TowerLayer(
-                    a, b, norm=norm, activation=activation, bias=bias, separable=separable, norm_levels=norm_levels,
-                    depthwise=depthwise, kernel=tower_kernel,
+                    a,
+                    b,
+                    norm=norm,
+                    activation=activation,
+                    bias=bias,
+                    separable=separable,
+                    norm_levels=norm_levels,
+                    depthwise=depthwise,
+                    kernel=tower_kernel,
                 )
                 for a, b in itertools.pairwise(widths)
             )

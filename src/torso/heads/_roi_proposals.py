@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from torso.geometry.boxes import clip_boxes
 from torso.geometry.priors._base import gather_priors
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
+from torso.kernels.keep import batched_keep
 from torso.suppression._batched import first_rows, take
-from torso.suppression._keep import batched_keep
 from torso.types import Candidates, DensePredictions, Images, Priors
 
 
 def best_proposals(
     raw: DensePredictions,
-    proposer: Dense,
+    proposer: DenseHead,
     images: Images,
     *,
     top: int,
@@ -52,7 +54,7 @@ def roi_priors(boxes: Tensor) -> Priors:
     return Priors(centers, sizes, sizes, ((boxes.shape[-2], 1, 1),))
 
 
-def _log_score(raw: DensePredictions, proposer: Dense) -> Tensor:
+def _log_score(raw: DensePredictions, proposer: DenseHead) -> Tensor:
     """[B, N]: rises with the score and, unlike it, never saturates, so that the best rows are still in order."""
     odds = raw.logits[..., 0] - raw.logits[..., 1] if proposer.softmax else raw.logits[..., 0]
     odds = odds if odds.dtype == torch.float64 else odds.float()
@@ -70,3 +72,11 @@ def _best_rows(order: Tensor, level_sizes: list[int], top: int) -> tuple[Tensor,
         start += size
     rank = torch.cat(values, dim=1).argsort(dim=1, descending=True, stable=True)
     return torch.cat(rows, dim=1).gather(1, rank), torch.cat(levels, dim=1).gather(1, rank)
+
+
+class SecondStage(NamedTuple):
+    """logits [B, R, K + 1], background last; codes [B, R, K * 4 or 4]; log_variance like the codes, or None."""
+
+    logits: Tensor
+    codes: Tensor
+    log_variance: Tensor | None = None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.delta import Delta
+from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors.anchors import Anchors
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.parts import part
 
 
-class ATSS(
-    Dense,
+class ATSSHead(
+    DenseHead,
     tower=4,
     norm="gn",
     priors=part(Anchors, base_scale=8.0, octave_scales=1, ratios=(1.0,)),
-    coder=part(Delta, weights=(10.0, 10.0, 5.0, 5.0)),
+    coder=part(DeltaCoder, weights=(10.0, 10.0, 5.0, 5.0)),
     quality="box",
     fusion="product",
     level_scale=True,

@@ -19,7 +19,7 @@ from torso.plain_values import one_of
 from torso.types import Candidates, FeatureSpec, HeatmapPredictions, Images, RawPredictions
 
 
-class CenterNetPoints(Head):
+class CenterNetPointsHead(Head):
     """Three branches on one level, each a 3x3 convolution, an activation and a 1x1: heatmaps, sizes and offsets.
 
     Args:

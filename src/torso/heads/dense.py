@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from torso.geometry.boxes import clip_boxes
 from torso.geometry.coders._base import Coder
-from torso.geometry.coders.delta import Delta
+from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors._base import PriorGenerator, gather_priors, level_of_rows
 from torso.geometry.priors.anchors import Anchors
-from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_scores
-from torso.heads._best_pairs import best_pairs
+from torso.heads._base import ClassRows, Head, best_pairs, check_threshold, choose_levels, emptied_scores
 from torso.heads._branches import Branches, LevelOutput, QualityTower, TowerLayer, last_convolution
 from torso.heads._dense_checks import (
     Fusion,
@@ -23,13 +22,14 @@ from torso.heads._dense_checks import (
     Scores,
     a_level,
     check_depthwise,
+    check_level_counts,
     check_norms,
     check_numbers,
     check_priors,
     check_shares,
     check_words,
+    written_values,
 )
-from torso.heads._level_counts import check_level_counts, written_values
 from torso.layers.conv import Activation, Norm
 from torso.layers.join import join_levels
 from torso.parts import Part, part, preset
@@ -38,7 +38,7 @@ from torso.types import Candidates, DensePredictions, FeatureSpec, Images, RawPr
 _CLASS_PARAMETERS = ("cls_out.weight", "cls_out.bias", "cls_out.pointwise.weight", "cls_out.pointwise.bias")
 
 
-class Dense(Head):
+class DenseHead(Head):
     """Classification and box regression at every place of every level.
 
     Args:
@@ -97,7 +97,7 @@ class Dense(Head):
         depthwise: bool = False,
         tower_kernel: int = 3,
         priors: Part[PriorGenerator] = part(Anchors),
-        coder: Part[Coder] = part(Delta),
+        coder: Part[Coder] = part(DeltaCoder),
         scores: Scores = "sigmoid",
         background: bool = True,
         quality: QualityTower = "none",
@@ -139,10 +139,24 @@ class Dense(Head):
         copies = list(zip(incoming, widths, box_widths, self.priors.per_place, strict=True))[: 1 if shared else None]
         self.branches = nn.ModuleList(
             Branches(
-                width_in, per_place, channels=width, box_channels=box_width, tower=tower, joint=joint_tower,
-                kernel=out_kernel, norm=norm, activation=activation, bias=tower_bias, columns=self.columns,
-                width=self.coder.width, quality=quality, uncertainty=uncertainty, separable=separable,
-                norm_levels=len(specs) if level_norms else None, depthwise=depthwise, tower_kernel=tower_kernel,
+                width_in,
+                per_place,
+                channels=width,
+                box_channels=box_width,
+                tower=tower,
+                joint=joint_tower,
+                kernel=out_kernel,
+                norm=norm,
+                activation=activation,
+                bias=tower_bias,
+                columns=self.columns,
+                width=self.coder.width,
+                quality=quality,
+                uncertainty=uncertainty,
+                separable=separable,
+                norm_levels=len(specs) if level_norms else None,
+                depthwise=depthwise,
+                tower_kernel=tower_kernel,
             )
             for width_in, width, box_width, per_place in copies
         )

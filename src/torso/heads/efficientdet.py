@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.delta import Delta
+from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors.anchors import Anchors
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.parts import part
 
 
-class EfficientDet(
-    Dense,
+class EfficientDetHead(
+    DenseHead,
     channels=64,
     tower=3,
     norm="bn_tf",
     level_norms=True,
     separable=True,
     activation="silu",
-    priors=part(
-        Anchors, base_scale=4.0, octave_scales=3, aspects=((1.0, 1.0), (1.4, 0.7), (0.7, 1.4)), offset=0.5
-    ),
-    coder=part(Delta),
+    priors=part(Anchors, base_scale=4.0, octave_scales=3, aspects=((1.0, 1.0), (1.4, 0.7), (0.7, 1.4)), offset=0.5),
+    coder=part(DeltaCoder),
     prior_probability=0.01,
     score_threshold=0.01,
 ):

@@ -10,19 +10,18 @@ from torch import Tensor, nn
 
 from torso.geometry.boxes import clip_boxes
 from torso.geometry.coders._base import Coder
-from torso.geometry.coders.delta import Delta
+from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors._base import gather_priors
 from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_scores
-from torso.heads._roi_proposals import best_proposals, roi_priors
-from torso.heads._second_stage import SecondStage
-from torso.heads.dense import Dense
-from torso.heads.rpn import RPN
-from torso.layers.roi import multi_level_roi_align, roi_levels
+from torso.heads._roi_proposals import SecondStage, best_proposals, roi_priors
+from torso.heads.dense import DenseHead
+from torso.heads.rpn import RPNHead
+from torso.kernels.roi import multi_level_roi_align, roi_levels
 from torso.parts import Part, part
 from torso.types import Candidates, DensePredictions, FeatureSpec, Images, RawPredictions, RoIPredictions
 
 
-class FasterRCNN(Head):
+class FasterRCNNHead(Head):
     """A dense head proposes boxes of "object"; each is pooled from the level of its size and judged by two layers.
 
     Args:
@@ -53,7 +52,7 @@ class FasterRCNN(Head):
         num_classes: int,
         finest: int = 4,
         coarsest: int = 32,
-        proposer: Part[Dense] = part(RPN),
+        proposer: Part[DenseHead] = part(RPNHead),
         proposal_top: int = 1000,
         proposals: int = 1000,
         proposal_iou: float = 0.7,
@@ -65,7 +64,7 @@ class FasterRCNN(Head):
         canonical_stride: int = 16,
         channels: int = 1024,
         class_agnostic: bool = False,
-        coder: Part[Coder] = part(Delta, weights=(10.0, 10.0, 5.0, 5.0)),
+        coder: Part[Coder] = part(DeltaCoder, weights=(10.0, 10.0, 5.0, 5.0)),
         uncertainty: bool = False,
         score_threshold: float = 0.05,
         pre_nms_top: int = 2000,

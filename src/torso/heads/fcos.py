@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.ltrb import LTRB
+from torso.geometry.coders.ltrb import LTRBCoder
 from torso.geometry.priors.points import Points
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.parts import part
 
 
-class FCOS(
-    Dense,
+class FCOSHead(
+    DenseHead,
     tower=4,
     norm="gn",
     priors=part(Points, offset=0.5),
-    coder=part(LTRB, transform="exp"),
+    coder=part(LTRBCoder, transform="exp"),
     quality="cls",
     fusion="product",
     level_scale=True,

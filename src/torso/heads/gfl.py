@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.distribution import Distribution
+from torso.geometry.coders.distribution import DistributionCoder
 from torso.geometry.priors.points import Points
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.parts import part
 
 
-class GFL(
-    Dense,
+class GFLHead(
+    DenseHead,
     tower=4,
     norm="gn",
     priors=part(Points, offset=0.0),
-    coder=part(Distribution, reg_max=16),
+    coder=part(DistributionCoder, reg_max=16),
     quality="none",
     level_scale=True,
     prior_probability=0.01,

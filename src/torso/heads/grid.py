@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torso.geometry.boxes import clip_boxes
 from torso.geometry.coders._base import Coder
-from torso.geometry.coders.grid import Grid as GridCoder
+from torso.geometry.coders.grid import GridCoder
 from torso.geometry.priors._base import gather_priors, grid_priors
 from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_scores
 from torso.layers.conv import Activation, ConvNormAct, Norm, make_activation
@@ -19,7 +19,7 @@ from torso.plain_values import one_of
 from torso.types import Candidates, FeatureSpec, GridPredictions, Images, Priors, RawPredictions
 
 
-class Grid(Head):
+class GridHead(Head):
     """Four 3x3 convolutions (the second of stride 2), a hidden layer, and outputs: classes a cell, boxes a cell.
 
     Args:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.delta import Delta
+from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors.anchors import Anchors
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.parts import part
 
 
-class RetinaNet(
-    Dense,
+class RetinaNetHead(
+    DenseHead,
     tower=4,
     priors=part(Anchors, base_scale=4.0, octave_scales=3, ratios=(0.5, 1.0, 2.0)),
-    coder=part(Delta),
+    coder=part(DeltaCoder),
     prior_probability=0.01,
     score_threshold=0.05,
 ):

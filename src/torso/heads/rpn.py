@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.delta import Delta
+from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors.anchors import Anchors
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.parts import part
 from torso.types import Candidates, Images, RawPredictions
 
 
-class RPN(
-    Dense,
+class RPNHead(
+    DenseHead,
     num_classes=1,
     finest=4,
     coarsest=64,
@@ -18,7 +18,7 @@ class RPN(
     joint_tower=True,
     out_kernel=1,
     priors=part(Anchors, base_scale=8.0, octave_scales=1, ratios=(0.5, 1.0, 2.0)),
-    coder=part(Delta),
+    coder=part(DeltaCoder),
     prior_probability=0.5,
     score_threshold=0.0,
 ):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.delta import Delta
-from torso.geometry.priors.ssd import SSD as DefaultBoxes
-from torso.heads.dense import Dense
+from torso.geometry.coders.delta import DeltaCoder
+from torso.geometry.priors.ssd import SSDAnchors
+from torso.heads.dense import DenseHead
 from torso.parts import part
 
 
-class SSD(
-    Dense,
+class SSDHead(
+    DenseHead,
     shared=False,
     tower=0,
     out_kernel=3,
-    priors=part(DefaultBoxes),
-    coder=part(Delta, weights=(10.0, 10.0, 5.0, 5.0)),
+    priors=part(SSDAnchors),
+    coder=part(DeltaCoder, weights=(10.0, 10.0, 5.0, 5.0)),
     scores="softmax",
     score_threshold=0.01,
 ):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.distribution import Distribution
+from torso.geometry.coders.distribution import DistributionCoder
 from torso.geometry.priors.points import Points
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.parts import part
 
 
-class TAL(
-    Dense,
+class TALHead(
+    DenseHead,
     finest=8,
     coarsest=32,
     shared=False,
@@ -20,7 +20,7 @@ class TAL(
     norm="bn_yolo",
     activation="silu",
     priors=part(Points, offset=0.5),
-    coder=part(Distribution, reg_max=15, margin=0.01),
+    coder=part(DistributionCoder, reg_max=15, margin=0.01),
     prior_probability=1e-4,
     score_threshold=0.001,
 ):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.yolo import YOLO
+from torso.geometry.coders.yolo import YOLOCoder
 from torso.geometry.priors.shapes import Shapes
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.parts import part
 
 _CELLS = ((0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778), (9.77052, 9.16828))
 
 
-class YOLOv2(
-    Dense,
+class YOLOv2Head(
+    DenseHead,
     finest=32,
     coarsest=32,
     shared=False,
@@ -22,7 +22,7 @@ class YOLOv2(
     norm="bn",
     activation="leaky_relu",
     priors=part(Shapes, sizes=(tuple((32 * w, 32 * h) for w, h in _CELLS),)),
-    coder=part(YOLO),
+    coder=part(YOLOCoder),
     scores="softmax",
     background=False,
     quality="box",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.yolo import YOLO
+from torso.geometry.coders.yolo import YOLOCoder
 from torso.geometry.priors.shapes import Shapes
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.parts import part
 
 
-class YOLOv3(
-    Dense,
+class YOLOv3Head(
+    DenseHead,
     finest=8,
     coarsest=32,
     shared=False,
@@ -27,7 +27,7 @@ class YOLOv3(
             ((116.0, 90.0), (156.0, 198.0), (373.0, 326.0)),
         ),
     ),
-    coder=part(YOLO),
+    coder=part(YOLOCoder),
     quality="box",
     quality_prior=(0.0014, 0.0055, 0.022),
     prior_probability=0.01,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.yolo import YOLO
+from torso.geometry.coders.yolo import YOLOCoder
 from torso.geometry.priors.shapes import Shapes
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.parts import part
 
 
-class YOLOv4(
-    Dense,
+class YOLOv4Head(
+    DenseHead,
     finest=8,
     coarsest=32,
     shared=False,
@@ -27,7 +27,7 @@ class YOLOv4(
             ((142.0, 110.0), (192.0, 243.0), (459.0, 401.0)),
         ),
     ),
-    coder=part(YOLO, scale_xy=((8, 1.2), (16, 1.1), (32, 1.05))),
+    coder=part(YOLOCoder, scale_xy=((8, 1.2), (16, 1.1), (32, 1.05))),
     quality="box",
     quality_prior=(0.0014, 0.0055, 0.022),
     prior_probability=0.01,

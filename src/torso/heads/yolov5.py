@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.yolo import YOLO
+from torso.geometry.coders.yolo import YOLOCoder
 from torso.geometry.priors.shapes import Shapes
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.parts import part
 
 
-class YOLOv5(
-    Dense,
+class YOLOv5Head(
+    DenseHead,
     finest=8,
     coarsest=32,
     shared=False,
@@ -23,7 +23,7 @@ class YOLOv5(
             ((116.0, 90.0), (156.0, 198.0), (373.0, 326.0)),
         ),
     ),
-    coder=part(YOLO, scale_xy=2.0, size="square"),
+    coder=part(YOLOCoder, scale_xy=2.0, size="square"),
     quality="box",
     quality_prior=(0.00125, 0.005, 0.02),
     prior_probability=0.0075,

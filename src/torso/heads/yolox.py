@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from torso.geometry.coders.delta import Delta
+from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors.points import Points
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.parts import part
 
 
-class YOLOX(
-    Dense,
+class YOLOXHead(
+    DenseHead,
     finest=8,
     coarsest=32,
     shared=False,
@@ -19,7 +19,7 @@ class YOLOX(
     norm="bn_yolo",
     activation="silu",
     priors=part(Points, offset=0.0),
-    coder=part(Delta, max_log_ratio=8.0),
+    coder=part(DeltaCoder, max_log_ratio=8.0),
     quality="box",
     quality_prior=0.01,
     prior_probability=0.01,

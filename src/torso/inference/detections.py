@@ -17,7 +17,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL import Image
 
-    from torso.inference.images import Source
+    from torso.images import Source
 
 _PER_OBJECT = ("boxes", "scores", "labels", "masks", "variance")
 
@@ -75,9 +75,7 @@ class Detections:
     def __getitem__(self, rows: int) -> Detection: ...
     @overload
     def __getitem__(self, rows: slice | Tensor | np.ndarray[Any, Any] | Sequence[int]) -> Detections: ...
-    def __getitem__(
-        self, rows: int | slice | Tensor | np.ndarray[Any, Any] | Sequence[int]
-    ) -> Detection | Detections:
+    def __getitem__(self, rows: int | slice | Tensor | np.ndarray[Any, Any] | Sequence[int]) -> Detection | Detections:
         """One Detection for an int; Detections for a slice, a boolean mask [n] or rows in rising order."""
         if isinstance(rows, int):
             label = int(self.labels[rows])

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from torso.images import Source, read_image
 from torso.inference.detections import Detections
-from torso.inference.images import Source, read_image
 from torso.types import Priors
 
 Rgb = tuple[int, int, int]

@@ -14,10 +14,9 @@ import torch
 from torch import nn
 
 from torso.geometry.resize import SizeHW
+from torso.images import Source, read_image, stack_images
 from torso.inference.detections import Detections
-from torso.inference.images import Source, read_image, stack_images
-from torso.inference.runtime import Precision, Runtime
-from torso.inference.transfer import on_cpu
+from torso.inference.runtime import Precision, Runtime, on_cpu
 from torso.inference.views import Look, Picture, answer, each, take_apart, to_original, widened
 from torso.inputs._stack import stacked
 from torso.inputs.pyramid import Pyramid
@@ -71,9 +70,7 @@ class Predictor:
         self._runtime = (
             None
             if own_weights and not self._fixed
-            else Runtime(
-                model, precision=precision, compile=compile, graphs=graphs, suppress=not self.input.together
-            )
+            else Runtime(model, precision=precision, compile=compile, graphs=graphs, suppress=not self.input.together)
         )
 
     def __call__(self, sources: Iterable[Source]) -> list[Detections]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torso.geometry.resize import SizeHW
 from torso.geometry.tiling import Window
-from torso.inference.images import image_to_tensor, resize_image
+from torso.images import image_to_tensor, resize_image
 from torso.inference.union import merge_union
 from torso.inputs._base import Input, View
 from torso.suppression._base import Suppression

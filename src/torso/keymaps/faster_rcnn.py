@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torso.geometry.priors.anchors import Anchors
-from torso.heads.rpn import RPN
+from torso.heads.rpn import RPNHead
 from torso.models.detector import Detector
 from torso.parts import Part, part
 from torso.zoo.faster_rcnn import faster_rcnn
@@ -58,11 +58,9 @@ def torchvision_recipe(num_classes: int = 90) -> Part[Detector]:
     (proposals) and 1e-2 px (detections) a side go; no pair above the score threshold is left out before suppression.
     """
     model = faster_rcnn(num_classes=num_classes)
-    anchors = part(
-        Anchors, base_scale=8.0, octave_scales=1, ratios=(0.5, 1.0, 2.0), rounded=True, stride_from="image"
-    )
+    anchors = part(Anchors, base_scale=8.0, octave_scales=1, ratios=(0.5, 1.0, 2.0), rounded=True, stride_from="image")
     head = model.get("head").with_args(
-        proposer=part(RPN, priors=anchors),
+        proposer=part(RPNHead, priors=anchors),
         proposal_min_size=1e-3,
         sampling=2,
         aligned=False,

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from torso.backbones.shufflenet_v2 import ShuffleNetV2
-from torso.geometry.coders.fastestdet import FastestDet as Coder
+from torso.geometry.coders.fastestdet import FastestDetCoder
 from torso.geometry.priors.shapes import Shapes
-from torso.heads.dense import Dense
+from torso.heads.dense import DenseHead
 from torso.inputs.fixed import Fixed
 from torso.keymaps._rename import Rules, renamed
 from torso.models.detector import Detector
@@ -64,7 +64,7 @@ def fastestdet_model(*, num_classes: int = 80, size_hw: tuple[int, int] = (352, 
         backbone=part(ShuffleNetV2),
         neck=part(FastestDet, stride=16, channels=96),
         head=part(
-            Dense,
+            DenseHead,
             num_classes=num_classes,
             finest=16,
             coarsest=16,
@@ -75,7 +75,7 @@ def fastestdet_model(*, num_classes: int = 80, size_hw: tuple[int, int] = (352, 
             norm="bn",
             out_kernel=1,
             priors=part(Shapes, sizes=(((float(size_hw[1]), float(size_hw[0])),),), offset=0.0),
-            coder=part(Coder),
+            coder=part(FastestDetCoder),
             scores="softmax",
             background=False,
             quality="own",
@@ -134,8 +134,6 @@ _RULES: Rules = (
     *(
         rule
         for theirs, ours in (("obj", "quality"), ("reg", "box"), ("cls", "cls"))
-        for rule in _pairs(
-            rf"detect_head\.{theirs}_layers\.conv5x5", f"head.branches.0.{ours}_tower.0", _CONV_NORM
-        )
+        for rule in _pairs(rf"detect_head\.{theirs}_layers\.conv5x5", f"head.branches.0.{ours}_tower.0", _CONV_NORM)
     ),
 )

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from torso.backbones.timm import Timm
-from torso.geometry.coders.ltrb import LTRB
+from torso.geometry.coders.ltrb import LTRBCoder
 from torso.geometry.priors.points import Points
-from torso.heads.fcos import FCOS
+from torso.heads.fcos import FCOSHead
 from torso.inputs.short_side import ShortSide
 from torso.keymaps._rename import TORCHVISION_RESNET_FPN, renamed, with_own_norms
 from torso.models.detector import Detector
@@ -54,10 +54,10 @@ def torchvision_model(*, num_classes: int = 91) -> Part[Detector]:
         backbone=part(Timm, name="resnet50", frozen_stride=4, frozen_norm=True),
         neck=part(FPN, channels=256, finest=8, coarsest=128, extra="conv_p5"),
         head=part(
-            FCOS,
+            FCOSHead,
             num_classes=num_classes,
             priors=part(Points, offset=0.0, stride_from="image"),
-            coder=part(LTRB, transform="relu"),
+            coder=part(LTRBCoder, transform="relu"),
             tower_bias=True,
             level_scale=False,
             quality="box",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torso.backbones.timm import Timm
 from torso.geometry.priors.anchors import Anchors
-from torso.heads.retinanet import RetinaNet
+from torso.heads.retinanet import RetinaNetHead
 from torso.inputs.short_side import ShortSide
 from torso.keymaps._rename import TORCHVISION_RESNET_FPN, renamed, with_own_norms
 from torso.models.detector import Detector
@@ -47,7 +47,7 @@ def torchvision_model(*, num_classes: int = 91) -> Part[Detector]:
         backbone=part(Timm, name="resnet50", frozen_stride=4, frozen_norm=True),
         neck=part(FPN, channels=256, finest=8, coarsest=128, extra="conv_p5"),
         head=part(
-            RetinaNet,
+            RetinaNetHead,
             num_classes=num_classes,
             priors=part(
                 Anchors,

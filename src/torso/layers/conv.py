@@ -41,9 +41,7 @@ class ConvNormAct(nn.Module):
         padding = (sides[0] // 2 * dilation, sides[1] // 2 * dilation)
         plain = sides[0] == sides[1] and sides[0] % 2 == 1 and dilation == groups == 1
         kind = StemConv2d if plain and in_channels == 3 and stride == 2 else nn.Conv2d
-        self.conv = kind(
-            in_channels, out_channels, sides, stride, padding, dilation=dilation, groups=groups, bias=bias
-        )
+        self.conv = kind(in_channels, out_channels, sides, stride, padding, dilation=dilation, groups=groups, bias=bias)
         self.norm = make_norm(norm, out_channels)
         self.act = make_activation(activation)
 

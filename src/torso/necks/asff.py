@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.resample import upsample_nearest
-from torso.necks._base import Neck, levels_between
+from torso.necks._base import Neck, cut, initialise_linear, level_widths, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
-from torso.necks._fit import cut, initialise_linear, level_widths
 from torso.types import FeatureSpec
 
 

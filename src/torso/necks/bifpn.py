@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torso.layers.conv import Activation, Norm
 from torso.necks._base import Neck, levels_between
 from torso.necks._bifpn_graph import Node, bifpn_graph
+from torso.necks._extra import PooledLevels
 from torso.necks._fusion import EdgeWeights, Fusion, fuse
 from torso.necks._move import Padding, move, size_of
-from torso.necks._pooled import PooledLevels
 from torso.necks._preact import PreActConv, initialise_glorot, lateral
 from torso.types import FeatureSpec
 
@@ -55,7 +55,10 @@ class BiFPN(Neck):
         last = incoming[-1]
         self.extra = PooledLevels(
             project=lateral(last.channels, channels, norm=norm, bias=redundant_bias),
-            stride=last.stride, coarsest=coarsest, overlap=1, padding=padding,
+            stride=last.stride,
+            coarsest=coarsest,
+            overlap=1,
+            padding=padding,
         )
         strides = [s.stride for s in incoming] + self.extra.strides
         graph = bifpn_graph(len(strides))
@@ -63,8 +66,14 @@ class BiFPN(Neck):
         widths = [s.channels for s in incoming] + [channels] * len(self.extra.strides)
         self.layers = nn.ModuleList(
             _Layer(
-                widths if i == 0 else [channels] * len(strides), strides, graph, channels,
-                padding=padding, norm=norm, activation=activation, bias=redundant_bias,
+                widths if i == 0 else [channels] * len(strides),
+                strides,
+                graph,
+                channels,
+                padding=padding,
+                norm=norm,
+                activation=activation,
+                bias=redundant_bias,
             )
             for i in range(layers)
         )

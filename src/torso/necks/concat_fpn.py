@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.resample import upsample_nearest
-from torso.necks._base import Neck, levels_between
-from torso.necks._fit import initialise_linear, level_widths
+from torso.necks._base import Neck, initialise_linear, level_widths, levels_between
 from torso.types import FeatureSpec
 
 

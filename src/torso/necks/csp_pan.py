@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.csp import C3, C2f
 from torso.layers.resample import upsample_nearest
-from torso.necks._base import Neck, check_doubling, levels_between
+from torso.necks._base import Neck, check_doubling, cut, initialise_linear, level_widths, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
-from torso.necks._fit import cut, initialise_linear, level_widths
 from torso.types import FeatureSpec
 
 

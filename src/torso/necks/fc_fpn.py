@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from torso.layers.conv import Activation, Norm
 from torso.necks._base import Neck, levels_between
+from torso.necks._extra import PooledLevels
 from torso.necks._fusion import EdgeWeights, Fusion, fuse
 from torso.necks._move import Padding, move, size_of
-from torso.necks._pooled import PooledLevels
 from torso.necks._preact import PreActConv, initialise_glorot, lateral
 from torso.types import FeatureSpec
 

@@ -8,9 +8,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from torso.layers.conv import Activation, Norm
-from torso.necks._base import Neck, check_doubling, levels_between
+from torso.necks._base import Neck, check_doubling, initialise_linear, levels_between
 from torso.necks._extra import ExtraKind
-from torso.necks._fit import initialise_linear
 from torso.necks.fpn import FPN
 from torso.types import FeatureSpec
 
@@ -52,7 +51,12 @@ class Matrix(Neck):
         self.fpn: FPN | None = None
         if diagonal == "fpn":
             self.fpn = FPN(
-                in_specs, channels=channels, finest=finest, coarsest=coarsest, extra=extra, norm=norm,
+                in_specs,
+                channels=channels,
+                finest=finest,
+                coarsest=coarsest,
+                extra=extra,
+                norm=norm,
                 activation=activation,
             )
             specs: Sequence[FeatureSpec] = self.fpn.out_specs

@@ -3,16 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from torso.layers.conv import Activation, Norm
 from torso.necks._base import Neck, levels_between
+from torso.necks._extra import PooledLevels
 from torso.necks._move import move, size_of
-from torso.necks._nas_fpn_graph import CELLS, OUTPUTS, Gate, gated
-from torso.necks._pooled import PooledLevels
 from torso.necks._preact import PreActConv, lateral
 from torso.types import FeatureSpec
+
+Gate = Literal["max_from_coarser", "avg_from_finer"]
+
+
+class _Cell(NamedTuple):
+    """A merging cell: the position of its level, whether it gates, its inputs, and a map added as it is.
+
+    Maps 0-4 are the levels that come, 5-11 the cells in order. The extra summands are the paper's rule that an output
+    takes up the maps of its level that nobody has used: P5 and P7.
+    """
+
+    level: int
+    gated: bool
+    inputs: tuple[int, int]
+    also: int | None = None
+
+
+CELLS = (
+    _Cell(1, True, (1, 3)),
+    _Cell(1, False, (1, 5)),
+    _Cell(0, False, (0, 6)),  # P3
+    _Cell(1, False, (6, 7)),  # P4
+    _Cell(2, True, (7, 8), also=2),  # P5
+    _Cell(4, True, (6, 9), also=4),  # P7
+    _Cell(3, True, (9, 10)),  # P6
+)
+OUTPUTS = (7, 8, 9, 11, 10)
+
+
+def gated(finer: Tensor, coarser: Tensor, gate: Gate) -> Tensor:
+    """Both maps [B, C, h, w] already of the cell's size; one is weighed by a pooled value a channel of the other."""
+    if gate == "max_from_coarser":
+        return coarser + finer * coarser.amax((2, 3), keepdim=True).sigmoid()
+    return finer + coarser * finer.mean((2, 3), keepdim=True).sigmoid()
 
 
 class NASFPN(Neck):

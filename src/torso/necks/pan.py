@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.resample import upsample_nearest
-from torso.necks._base import Neck, check_doubling, levels_between
+from torso.necks._base import Neck, check_doubling, cut, initialise_linear, level_widths, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
-from torso.necks._fit import cut, initialise_linear, level_widths
 from torso.necks.fpn import FPN
 from torso.types import FeatureSpec
 
@@ -81,9 +80,7 @@ class _AddPaths(nn.Module):
     def __init__(self, incoming: Sequence[FeatureSpec], channels: int, norm: Norm, activation: Activation) -> None:
         super().__init__()
         finest, coarsest = incoming[0].stride, incoming[-1].stride
-        self.fpn = FPN(
-            incoming, channels=channels, finest=finest, coarsest=coarsest, norm=norm, activation=activation
-        )
+        self.fpn = FPN(incoming, channels=channels, finest=finest, coarsest=coarsest, norm=norm, activation=activation)
 
         def make_convs(stride: int) -> nn.ModuleList:
             return nn.ModuleList(

@@ -12,13 +12,14 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap, iou_matrix
 from torso.inference.detections import Detections
 from torso.inference.draw import PRIOR_COLOUR, Truth, draw
 from torso.parts import Part, find, part
 from torso.training.assigners._base import Assigner, boxes_to_match
-from torso.training.assigners.paa import PAA
-from torso.training.targets import Assignment, Targets
+from torso.training.assigners.paa import PAAAssigner
+from torso.training.assignment import Assignment
 from torso.types import Priors
 
 NAMES = ("building", "plant", "island")
@@ -41,7 +42,7 @@ RULES: Mapping[str, Rule] = {
     "max_iou": Rule("retinanet", PYRAMID),
     "ssd": Rule("ssd300", (8, 16, 32, 64, 100, 300)),
     "atss": Rule("atss", PYRAMID),
-    "paa": Rule("atss", PYRAMID, part(PAA)),
+    "paa": Rule("atss", PYRAMID, part(PAAAssigner)),
     "fcos": Rule("fcos", PYRAMID),
     "simota": Rule("yolox_s", THREE),
     "task_aligned": Rule("tal_s", THREE),

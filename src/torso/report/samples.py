@@ -12,9 +12,9 @@ from PIL import Image
 from torso.evaluation.confusion import image_f1
 from torso.evaluation.results import Results
 from torso.evaluation.truth import Floats, GroundTruth, Ints
+from torso.images import read_image
 from torso.inference.detections import Detections
 from torso.inference.draw import Truth, draw, side_by_side
-from torso.inference.images import read_image
 
 _LONGEST = 640  # px of a sample picture: enough to see, small enough to mail
 _LETTERS = 1.8  # a pair is shown at about half its size on the page
@@ -66,9 +66,7 @@ def draw_samples(
             file = f"samples/{group.lower()}_{place}.jpg"
             found = _found(truth, results, row, score)
             _pair(image_root / truth.file_names[row], truth, row, found).save(folder / file, quality=88)
-            samples.append(
-                Sample(group, file, truth.file_names[row], float(f1[row]), int(objects[row]), len(found))
-            )
+            samples.append(Sample(group, file, truth.file_names[row], float(f1[row]), int(objects[row]), len(found)))
     return samples
 
 

@@ -7,28 +7,14 @@ Labels are compared where boxes are compared; boxes are never moved apart by an 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from torso.geometry.overlaps import PairOverlap
+from torso.kernels.pick import pick_by, pick_rows
+from torso.kernels.rule import Comparison, Decay
 from torso.types import Candidates
 
 _MOST_LEVELS = 64  # strides grow from level to level: no picture has as many
-
-
-class Rule(NamedTuple):
-    """When a box falls: its overlap with a better one is above the threshold (inclusive: equal to it or above).
-
-    Overlaps are float32 and so is the threshold when the two meet: an overlap of 3/10 equals a threshold of 0.3.
-    beta: the exponent of diou's distance term.
-    """
-
-    overlap: PairOverlap
-    threshold: float
-    inclusive: bool
-    beta: float = 1.0
 
 
 def rank(
@@ -104,13 +90,20 @@ def check_score(name: str, value: float) -> None:
         raise ValueError(f"{name}={value} lies outside 0..1; scores are probabilities: give 0 to keep every row")
 
 
-def check_count(name: str, value: int | None) -> None:
-    """ValueError for a limit under 1; None means no limit."""
-    if value is not None and value < 1:
-        raise ValueError(f"{name}={value} leaves no row; give a whole number of 1 or more")
-
-
 def gather_rows(values: Tensor, order: Tensor, empty: int) -> Tensor:
     """One column's rows of the given numbers, `empty` for the number one past the last: [B, T, ...] to [B, K, ...]."""
     padded = torch.cat([values, values.new_full((values.shape[0], 1, *values.shape[2:]), empty)], dim=1)
     return padded.gather(1, order if values.dim() == 2 else order.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
+
+
+def pick_candidates(
+    rows: Candidates, labels: Tensor | None, test: Comparison, decay: Decay, max_picks: int
+) -> tuple[Tensor, Tensor]:
+    """pick_rows by any overlap."""
+    if test.rule is not None:
+        return pick_rows(rows.boxes, rows.scores, labels, rule=test.rule, decay=decay, max_picks=max_picks)
+
+    def measure(row: Tensor) -> Tensor:
+        return test.overlap(take(rows, row), rows)[:, 0]
+
+    return pick_by(measure, rows.scores, labels, test.holds, decay, max_picks)

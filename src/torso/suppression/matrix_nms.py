@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from torso.geometry.overlaps import Overlap, PairOverlap
+from torso.kernels.rule import overlap_of
 from torso.layers.compiling import is_exporting
-from torso.suppression._base import Suppression
+from torso.suppression._base import Limits, Suppression
 from torso.suppression._batched import check_score, take
-from torso.suppression._limits import Limits
-from torso.suppression._overlap import overlap_of
 from torso.types import Candidates
 
 MatrixMethod = Literal["linear", "gaussian"]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from torso.geometry.overlaps import Overlap, PairOverlap
-from torso.suppression._base import Suppression
-from torso.suppression._keep import keep_rows
-from torso.suppression._limits import Limits
-from torso.suppression._overlap import comparison
+from torso.kernels.keep import keep_rows
+from torso.kernels.rule import comparison
+from torso.suppression._base import Limits, Suppression
 from torso.types import Candidates
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from torso.suppression._base import Suppression
-from torso.suppression._limits import Limits
+from torso.suppression._base import Limits, Suppression
 from torso.types import Candidates
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import get_args
 
 from torso.geometry.overlaps import Overlap, PairOverlap
-from torso.suppression._base import Suppression
-from torso.suppression._batched import check_score, scored, take
-from torso.suppression._limits import Limits
-from torso.suppression._overlap import comparison
-from torso.suppression._pick import Decay, DecayMethod, pick_candidates
+from torso.kernels.rule import Decay, DecayMethod, comparison
+from torso.suppression._base import Limits, Suppression
+from torso.suppression._batched import check_score, pick_candidates, scored, take
 from torso.types import Candidates
 
 

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 from torch import Tensor
 
 from torso.geometry.overlaps import Overlap, PairOverlap
+from torso.kernels.keep import keep_rows
+from torso.kernels.rule import Decay, comparison
 from torso.parts import arguments
-from torso.suppression._base import Suppression
-from torso.suppression._batched import check_score, gather_rows, take
-from torso.suppression._keep import keep_rows
-from torso.suppression._limits import Limits
-from torso.suppression._overlap import comparison
-from torso.suppression._pick import Decay, pick_candidates
+from torso.suppression._base import Limits, Suppression
+from torso.suppression._batched import check_score, gather_rows, pick_candidates, take
 from torso.suppression._vote import Voting, VotingForm, vote
 from torso.types import Candidates
 

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from torso.geometry.overlaps import Overlap, PairOverlap
-from torso.suppression._base import Suppression
-from torso.suppression._batched import check_count, take
-from torso.suppression._fuse import cluster_rows
-from torso.suppression._limits import Limits
-from torso.suppression._overlap import comparison
+from torso.kernels.fuse import cluster_rows
+from torso.kernels.rule import check_count, comparison
+from torso.suppression._base import Limits, Suppression
+from torso.suppression._batched import take
 from torso.types import Candidates
 
 FusedScore = Literal["mean", "max"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torso.backbones.timm import Timm
-from torso.heads.atss import ATSS
+from torso.heads.atss import ATSSHead
 from torso.inputs.short_side import ShortSide
 from torso.models.detector import Detector
 from torso.necks.fpn import FPN
@@ -20,7 +20,7 @@ def atss(*, num_classes: int = 80) -> Part[Detector]:
         Detector,
         backbone=part(Timm, name="resnet50", frozen_stride=4, frozen_norm=True),
         neck=part(FPN, channels=256, finest=8, coarsest=128, extra="conv_p5"),
-        head=part(ATSS, num_classes=num_classes, finest=8, coarsest=128),
+        head=part(ATSSHead, num_classes=num_classes, finest=8, coarsest=128),
         suppression=part(NMS, iou_threshold=0.6),
         input=part(ShortSide, short=800, longest=1333),
     )

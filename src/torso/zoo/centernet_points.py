@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torso.backbones.timm import Timm
-from torso.heads.centernet_points import CenterNetPoints
+from torso.heads.centernet_points import CenterNetPointsHead
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.necks.upsample import Upsample
@@ -21,7 +21,7 @@ def centernet_points(*, num_classes: int = 80) -> Part[Detector]:
         Detector,
         backbone=part(Timm, name="resnet18"),
         neck=part(Upsample, finest=4, widths=(256, 128, 64)),
-        head=part(CenterNetPoints, num_classes=num_classes, finest=4, channels=64, top=100),
+        head=part(CenterNetPointsHead, num_classes=num_classes, finest=4, channels=64, top=100),
         suppression=part(NoSuppression, max_detections=100),
         input=part(Letterbox, size_hw=(512, 512)),
     )

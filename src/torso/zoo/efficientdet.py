@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torso.backbones.timm import Timm
-from torso.heads.efficientdet import EfficientDet
+from torso.heads.efficientdet import EfficientDetHead
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.necks._fusion import Fusion
@@ -74,7 +74,7 @@ def _family(
 ) -> Part[Detector]:
     """One member; paddings and biases are those of the published TensorFlow weights."""
     head = part(
-        EfficientDet, num_classes=num_classes, channels=channels, tower=tower, tower_bias=True, coarsest=coarsest
+        EfficientDetHead, num_classes=num_classes, channels=channels, tower=tower, tower_bias=True, coarsest=coarsest
     )
     return part(
         Detector,

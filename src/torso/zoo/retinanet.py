@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torso.backbones.timm import Timm
-from torso.heads.retinanet import RetinaNet
+from torso.heads.retinanet import RetinaNetHead
 from torso.inputs.short_side import ShortSide
 from torso.models.detector import Detector
 from torso.necks.fpn import FPN
@@ -21,7 +21,7 @@ def retinanet(*, num_classes: int = 80) -> Part[Detector]:
         Detector,
         backbone=part(Timm, name="resnet50", frozen_stride=4, frozen_norm=True),
         neck=part(FPN, channels=256, finest=8, coarsest=128, extra="conv_c5"),
-        head=part(RetinaNet, num_classes=num_classes, finest=8, coarsest=128),
+        head=part(RetinaNetHead, num_classes=num_classes, finest=8, coarsest=128),
         suppression=part(NMS, iou_threshold=0.5),
         input=part(ShortSide, short=800, longest=1333),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torso.backbones.timm import Timm
-from torso.heads.rpn import RPN
+from torso.heads.rpn import RPNHead
 from torso.inputs.short_side import ShortSide
 from torso.models.detector import Detector
 from torso.necks.fpn import FPN
@@ -23,7 +23,7 @@ def rpn(*, num_classes: int = 1) -> Part[Detector]:
         Detector,
         backbone=part(Timm, name="resnet50", frozen_stride=4, frozen_norm=True),
         neck=part(FPN, channels=256, finest=4, coarsest=64, extra="pool"),
-        head=part(RPN, num_classes=1, finest=4, coarsest=64, levels_apart=True),
+        head=part(RPNHead, num_classes=1, finest=4, coarsest=64, levels_apart=True),
         suppression=part(NMS, iou_threshold=0.7, max_detections=1000),
         input=part(ShortSide, short=800, longest=1333),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torso.backbones import spinenet_sizes as sizes
 from torso.backbones.spinenet import SpineNet
-from torso.heads.retinanet import RetinaNet
+from torso.heads.retinanet import RetinaNetHead
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.parts import Part, part
@@ -44,7 +44,7 @@ def _family(
 ) -> Part[Detector]:
     """The head is as wide as the backbone's maps; its convolutions are shared over P3 to P7, its norms are not."""
     head = part(
-        RetinaNet, num_classes=num_classes, channels=backbone.get("channels"), tower=tower, norm="bn_tf",
+        RetinaNetHead, num_classes=num_classes, channels=backbone.get("channels"), tower=tower, norm="bn_tf",
         level_norms=True, activation="silu",
     )  # fmt: skip
     return part(

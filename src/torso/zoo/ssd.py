@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torso.backbones.ssd_vgg import SSDVGG
-from torso.geometry.priors.ssd import SSD as DefaultBoxes
-from torso.heads.ssd import SSD
+from torso.geometry.priors.ssd import SSDAnchors
+from torso.heads.ssd import SSDHead
 from torso.inputs.fixed import Fixed
 from torso.models.detector import Detector
 from torso.necks.ssd_extra import SSDExtra
@@ -28,7 +28,7 @@ def ssd300(*, num_classes: int = 80) -> Part[Detector]:
         steps=(32, 64, 100, 300),
     )
     boxes = part(
-        DefaultBoxes,
+        SSDAnchors,
         sizes=(21.0, 45.0, 99.0, 153.0, 207.0, 261.0, 315.0),
         ratios=(_FEW, _MANY, _MANY, _MANY, _FEW, _FEW),
     )
@@ -50,20 +50,20 @@ def ssd512(*, num_classes: int = 80) -> Part[Detector]:
         steps=(32, 64, 128, 256, 512),
     )
     boxes = part(
-        DefaultBoxes,
+        SSDAnchors,
         sizes=(20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72),
         ratios=(_FEW, _MANY, _MANY, _MANY, _MANY, _FEW, _FEW),
     )
     return _family(num_classes, 512, neck, boxes)
 
 
-def _family(num_classes: int, side: int, neck: Part[SSDExtra], boxes: Part[DefaultBoxes]) -> Part[Detector]:
+def _family(num_classes: int, side: int, neck: Part[SSDExtra], boxes: Part[SSDAnchors]) -> Part[Detector]:
     """One member; its last level is one place that sees the whole picture."""
     return part(
         Detector,
         backbone=part(SSDVGG),
         neck=neck,
-        head=part(SSD, num_classes=num_classes, coarsest=side, priors=boxes),
+        head=part(SSDHead, num_classes=num_classes, coarsest=side, priors=boxes),
         suppression=part(NMS, iou_threshold=0.45, max_detections=200, pre_nms_top_per_class=400),
         input=part(Fixed, size_hw=(side, side)),
     )

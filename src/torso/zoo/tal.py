@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torso.backbones import csp_sizes as sizes
 from torso.backbones.csp import CSPDarknet
-from torso.heads.tal import TAL
+from torso.heads.tal import TALHead
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.necks.csp_pan import CSPPAN
@@ -44,10 +44,8 @@ def _family(num_classes: int, backbone: Part[CSPDarknet], *, width: int) -> Part
     return part(
         Detector,
         backbone=backbone,
-        neck=part(
-            CSPPAN, channels=None, depth=round(3 * backbone.get("depth")), layer="c2f", finest=8, coarsest=32
-        ),
-        head=part(TAL, num_classes=num_classes, channels=max(width, 80), box_channels=max(width // 4, 64)),
+        neck=part(CSPPAN, channels=None, depth=round(3 * backbone.get("depth")), layer="c2f", finest=8, coarsest=32),
+        head=part(TALHead, num_classes=num_classes, channels=max(width, 80), box_channels=max(width // 4, 64)),
         suppression=part(NMS, iou_threshold=0.7, max_detections=300),
         input=part(Letterbox, size_hw=(640, 640)),
     )

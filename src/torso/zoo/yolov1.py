@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torso.backbones.extraction import Extraction
-from torso.heads.grid import Grid
+from torso.heads.grid import GridHead
 from torso.inputs.fixed import Fixed
 from torso.models.detector import Detector
 from torso.parts import Part, part
@@ -18,7 +18,7 @@ def yolov1(*, num_classes: int = 80) -> Part[Detector]:
     return part(
         Detector,
         backbone=part(Extraction),
-        head=part(Grid, num_classes=num_classes, grid_hw=(7, 7), boxes=2),
+        head=part(GridHead, num_classes=num_classes, grid_hw=(7, 7), boxes=2),
         suppression=part(NMS, iou_threshold=0.5),
         input=part(Fixed, size_hw=(448, 448)),
     )

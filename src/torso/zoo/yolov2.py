@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torso.backbones.darknet19 import Darknet19
-from torso.heads.yolov2 import YOLOv2
+from torso.heads.yolov2 import YOLOv2Head
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.necks.passthrough import Passthrough
@@ -20,7 +20,7 @@ def yolov2(*, num_classes: int = 80) -> Part[Detector]:
         Detector,
         backbone=part(Darknet19),
         neck=part(Passthrough, finest=16, coarsest=32, narrow=64, channels=1024, convs=2),
-        head=part(YOLOv2, num_classes=num_classes),
+        head=part(YOLOv2Head, num_classes=num_classes),
         suppression=part(NMS, iou_threshold=0.45),
         input=part(Letterbox, size_hw=(416, 416)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torso.backbones.darknet import darknet53
-from torso.heads.yolov3 import YOLOv3
+from torso.heads.yolov3 import YOLOv3Head
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.necks.concat_fpn import ConcatFPN
@@ -21,7 +21,7 @@ def yolov3(*, num_classes: int = 80) -> Part[Detector]:
         Detector,
         backbone=darknet53(),
         neck=part(ConcatFPN, channels=(128, 256, 512)),
-        head=part(YOLOv3, num_classes=num_classes),
+        head=part(YOLOv3Head, num_classes=num_classes),
         suppression=part(NMS, iou_threshold=0.45),
         input=part(Letterbox, size_hw=(416, 416)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torso.backbones.darknet import cspdarknet53
 from torso.blocks.spp import SPP
-from torso.heads.yolov4 import YOLOv4
+from torso.heads.yolov4 import YOLOv4Head
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.necks.at_levels import AtLevels
@@ -26,7 +26,7 @@ def yolov4(*, num_classes: int = 80) -> Part[Detector]:
             part(AtLevels, block=part(SPP, channels=512, convs=3)),
             part(PAN, form="concat", channels=(128, 256, 512), finest=8, coarsest=32),
         ),
-        head=part(YOLOv4, num_classes=num_classes),
+        head=part(YOLOv4Head, num_classes=num_classes),
         suppression=part(DIoUNMS, iou_threshold=0.45, beta=0.6),
         input=part(Letterbox, size_hw=(608, 608)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torso.backbones import csp_sizes as sizes
 from torso.backbones.csp import CSPDarknet
-from torso.heads.yolov5 import YOLOv5
+from torso.heads.yolov5 import YOLOv5Head
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.necks.csp_pan import CSPPAN
@@ -43,7 +43,7 @@ def _family(num_classes: int, backbone: Part[CSPDarknet]) -> Part[Detector]:
         Detector,
         backbone=backbone,
         neck=part(CSPPAN, channels=None, depth=round(3 * backbone.get("depth")), finest=8, coarsest=32),
-        head=part(YOLOv5, num_classes=num_classes),
+        head=part(YOLOv5Head, num_classes=num_classes),
         suppression=part(NMS, iou_threshold=0.6, max_detections=300),
         input=part(Letterbox, size_hw=(640, 640)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torso.backbones.csp import CSPDarknet
-from torso.heads.yolox import YOLOX
+from torso.heads.yolox import YOLOXHead
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.necks.csp_pan import CSPPAN
@@ -38,7 +38,7 @@ def _family(num_classes: int, *, width: float, depth: float, size: int) -> Part[
         Detector,
         backbone=part(CSPDarknet, width=width, depth=depth, repeats=(3, 9, 9, 3), stem="focus", pooling="spp"),
         neck=part(CSPPAN, channels=channels, depth=round(3 * depth), finest=8, coarsest=32),
-        head=part(YOLOX, num_classes=num_classes, channels=channels),
+        head=part(YOLOXHead, num_classes=num_classes, channels=channels),
         suppression=part(NMS, iou_threshold=0.65),
         input=part(Letterbox, size_hw=(size, size)),
     )

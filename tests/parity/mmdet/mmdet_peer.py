@@ -44,7 +44,7 @@ sys.modules.setdefault("mmcv._ext", _CompiledOps("mmcv._ext"))
 from mmengine.config import ConfigDict  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
-from torso.training.targets import Targets  # noqa: E402
+from torso.data.targets import Targets  # noqa: E402
 from torso.types import Candidates, FeatureSpec, Images  # noqa: E402
 
 __all__ = ["ConfigDict", "InstanceData"]

@@ -11,26 +11,29 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.losses import (
     GHMC,
-    BalancedL1Loss,
     DistributionFocalLoss,
     QualityFocalLoss,
     VarifocalLoss,
 )
-from mmdet.models.task_modules.assigners import SimOTAAssigner, TaskAlignedAssigner
+from mmdet.models.losses import (
+    BalancedL1Loss as PeerBalancedL1Loss,
+)
+from mmdet.models.task_modules.assigners import SimOTAAssigner as PeerSimOTAAssigner
+from mmdet.models.task_modules.assigners import TaskAlignedAssigner as PeerTaskAlignedAssigner
 from mmdet.models.task_modules.coders import YOLOBBoxCoder
 from torch import Tensor
 
-from torso.geometry.coders.yolo import YOLO
+from torso.data.targets import Targets
+from torso.geometry.coders.yolo import YOLOCoder
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
-from torso.training.assigners.simota import SimOTA
-from torso.training.assigners.task_aligned import TaskAligned
-from torso.training.losses.balanced_l1 import BalancedL1
-from torso.training.losses.dfl import DFL
-from torso.training.losses.ghm import GHM
-from torso.training.losses.qfl import QFL
-from torso.training.losses.vfl import VFL
-from torso.training.targets import Targets
+from torso.training.assigners.simota import SimOTAAssigner
+from torso.training.assigners.task_aligned import TaskAlignedAssigner
+from torso.training.losses.balanced_l1 import BalancedL1Loss
+from torso.training.losses.dfl import DFLLoss
+from torso.training.losses.ghm import GHMLoss
+from torso.training.losses.qfl import QFLLoss
+from torso.training.losses.vfl import VFLLoss
 from torso.types import Priors
 
 STRIDES = (8, 16, 32)
@@ -64,12 +67,12 @@ def test_simota(name: str, offset: float) -> None:
     targets, peers = SETS[name]
     priors = points(offset)
     boxes, scores = predictions(priors, targets)
-    assignment = SimOTA()(priors, targets, boxes, scores)
+    assignment = SimOTAAssigner()(priors, targets, boxes, scores)
     assert assignment.quality is not None
     for i, truth in enumerate(peers):
         places = torch.cat([points().centers_xy, priors.strides_xy], dim=1)
         said = InstanceData(bboxes=boxes[i], scores=scores[i].sqrt(), priors=places)
-        result = SimOTAAssigner(center_radius=2.5).assign(said, truth)
+        result = PeerSimOTAAssigner(center_radius=2.5).assign(said, truth)
         assert torch.equal(assignment.target[i], wanted(result))
         assert (result.gt_inds > 0).any() == (len(truth.labels) > 0)
         fit = torch.where(result.gt_inds > 0, result.max_overlaps, 0.0)
@@ -81,11 +84,11 @@ def test_task_aligned(name: str) -> None:
     targets, peers = SETS[name]
     priors = points()
     boxes, scores = predictions(priors, targets)
-    assignment = TaskAligned(alpha=1.0, beta=6.0, top=13)(priors, targets, boxes, scores)
+    assignment = TaskAlignedAssigner(alpha=1.0, beta=6.0, top=13)(priors, targets, boxes, scores)
     assert assignment.quality is not None
     for i, truth in enumerate(peers):
         said = InstanceData(bboxes=boxes[i], scores=scores[i], priors=priors.boxes)
-        result = TaskAlignedAssigner(topk=13).assign(said, truth, alpha=1, beta=6)
+        result = PeerTaskAlignedAssigner(topk=13).assign(said, truth, alpha=1, beta=6)
         assert torch.equal(assignment.target[i], wanted(result))
         soft = torch.zeros_like(assignment.quality[i])
         for row in result.gt_inds[result.gt_inds > 0].unique():  # as TOODHead.get_targets scales them
@@ -107,9 +110,9 @@ def test_soft_class_losses() -> None:
     there = torch.where(labels >= 0, labels, CLASSES)
     score = torch.where(labels >= 0, quality, 0.0)
     peer = QualityFocalLoss(reduction="none")(logits, (there, score))
-    assert_equal("qfl", QFL()(logits, labels, quality), peer)
+    assert_equal("qfl", QFLLoss()(logits, labels, quality), peer)
     soft = F.one_hot(there, CLASSES + 1)[:, :CLASSES] * score[:, None]
-    assert_equal("vfl", VFL().per_column(logits, labels, quality), VarifocalLoss(reduction="none")(logits, soft))
+    assert_equal("vfl", VFLLoss().per_column(logits, labels, quality), VarifocalLoss(reduction="none")(logits, soft))
 
 
 @pytest.mark.parametrize("bins", [10, 30])
@@ -119,7 +122,7 @@ def test_ghm(bins: int) -> None:
     target = F.one_hot(torch.where(labels >= 0, labels, CLASSES), CLASSES + 1)[:, :CLASSES]
     weight = used[:, None].expand_as(target).float()
     peer = GHMC(bins=bins)(logits.float(), target, weight)
-    mine = GHM(bins=bins).masked(logits.float(), labels, None, used).sum() / (used.sum() * CLASSES)
+    mine = GHMLoss(bins=bins).masked(logits.float(), labels, None, used).sum() / (used.sum() * CLASSES)
     assert_equal(f"ghm, {bins} bins", mine, peer)
 
 
@@ -127,10 +130,10 @@ def test_losses_on_boxes() -> None:
     g = torch.Generator().manual_seed(6)
     logits, target = torch.randn(50, 4, 17, generator=g), torch.rand(50, 4, generator=g) * 15.9
     peer = DistributionFocalLoss(reduction="none")(logits.view(-1, 17), target.view(-1)).view(50, 4).mean(-1)
-    assert_equal("dfl", DFL()(logits, target), peer)
+    assert_equal("dfl", DFLLoss()(logits, target), peer)
     a, b = torch.randn(60, 4, generator=g) * 2, torch.randn(60, 4, generator=g)
-    peer = BalancedL1Loss(alpha=0.5, gamma=1.5, beta=1.0, reduction="none")(a, b).sum(-1)
-    assert_equal("balanced l1", BalancedL1()(a, b), peer)
+    peer = PeerBalancedL1Loss(alpha=0.5, gamma=1.5, beta=1.0, reduction="none")(a, b).sum(-1)
+    assert_equal("balanced l1", BalancedL1Loss()(a, b), peer)
 
 
 def test_yolo_codes() -> None:
@@ -139,4 +142,4 @@ def test_yolo_codes() -> None:
     codes = torch.randn(len(priors.boxes), 4, generator=g)
     activated = torch.cat([codes[:, :2].sigmoid(), codes[:, 2:]], dim=1)
     peer = YOLOBBoxCoder().decode(priors.boxes, activated, 32)
-    assert_equal("yolo boxes", YOLO().decode(codes, priors), peer)
+    assert_equal("yolo boxes", YOLOCoder().decode(codes, priors), peer)

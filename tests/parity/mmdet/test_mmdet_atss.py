@@ -22,12 +22,12 @@ from mmdet_peer import (
 # isort: split
 import pytest
 import torch
-from mmdet.models.dense_heads import ATSSHead
-from mmdet.models.task_modules.assigners import ATSSAssigner
+from mmdet.models.dense_heads import ATSSHead as PeerATSSHead
+from mmdet.models.task_modules.assigners import ATSSAssigner as PeerATSSAssigner
 
-from torso.heads.atss import ATSS
+from torso.heads.atss import ATSSHead
 from torso.suppression.nms import NMS
-from torso.training.criteria.dense import Dense
+from torso.training.criteria.dense import DenseCriterion
 from torso.training.recipes.atss import atss as recipe
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -46,8 +46,8 @@ SETS = target_sets()
 
 
 @pytest.fixture(scope="module")
-def peer() -> ATSSHead:
-    head = ATSSHead(
+def peer() -> PeerATSSHead:
+    head = PeerATSSHead(
         num_classes=CLASSES,
         in_channels=WIDTH,
         stacked_convs=4,
@@ -62,7 +62,7 @@ def peer() -> ATSSHead:
         bbox_coder={"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": [0.1, 0.1, 0.2, 0.2]},
         loss_cls={"type": "FocalLoss", "use_sigmoid": True, "gamma": 2.0, "alpha": 0.25},
         loss_bbox={"type": "GIoULoss", "loss_weight": 2.0},
-        train_cfg=ConfigDict(assigner={"type": "ATSSAssigner", "topk": 9}, allowed_border=-1, pos_weight=-1),
+        train_cfg=ConfigDict(assigner={"type": "PeerATSSAssigner", "topk": 9}, allowed_border=-1, pos_weight=-1),
         test_cfg=ConfigDict(
             nms_pre=10000, min_bbox_size=-1, score_thr=0.0, nms={"type": "nms", "iou_threshold": 0.6}, max_per_img=100
         ),
@@ -72,13 +72,13 @@ def peer() -> ATSSHead:
 
 
 @pytest.fixture(scope="module")
-def ours(peer: ATSSHead) -> ATSS:
-    head = ATSS(specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH, score_threshold=0.0, pre_nms_top=10000)
+def ours(peer: PeerATSSHead) -> ATSSHead:
+    head = ATSSHead(specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH, score_threshold=0.0, pre_nms_top=10000)
     copy_weights(peer, head.double(), KEYS)
     return head
 
 
-def test_raw_outputs(peer: ATSSHead, ours: ATSS) -> None:
+def test_raw_outputs(peer: PeerATSSHead, ours: ATSSHead) -> None:
     features = pyramid(WIDTH, STRIDES)
     cls, box, centerness = peer(features)
     raw = ours(features, images())
@@ -90,12 +90,12 @@ def test_raw_outputs(peer: ATSSHead, ours: ATSS) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_assigner(name: str, ours: ATSS) -> None:
+def test_assigner(name: str, ours: ATSSHead) -> None:
     targets, peers = SETS[name]
     priors = ours(pyramid(WIDTH, STRIDES), images()).priors
     assignment = recipe().get("criterion").get("assigner").build()(priors, targets)
     for i, truth in enumerate(peers):
-        result = ATSSAssigner(topk=9).assign(InstanceData(priors=priors.boxes), priors.level_sizes, truth)
+        result = PeerATSSAssigner(topk=9).assign(InstanceData(priors=priors.boxes), priors.level_sizes, truth)
         # 0 is background there; here row 0 is a crowd and row 1 the first real truth
         wanted = torch.where(result.gt_inds > 0, result.gt_inds, -1)
         assert torch.equal(assignment.target[i], wanted), f"{(assignment.target[i] != wanted).sum()} places differ"
@@ -103,13 +103,13 @@ def test_assigner(name: str, ours: ATSS) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_losses(name: str, peer: ATSSHead, ours: ATSS) -> None:
+def test_losses(name: str, peer: PeerATSSHead, ours: ATSSHead) -> None:
     targets, peers = SETS[name]
     features = pyramid(WIDTH, STRIDES)
     wanted = peer.loss_by_feat(*peer(features), peers, metas())
     raw = ours(features, images())
     criterion = recipe().get("criterion").build()
-    assert isinstance(criterion, Dense)
+    assert isinstance(criterion, DenseCriterion)
     terms = criterion.terms(raw, targets, ours)
     positives = (criterion.assigner(raw.priors, targets).target >= 0).sum(1)
     # mmdetection counts at least one positive in each picture, the paper's sum over the batch does not
@@ -120,7 +120,7 @@ def test_losses(name: str, peer: ATSSHead, ours: ATSS) -> None:
     assert_equal(f"atss box loss, {name}", box, sum(wanted["loss_bbox"]))
 
 
-def test_detections(peer: ATSSHead, ours: ATSS) -> None:
+def test_detections(peer: PeerATSSHead, ours: ATSSHead) -> None:
     features = [f.float() for f in pyramid(WIDTH, STRIDES)]
     peer, ours = peer.float(), ours.float()
     wanted = peer.predict_by_feat(*peer(features), batch_img_metas=metas(), rescale=False)

@@ -29,8 +29,8 @@ from torch import nn
 from torso.models.detector import Detector
 from torso.parts import part
 from torso.suppression.none import NoSuppression
-from torso.training.assigners.gaussian import Gaussian
-from torso.training.criteria.heatmap import Heatmap
+from torso.training.assigners.gaussian import GaussianAssigner
+from torso.training.criteria.heatmap import HeatmapCriterion
 from torso.types import HeatmapPredictions, Images
 from torso.zoo.centernet_points import centernet_points
 
@@ -39,7 +39,9 @@ for theirs, mine in (("heatmap_head", "heat"), ("wh_head", "size"), ("offset_hea
     KEYS += [(rf"^2\.{theirs}\.0\.", f"head.{mine}.0.conv."), (rf"^2\.{theirs}\.2\.", f"head.{mine}.1.")]
 SETS = target_sets()
 # mmdetection's own settings: a wider Gaussian, a shared cell overwritten, peaks counted
-PEER_SETTINGS = part(Heatmap, assigner=part(Gaussian, min_overlap=0.3, shared_cell="last"), normaliser="peaks")
+PEER_SETTINGS = part(
+    HeatmapCriterion, assigner=part(GaussianAssigner, min_overlap=0.3, shared_cell="last"), normaliser="peaks"
+)
 
 
 @pytest.fixture(scope="module")

@@ -8,26 +8,28 @@ from mmdet_peer import CLASSES, SIZE_HW, ConfigDict, assert_equal, flat, metas, 
 # isort: split
 import pytest
 import torch
-from mmdet.models.dense_heads import GFLHead, SSDHead, YOLOXHead
+from mmdet.models.dense_heads import GFLHead as PeerGFLHead
+from mmdet.models.dense_heads import SSDHead as PeerSSDHead
+from mmdet.models.dense_heads import YOLOXHead as PeerYOLOXHead
 from torch import Tensor
 
-from torso.geometry.coders.delta import Delta
-from torso.geometry.coders.distribution import Distribution
+from torso.geometry.coders.delta import DeltaCoder
+from torso.geometry.coders.distribution import DistributionCoder
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
-from torso.heads.dense import Dense as DenseHead
+from torso.heads.dense import DenseHead
 from torso.parts import part
-from torso.training.assigners.atss import ATSS
-from torso.training.assigners.simota import SimOTA
-from torso.training.assigners.ssd import SSD
-from torso.training.criteria.dense import Dense
-from torso.training.losses.bce import BCE
-from torso.training.losses.cross_entropy import CrossEntropy
-from torso.training.losses.giou import GIoU
-from torso.training.losses.iou import IoU
-from torso.training.losses.qfl import QFL
-from torso.training.losses.smooth_l1 import SmoothL1
-from torso.training.samplers.hard_negative import HardNegative
+from torso.training.assigners.atss import ATSSAssigner
+from torso.training.assigners.simota import SimOTAAssigner
+from torso.training.assigners.ssd import SSDAssigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.cross_entropy import CrossEntropyLoss
+from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import IoULoss
+from torso.training.losses.qfl import QFLLoss
+from torso.training.losses.smooth_l1 import SmoothL1Loss
+from torso.training.samplers.hard_negative import HardNegativeSampler
 from torso.types import DensePredictions
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -67,17 +69,26 @@ def assert_terms(label: str, terms: object, peer: dict[str, object], names: dict
 @pytest.mark.parametrize("name", SETS)
 def test_yolox(name: str) -> None:
     strides = STRIDES[:3]
-    peer = YOLOXHead(
-        num_classes=CLASSES, in_channels=8, feat_channels=8, strides=list(strides),
-        train_cfg=ConfigDict(assigner={"type": "SimOTAAssigner", "center_radius": 2.5}), test_cfg=ConfigDict(),
+    peer = PeerYOLOXHead(
+        num_classes=CLASSES,
+        in_channels=8,
+        feat_channels=8,
+        strides=list(strides),
+        train_cfg=ConfigDict(assigner={"type": "SimOTAAssigner", "center_radius": 2.5}),
+        test_cfg=ConfigDict(),
     )
     targets, peers = SETS[name]
     outputs = [maps(CLASSES, strides, 1), maps(4, strides, 2, 0.7), maps(1, strides, 3)]
     wanted = peer.loss_by_feat(*outputs, peers, metas())
-    head = head_of(strides, priors=part(Points, offset=0.0), coder=part(Delta), quality="box")
-    criterion = Dense(
-        assigner=part(SimOTA), cls_loss=part(BCE), box_loss=part(IoU, form="square"), cls_on="positives",
-        quality_on="used", quality_target="one", box_weight=5.0,
+    head = head_of(strides, priors=part(Points, offset=0.0), coder=part(DeltaCoder), quality="box")
+    criterion = DenseCriterion(
+        assigner=part(SimOTAAssigner),
+        cls_loss=part(BCELoss),
+        box_loss=part(IoULoss, form="square"),
+        cls_on="positives",
+        quality_on="used",
+        quality_target="one",
+        box_weight=5.0,
     )
     terms = criterion.terms(raw_of(head, outputs[0], outputs[1], outputs[2]), targets, head)
     names = {"cls": "loss_cls", "box": "loss_bbox", "objectness": "loss_obj"}
@@ -86,10 +97,17 @@ def test_yolox(name: str) -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_gfl(name: str) -> None:
-    peer = GFLHead(
-        num_classes=CLASSES, in_channels=32, stacked_convs=1, feat_channels=32, reg_max=16,
+    peer = PeerGFLHead(
+        num_classes=CLASSES,
+        in_channels=32,
+        stacked_convs=1,
+        feat_channels=32,
+        reg_max=16,
         anchor_generator={
-            "type": "AnchorGenerator", "ratios": [1.0], "octave_base_scale": 8, "scales_per_octave": 1,
+            "type": "AnchorGenerator",
+            "ratios": [1.0],
+            "octave_base_scale": 8,
+            "scales_per_octave": 1,
             "strides": list(STRIDES),
         },
         loss_cls={"type": "QualityFocalLoss", "use_sigmoid": True, "beta": 2.0, "loss_weight": 1.0},
@@ -103,34 +121,50 @@ def test_gfl(name: str) -> None:
     targets, peers = SETS[name]
     outputs = [maps(CLASSES, STRIDES, 1), maps(68, STRIDES, 2)]
     wanted = peer.loss_by_feat(*outputs, peers, metas())
-    head = head_of(STRIDES, priors=part(Points, offset=0.0), coder=part(Distribution, reg_max=16))
-    criterion = Dense(
-        assigner=part(ATSS), cls_loss=part(QFL), box_loss=part(GIoU), box_weighting="score", box_weight=2.0,
+    head = head_of(STRIDES, priors=part(Points, offset=0.0), coder=part(DistributionCoder, reg_max=16))
+    criterion = DenseCriterion(
+        assigner=part(ATSSAssigner),
+        cls_loss=part(QFLLoss),
+        box_loss=part(GIoULoss),
+        box_weighting="score",
+        box_weight=2.0,
         dfl_weight=0.25,
     )
     raw = raw_of(head, *outputs)
     terms = criterion.terms(raw, targets, head)
     # mmdetection counts at least one positive in each picture, the paper's sum over the batch does not
-    count = (ATSS()(raw.priors, targets).target >= 0).sum(1).clamp(min=1).sum()
+    count = (ATSSAssigner()(raw.priors, targets).target >= 0).sum(1).clamp(min=1).sum()
     assert_terms(f"gfl {name}", terms, wanted, {"cls": "loss_cls", "box": "loss_bbox", "dfl": "loss_dfl"}, count)
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_ssd(name: str) -> None:
     strides = STRIDES[:4]
-    peer = SSDHead(
-        num_classes=CLASSES, in_channels=(8,) * 4,
+    peer = PeerSSDHead(
+        num_classes=CLASSES,
+        in_channels=(8,) * 4,
         anchor_generator={
-            "type": "AnchorGenerator", "ratios": [0.5, 1.0, 2.0], "octave_base_scale": 3, "scales_per_octave": 1,
+            "type": "AnchorGenerator",
+            "ratios": [0.5, 1.0, 2.0],
+            "octave_base_scale": 3,
+            "scales_per_octave": 1,
             "strides": list(strides),
         },
         bbox_coder={"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": [0.1, 0.1, 0.2, 0.2]},
         train_cfg=ConfigDict(
             assigner={
-                "type": "MaxIoUAssigner", "pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "min_pos_iou": 0.0,
-                "ignore_iof_thr": -1, "gt_max_assign_all": False,
+                "type": "MaxIoUAssigner",
+                "pos_iou_thr": 0.5,
+                "neg_iou_thr": 0.5,
+                "min_pos_iou": 0.0,
+                "ignore_iof_thr": -1,
+                "gt_max_assign_all": False,
             },
-            sampler={"type": "PseudoSampler"}, smoothl1_beta=1.0, allowed_border=-1, pos_weight=-1, neg_pos_ratio=3,
+            sampler={"type": "PseudoSampler"},
+            smoothl1_beta=1.0,
+            allowed_border=-1,
+            pos_weight=-1,
+            neg_pos_ratio=3,
             debug=False,
         ),
         test_cfg=ConfigDict(),
@@ -139,12 +173,15 @@ def test_ssd(name: str) -> None:
     outputs = [maps(3 * (CLASSES + 1), strides, 1), maps(12, strides, 2)]
     wanted = peer.loss_by_feat(*outputs, peers, metas())
     anchors = part(Anchors, base_scale=3.0, octave_scales=1, ratios=(0.5, 1.0, 2.0))
-    coder = part(Delta, weights=(10.0, 10.0, 5.0, 5.0))
+    coder = part(DeltaCoder, weights=(10.0, 10.0, 5.0, 5.0))
     head = head_of(strides, priors=anchors, coder=coder, scores="softmax")
-    criterion = Dense(
-        assigner=part(SSD), cls_loss=part(CrossEntropy), box_loss=part(SmoothL1), sampler=part(HardNegative, ratio=3.0)
+    criterion = DenseCriterion(
+        assigner=part(SSDAssigner),
+        cls_loss=part(CrossEntropyLoss),
+        box_loss=part(SmoothL1Loss),
+        sampler=part(HardNegativeSampler, ratio=3.0),
     )
     raw = raw_of(head, *outputs)
     terms = criterion.terms(raw, targets, head)
-    count = (SSD()(raw.priors, targets).target >= 0).sum(1).clamp(min=1).sum()
+    count = (SSDAssigner()(raw.priors, targets).target >= 0).sum(1).clamp(min=1).sum()
     assert_terms(f"ssd {name}", terms, wanted, {"cls": "loss_cls", "box": "loss_bbox"}, count)

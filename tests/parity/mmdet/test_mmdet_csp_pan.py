@@ -39,7 +39,9 @@ def test_yolox_pafpn(depth: int, training: bool) -> None:
     randomise(peer)
     copy_weights(peer, ours, KEYS)
     g = torch.Generator().manual_seed(3)
-    x = [torch.randn(2, c, 96 // (2 << i), 64 // (2 << i), generator=g, dtype=torch.float64)
-         for i, c in enumerate(CHANNELS)]
+    x = [
+        torch.randn(2, c, 96 // (2 << i), 64 // (2 << i), generator=g, dtype=torch.float64)
+        for i, c in enumerate(CHANNELS)
+    ]
     for i, (mine, theirs) in enumerate(zip(ours(x), peer(x), strict=True)):
         assert_equal(f"csp_pan depth {depth}, train={training}, level {i}", mine, theirs)

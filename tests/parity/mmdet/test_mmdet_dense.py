@@ -23,19 +23,20 @@ import math
 
 import pytest
 import torch
-from mmdet.models.dense_heads import FCOSHead, RetinaHead
+from mmdet.models.dense_heads import FCOSHead as PeerFCOSHead
+from mmdet.models.dense_heads import RetinaHead
 
-from torso.geometry.coders.ltrb import LTRB
-from torso.heads.fcos import FCOS
-from torso.heads.retinanet import RetinaNet
+from torso.geometry.coders.ltrb import LTRBCoder
+from torso.heads.fcos import FCOSHead
+from torso.heads.retinanet import RetinaNetHead
 from torso.parts import part
 from torso.suppression.nms import NMS
-from torso.training.assigners.fcos import FCOS as FCOSAssigner
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.criteria.dense import Dense
-from torso.training.losses.giou import GIoU
-from torso.training.losses.iou import IoU
-from torso.training.losses.l1 import L1
+from torso.training.assigners.fcos import FCOSAssigner
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import IoULoss
+from torso.training.losses.l1 import L1Loss
 
 STRIDES = (8, 16, 32, 64, 128)
 WIDTH = 128  # the least that has 32 groups here too
@@ -48,7 +49,7 @@ TOWERS = [
 ]
 
 
-def retinanets() -> tuple[RetinaHead, RetinaNet]:
+def retinanets() -> tuple[RetinaHead, RetinaNetHead]:
     """Both heads with the same weights, in float64."""
     peer = RetinaHead(
         num_classes=CLASSES,
@@ -69,7 +70,7 @@ def retinanets() -> tuple[RetinaHead, RetinaNet]:
         ),
     ).double()
     randomise(peer)
-    ours = RetinaNet(specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH, tower=2).double()
+    ours = RetinaNetHead(specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH, tower=2).double()
     outputs = [(r"^retina_cls\.", "branches.0.cls_out."), (r"^retina_reg\.", "branches.0.box_out.")]
     copy_weights(peer, ours, [*outputs, *TOWERS])
     return peer, ours
@@ -84,7 +85,7 @@ def test_retinanet(name: str) -> None:
     assert_equal("retinanet logits", raw.logits, flat(theirs[0], CLASSES))
     assert_equal("retinanet codes", raw.codes, flat(theirs[1], 4))
     wanted = peer.loss_by_feat(*theirs, peers, metas())
-    criterion = Dense(assigner=part(MaxIoU, rescue_learns="rescued"), box_loss=part(L1))
+    criterion = DenseCriterion(assigner=part(MaxIoUAssigner, rescue_learns="rescued"), box_loss=part(L1Loss))
     terms = criterion.terms(raw, targets, ours)
     count = (criterion.assigner(raw.priors, targets).target >= 0).sum(1).clamp(min=1).sum()
     assert_equal(f"retinanet cls loss, {name}", terms["cls"].total / count, sum(wanted["loss_cls"]))
@@ -111,9 +112,9 @@ def test_retinanet_detections(most: int) -> None:
     assert_detections(f"retinanet detections of {most}", found, wanted)
 
 
-def fcoses(radius: float, box_loss: str) -> tuple[FCOSHead, FCOS]:
+def fcoses(radius: float, box_loss: str) -> tuple[PeerFCOSHead, FCOSHead]:
     """Both heads with the same weights, in float64."""
-    peer = FCOSHead(
+    peer = PeerFCOSHead(
         num_classes=CLASSES,
         in_channels=WIDTH,
         stacked_convs=2,
@@ -131,8 +132,8 @@ def fcoses(radius: float, box_loss: str) -> tuple[FCOSHead, FCOS]:
     ).double()
     randomise(peer)
     peer.conv_reg.bias.data.fill_(2.0)  # distances above 0 nearly everywhere
-    ours = FCOS(
-        specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH, tower=2, coder=part(LTRB, transform="relu"),
+    ours = FCOSHead(
+        specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH, tower=2, coder=part(LTRBCoder, transform="relu"),
         quality="box", score_threshold=0.0, pre_nms_top=10000,
     )  # fmt: skip
     outputs = [
@@ -156,9 +157,9 @@ def test_fcos(radius: float, box_loss: str, name: str) -> None:
     assert_equal("fcos logits", raw.logits, flat(theirs[0], CLASSES))
     assert_equal("fcos codes", raw.codes.clamp(min=0), flat(theirs[1], 4))
     wanted = peer.loss_by_feat(*theirs, peers, metas())
-    mine = part(IoU, form="log") if box_loss == "IoULoss" else part(GIoU)
+    mine = part(IoULoss, form="log") if box_loss == "IoULoss" else part(GIoULoss)
     assigner = part(FCOSAssigner, radius=radius)
-    terms = Dense(assigner=assigner, box_loss=mine, box_weighting="quality").terms(raw, targets, ours)
+    terms = DenseCriterion(assigner=assigner, box_loss=mine, box_weighting="quality").terms(raw, targets, ours)
     label = f"fcos radius {radius} {box_loss}"
     names = {"cls": "loss_cls", "quality": "loss_centerness", "box": "loss_bbox"}
     for term, key in names.items():

@@ -21,11 +21,11 @@ from mmdet_peer import (
 # isort: split
 import pytest
 import torch
-from mmdet.models.dense_heads import GFLHead
+from mmdet.models.dense_heads import GFLHead as PeerGFLHead
 
-from torso.heads.gfl import GFL
+from torso.heads.gfl import GFLHead
 from torso.suppression.nms import NMS
-from torso.training.criteria.dense import Dense
+from torso.training.criteria.dense import DenseCriterion
 from torso.training.recipes.gfl import gfl as recipe
 from torso.zoo.gfl import gfl
 
@@ -43,8 +43,8 @@ SETS = target_sets()
 
 
 @pytest.fixture(scope="module")
-def peer() -> GFLHead:
-    head = GFLHead(
+def peer() -> PeerGFLHead:
+    head = PeerGFLHead(
         num_classes=CLASSES,
         in_channels=WIDTH,
         stacked_convs=4,
@@ -72,13 +72,13 @@ def peer() -> GFLHead:
 
 
 @pytest.fixture(scope="module")
-def ours(peer: GFLHead) -> GFL:
-    head = GFL(specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH)
+def ours(peer: PeerGFLHead) -> GFLHead:
+    head = GFLHead(specs(WIDTH, STRIDES), num_classes=CLASSES, channels=WIDTH)
     copy_weights(peer, head.double(), KEYS, constants=["integral.project"])  # the numbers 0 to 16
     return head
 
 
-def test_raw_outputs(peer: GFLHead, ours: GFL) -> None:
+def test_raw_outputs(peer: PeerGFLHead, ours: GFLHead) -> None:
     features = pyramid(WIDTH, STRIDES)
     cls, box = peer(features)
     raw = ours(features, images())
@@ -89,13 +89,13 @@ def test_raw_outputs(peer: GFLHead, ours: GFL) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_losses(name: str, peer: GFLHead, ours: GFL) -> None:
+def test_losses(name: str, peer: PeerGFLHead, ours: GFLHead) -> None:
     targets, peers = SETS[name]
     features = pyramid(WIDTH, STRIDES)
     wanted = peer.loss_by_feat(*peer(features), peers, metas())
     raw = ours(features, images())
     criterion = recipe().get("criterion").build()
-    assert isinstance(criterion, Dense)
+    assert isinstance(criterion, DenseCriterion)
     terms = criterion.terms(raw, targets, ours)
     positives = (criterion.assigner(raw.priors, targets).target >= 0).sum(1)
     # mmdetection counts at least one positive in each picture, the paper's sum over the batch does not
@@ -106,7 +106,7 @@ def test_losses(name: str, peer: GFLHead, ours: GFL) -> None:
         assert_equal(f"gfl {mine} loss, {name}", value, sum(wanted[theirs]))
 
 
-def test_detections(peer: GFLHead, ours: GFL) -> None:
+def test_detections(peer: PeerGFLHead, ours: GFLHead) -> None:
     features = [f.float() for f in pyramid(WIDTH, STRIDES)]
     peer, ours = peer.float(), ours.float()
     wanted = peer.predict_by_feat(*peer(features), batch_img_metas=metas(), rescale=False)

@@ -24,19 +24,19 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from mmdet.models.dense_heads import RPNHead
+from mmdet.models.dense_heads import RPNHead as PeerRPNHead
 from torch import Tensor
 
 from torso.heads._roi_proposals import best_proposals
-from torso.heads.rpn import RPN
+from torso.heads.rpn import RPNHead
 from torso.parts import Part, part
-from torso.training.criteria.dense import Dense
+from torso.training.assignment import IGNORED, Assignment
+from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses._base import BoxLoss
-from torso.training.losses.l1 import L1
-from torso.training.losses.smooth_l1 import SmoothL1
+from torso.training.losses.l1 import L1Loss
+from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.rpn import rpn as recipe
-from torso.training.samplers.random import Random
-from torso.training.targets import IGNORED, Assignment
+from torso.training.samplers.random import RandomSampler
 from torso.types import Candidates
 from torso.zoo.rpn import rpn
 
@@ -50,13 +50,13 @@ KEYS = [
 ]
 SETS = target_sets()
 BOX_LOSSES: dict[str, tuple[dict[str, object], Part[BoxLoss]]] = {
-    "smooth_l1": ({"type": "SmoothL1Loss", "beta": 1 / 9}, part(SmoothL1, beta=1 / 9)),
-    "l1": ({"type": "L1Loss"}, part(L1)),
+    "smooth_l1": ({"type": "SmoothL1Loss", "beta": 1 / 9}, part(SmoothL1Loss, beta=1 / 9)),
+    "l1": ({"type": "L1Loss"}, part(L1Loss)),
 }
 
 
-def peer_head(box_loss: str = "smooth_l1", width: int = WIDTH) -> RPNHead:
-    head = RPNHead(
+def peer_head(box_loss: str = "smooth_l1", width: int = WIDTH) -> PeerRPNHead:
+    head = PeerRPNHead(
         in_channels=width,
         feat_channels=width,
         anchor_generator={
@@ -82,21 +82,21 @@ def peer_head(box_loss: str = "smooth_l1", width: int = WIDTH) -> RPNHead:
     return head
 
 
-def our_head(peer: RPNHead) -> RPN:
-    head = RPN(specs(WIDTH, STRIDES), channels=WIDTH).double()
+def our_head(peer: PeerRPNHead) -> RPNHead:
+    head = RPNHead(specs(WIDTH, STRIDES), channels=WIDTH).double()
     copy_weights(peer, head, KEYS)
     return head
 
 
-def criterion_of(box_loss: str) -> Dense:
+def criterion_of(box_loss: str) -> DenseCriterion:
     """The recipe's, its budget that of the peer; what is rescued learns as there."""
     wanted = recipe().get("criterion")
     criterion = wanted.with_args(
         assigner=wanted.get("assigner").with_args(rescue_learns="rescued"),
         box_loss=BOX_LOSSES[box_loss][1],
-        sampler=part(Random, number=EVERY, positive_share=0.5),
+        sampler=part(RandomSampler, number=EVERY, positive_share=0.5),
     ).build()
-    assert isinstance(criterion, Dense)
+    assert isinstance(criterion, DenseCriterion)
     return criterion
 
 
@@ -116,7 +116,7 @@ def test_raw_outputs() -> None:
     assert_equal("rpn anchors", raw.priors.boxes, anchors)
 
 
-def drawn_there(peer: RPNHead, anchors: Tensor, truths: list[InstanceData]) -> tuple[Tensor, Tensor]:
+def drawn_there(peer: PeerRPNHead, anchors: Tensor, truths: list[InstanceData]) -> tuple[Tensor, Tensor]:
     """[B, N] rows of our targets (row 0 is a crowd there, so truths count from 1), and how many each picture counts."""
     targets, counts = [], []
     for truth in truths:

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from mmdet.models.dense_heads import SSDHead
+from mmdet.models.dense_heads import SSDHead as PeerSSDHead
 from torch import Tensor
 
-from torso.heads.ssd import SSD
+from torso.heads.ssd import SSDHead
 from torso.parts import find, part
-from torso.training.criteria.dense import Dense
-from torso.training.samplers.hard_negative import HardNegative
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.samplers.hard_negative import HardNegativeSampler
 from torso.types import FeatureSpec, Images
 
 WIDTH = 16
@@ -43,8 +43,8 @@ class Both(NamedTuple):
     """The two heads for pictures of `side` px, in float64, and the maps that they see."""
 
     side: int
-    peer: SSDHead
-    ours: SSD
+    peer: PeerSSDHead
+    ours: SSDHead
     features: list[Tensor]
     images: Images
 
@@ -54,7 +54,7 @@ def both(request: pytest.FixtureRequest) -> Both:
     side: int = request.param
     strides = STRIDES[side]
     few = len(strides) - 2
-    peer = SSDHead(
+    peer = PeerSSDHead(
         num_classes=CLASSES,
         in_channels=(WIDTH,) * len(strides),
         anchor_generator={
@@ -118,8 +118,8 @@ def test_losses(name: str, both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = both.peer.loss_by_feat(*both.peer(both.features), peers, metas_of(both.side))
     recipe = find(f"ssd{both.side}", "recipes")(num_classes=CLASSES)
     # pictures without objects teach nothing there, as in the paper
-    criterion = recipe.get("criterion").with_args(sampler=part(HardNegative, ratio=3.0, least=0)).build()
-    assert isinstance(criterion, Dense)
+    criterion = recipe.get("criterion").with_args(sampler=part(HardNegativeSampler, ratio=3.0, least=0)).build()
+    assert isinstance(criterion, DenseCriterion)
     terms = criterion.terms(raw, targets, both.ours)
     # mmdetection counts at least one positive in each picture, the paper's sum over the batch does not
     count = (criterion.assigner(raw.priors, targets).target >= 0).sum(1).clamp(min=1).sum()

@@ -26,20 +26,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.models.backbones import CSPDarknet, Darknet
-from mmdet.models.dense_heads import YOLOV3Head, YOLOXHead
+from mmdet.models.dense_heads import YOLOV3Head
+from mmdet.models.dense_heads import YOLOXHead as PeerYOLOXHead
 from mmdet.models.necks import YOLOXPAFPN, YOLOV3Neck
 from torch import Tensor, nn
 
-from torso.heads.dense import Dense as DenseHead
-from torso.heads.yolov3 import YOLOv3
-from torso.heads.yolox import YOLOX
+from torso.data.targets import Targets
+from torso.heads.dense import DenseHead
+from torso.heads.yolov3 import YOLOv3Head
+from torso.heads.yolox import YOLOXHead
 from torso.parts import find, part
 from torso.suppression.nms import NMS
 from torso.training.assigners._base import Assigner
-from torso.training.criteria.dense import Dense
-from torso.training.losses.bce import BCE
-from torso.training.losses.yolo_box import YOLOBox
-from torso.training.targets import BACKGROUND, IGNORED, Assignment, Targets
+from torso.training.assignment import BACKGROUND, IGNORED, Assignment
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.yolo_box import YOLOBoxLoss
 from torso.types import Candidates, DensePredictions, FeatureSpec, Priors
 
 WIDTHS = (8, 16, 32)
@@ -88,7 +90,7 @@ def copy_head(peer: YOLOV3Head, ours: nn.Module) -> None:
 
 
 def peer_head(widths: Sequence[int], classes: int) -> YOLOV3Head:
-    sizes = part(YOLOv3, num_classes=1).get("priors").get("sizes")
+    sizes = part(YOLOv3Head, num_classes=1).get("priors").get("sizes")
     return YOLOV3Head(
         num_classes=classes, in_channels=list(widths)[::-1], out_channels=[2 * w for w in widths][::-1],
         anchor_generator={
@@ -112,12 +114,12 @@ def rows_of(maps: Sequence[Tensor], values: int) -> Tensor:
     return torch.cat([m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, values) for m in reversed(maps)], dim=1)
 
 
-def heads() -> tuple[YOLOV3Head, YOLOv3, list[Tensor]]:
+def heads() -> tuple[YOLOV3Head, YOLOv3Head, list[Tensor]]:
     peer = peer_head(WIDTHS, CLASSES)
     randomise(peer)
     peer.eval()
     specs = [FeatureSpec(w, (s, s)) for w, s in zip(WIDTHS, (8, 16, 32), strict=True)]
-    ours = YOLOv3(
+    ours = YOLOv3Head(
         specs, num_classes=CLASSES, channels=tuple(2 * w for w in WIDTHS), score_threshold=0.0, pre_nms_top=10**6
     )
     copy_head(peer, ours.double())
@@ -189,12 +191,12 @@ def test_yolov3_detections() -> None:
 def test_yolox_detections() -> None:
     """Of boxes in the picture, each place's best class alone, with the threshold and suppression of its config."""
     cfg = ConfigDict(score_thr=0.01, nms={"type": "nms", "iou_threshold": 0.65})
-    peer = YOLOXHead(num_classes=CLASSES, in_channels=32, feat_channels=32, test_cfg=cfg).double()
+    peer = PeerYOLOXHead(num_classes=CLASSES, in_channels=32, feat_channels=32, test_cfg=cfg).double()
     randomise(peer)
     for m in peer.multi_level_conv_reg:
         m.weight *= 0.2
         m.bias[2:] += 1.9  # so large and alike that boxes of neighbours overlap
-    ours = YOLOX(
+    ours = YOLOXHead(
         specs(32, (8, 16, 32)), num_classes=CLASSES, channels=32, score_threshold=0.01, pre_nms_top=10**6
     ).double()
     copy_weights(peer, ours, YOLOX_KEYS)
@@ -207,9 +209,7 @@ def test_yolox_detections() -> None:
     silenced = [torch.where(k, o, SILENT) for k, o in zip(as_maps(kept, raw.priors), objectness, strict=True)]
     wanted = peer.predict_by_feat(cls, box, silenced, metas(), rescale=False)
     best = raw.logits == raw.logits.amax(-1, keepdim=True)
-    raw = raw._replace(
-        logits=torch.where(best, raw.logits, SILENT), quality=torch.where(kept, raw.quality, SILENT)
-    )
+    raw = raw._replace(logits=torch.where(best, raw.logits, SILENT), quality=torch.where(kept, raw.quality, SILENT))
     candidates = ours.decode(raw, images())
     found = NMS(iou_threshold=0.65, max_detections=2000)(candidates)
     assert_detections("yolox detections", found, wanted)
@@ -252,8 +252,8 @@ def test_yolov3_losses(name: str) -> None:
     targets, truths = SETS[name]
     (maps,) = peer(features[::-1])
     wanted = {k: torch.stack(v).sum() for k, v in peer.loss_by_feat(maps, truths, metas()).items()}
-    criterion = Dense(
-        cls_loss=part(BCE), box_loss=part(YOLOBox, size_weight=2.0), box_weight=2.0, normaliser="batch",
+    criterion = DenseCriterion(
+        cls_loss=part(BCELoss), box_loss=part(YOLOBoxLoss, size_weight=2.0), box_weight=2.0, normaliser="batch",
         cls_on="positives", quality_on="used", quality_target="one",
     )  # fmt: skip
     criterion.assigner = Given(assigned(peer, maps, truths))
@@ -304,7 +304,9 @@ def test_yolox_whole_and_candidates() -> None:
 
     backbone = CSPDarknet(deepen_factor=0.33, widen_factor=0.5, out_indices=(1, 2, 3, 4)).double()
     neck = YOLOXPAFPN([128, 256, 512], 128, num_csp_blocks=1).double()
-    head = YOLOXHead(num_classes=80, in_channels=128, feat_channels=128, test_cfg=ConfigDict(score_thr=0.0)).double()
+    head = PeerYOLOXHead(
+        num_classes=80, in_channels=128, feat_channels=128, test_cfg=ConfigDict(score_thr=0.0)
+    ).double()
     ours = find("yolox_s", "zoo")().override("head.pre_nms_top", 10**6).override("head.score_threshold", 0.0)
     ours = ours.build().double().eval()
     for i, module in enumerate((backbone, neck, head)):

@@ -6,28 +6,28 @@ from typing import Any
 
 import pytest
 
-from torso.training.assigners.gaussian import Gaussian
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.assigners.paa import PAA
-from torso.training.assigners.simota import SimOTA
-from torso.training.assigners.task_aligned import TaskAligned
+from torso.training.assigners.gaussian import GaussianAssigner
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.assigners.paa import PAAAssigner
+from torso.training.assigners.simota import SimOTAAssigner
+from torso.training.assigners.task_aligned import TaskAlignedAssigner
 
 
 @pytest.mark.parametrize(
     ("kind", "arguments", "said"),
     [
-        (MaxIoU, {"rescue_above": 2.0}, "rescue_above.*2.0 and"),
-        (MaxIoU, {"rescue_above": -1.0}, "rescue_above"),
-        (MaxIoU, {"rescue_learns": "x"}, "'x'.*most, rescued"),
-        (PAA, {"alpha": 2.0}, "alpha in 0..1.*2.0"),
-        (PAA, {"gamma": -1.0}, "gamma"),
-        (PAA, {"box_weight": -1.0}, "box_weight"),
-        (PAA, {"point_scale": 0.0}, "PAA.*point_scale"),
-        (SimOTA, {"inside": "any"}, "'any'.*either, center"),
-        (TaskAligned, {"alpha": 0.0, "beta": 0.0}, "alpha or beta above 0"),
-        (TaskAligned, {"compete": "some"}, "'some'.*all, inside"),
-        (TaskAligned, {"overlap": "iuo"}, "'iuo'.*iou, giou"),
-        (Gaussian, {"shared_cell": "first"}, "'first'.*all, last"),
+        (MaxIoUAssigner, {"rescue_above": 2.0}, "rescue_above.*2.0 and"),
+        (MaxIoUAssigner, {"rescue_above": -1.0}, "rescue_above"),
+        (MaxIoUAssigner, {"rescue_learns": "x"}, "'x'.*most, rescued"),
+        (PAAAssigner, {"alpha": 2.0}, "alpha in 0..1.*2.0"),
+        (PAAAssigner, {"gamma": -1.0}, "gamma"),
+        (PAAAssigner, {"box_weight": -1.0}, "box_weight"),
+        (PAAAssigner, {"point_scale": 0.0}, "PAA.*point_scale"),
+        (SimOTAAssigner, {"inside": "any"}, "'any'.*either, center"),
+        (TaskAlignedAssigner, {"alpha": 0.0, "beta": 0.0}, "alpha or beta above 0"),
+        (TaskAlignedAssigner, {"compete": "some"}, "'some'.*all, inside"),
+        (TaskAlignedAssigner, {"overlap": "iuo"}, "'iuo'.*iou, giou"),
+        (GaussianAssigner, {"shared_cell": "first"}, "'first'.*all, last"),
     ],
 )
 def test_refused(kind: type, arguments: dict[str, Any], said: str) -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.priors.points import Points
 from torso.parts import PartError
 from torso.training.assigners._base import CHUNK
-from torso.training.assigners.gaussian import Gaussian, gaussian_radius
-from torso.training.targets import Targets
+from torso.training.assigners.gaussian import GaussianAssigner, gaussian_radius
 from torso.types import Priors
 
 HEIGHT, WIDTH, STRIDE, CLASSES = 21, 30, 4, 3
@@ -81,13 +81,13 @@ def test_radius_of_nothing_is_zero() -> None:
 @pytest.mark.parametrize("overlap", [0.3, 0.7])
 def test_heatmap_equals_a_plain_loop(overlap: float, count: int) -> None:
     targets = random_targets(count)
-    heatmap, _ = Gaussian(min_overlap=overlap)(points(), targets, CLASSES)
+    heatmap, _ = GaussianAssigner(min_overlap=overlap)(points(), targets, CLASSES)
     torch.testing.assert_close(heatmap.double(), painted_by_hand(targets, overlap), rtol=1e-5, atol=1e-7)
 
 
 def test_pairs_point_at_the_cell_of_each_centre() -> None:
     targets = make_targets([[0, 0, 10, 10], [61, 30, 80, 50]], [0, 2])
-    heatmap, pairs = Gaussian()(points(), targets, CLASSES)
+    heatmap, pairs = GaussianAssigner()(points(), targets, CLASSES)
     assert pairs.prior.tolist() == [[1 * WIDTH + 1, 10 * WIDTH + 17]]  # centres (5, 5) and (70.5, 40)
     assert pairs.target.tolist() == [[0, 1]]
     assert pairs.weight.tolist() == [[1, 1]]
@@ -97,7 +97,7 @@ def test_pairs_point_at_the_cell_of_each_centre() -> None:
 def test_invalid_and_crowd_rows_leave_no_trace() -> None:
     targets = random_targets(6)
     hidden = targets._replace(boxes=targets.boxes.where((targets.valid & ~targets.crowd)[..., None], torch.nan))
-    ours, theirs = Gaussian()(points(), targets, CLASSES), Gaussian()(points(), hidden, CLASSES)
+    ours, theirs = GaussianAssigner()(points(), targets, CLASSES), GaussianAssigner()(points(), hidden, CLASSES)
     assert torch.equal(ours.heatmap, theirs.heatmap)
     assert torch.equal(ours.pairs.weight > 0, targets.valid & ~targets.crowd)
     assert theirs.pairs.prior.min() >= 0
@@ -107,7 +107,7 @@ def test_invalid_and_crowd_rows_leave_no_trace() -> None:
 def test_no_targets_at_all() -> None:
     off = torch.zeros(2, 0, dtype=torch.bool)
     none = Targets(torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.long), off, off)
-    heatmap, pairs = Gaussian(shared_cell="last")(points(), none, CLASSES)
+    heatmap, pairs = GaussianAssigner(shared_cell="last")(points(), none, CLASSES)
     assert heatmap.shape == (2, HEIGHT * WIDTH, CLASSES)
     assert not heatmap.any()
     assert pairs.prior.shape == (2, 0)
@@ -116,27 +116,27 @@ def test_no_targets_at_all() -> None:
 def test_two_objects_in_one_cell() -> None:
     boxes = [[40.0, 40.0, 52.0, 52.0], [30.0, 30.0, 63.0, 63.0], [41.0, 41.0, 52.0, 52.0], [0.0, 0.0, 9.0, 9.0]]
     targets = make_targets(boxes, [1, 1, 2, 0])
-    heatmap, both = Gaussian(shared_cell="all")(points(), targets, CLASSES)
+    heatmap, both = GaussianAssigner(shared_cell="all")(points(), targets, CLASSES)
     assert both.weight.tolist() == [[1, 1, 1, 1]]
     assert both.prior.unique().numel() == 2
     assert (heatmap == 1).sum() == 3  # the first two share cell and class
-    assert Gaussian(shared_cell="last")(points(), targets, CLASSES).pairs.weight.tolist() == [[0, 0, 1, 1]]
+    assert GaussianAssigner(shared_cell="last")(points(), targets, CLASSES).pairs.weight.tolist() == [[0, 0, 1, 1]]
 
 
 def test_a_centre_on_the_far_edge_stays_on_the_map() -> None:
     edge = [WIDTH * STRIDE, HEIGHT * STRIDE] * 2
-    heatmap, pairs = Gaussian()(points(), make_targets([[float(v) for v in edge]], [0]), CLASSES)
+    heatmap, pairs = GaussianAssigner()(points(), make_targets([[float(v) for v in edge]], [0]), CLASSES)
     assert pairs.prior.item() == HEIGHT * WIDTH - 1
     assert heatmap[0, -1, 0] == 1
 
 
 def test_real_radius_lies_between_whole_ones() -> None:
     targets = make_targets([[20, 20, 84, 84]], [0])
-    whole = Gaussian(integer_radius=True)(points(), targets, CLASSES).heatmap.sum()
-    real = Gaussian(integer_radius=False)(points(), targets, CLASSES).heatmap.sum()
+    whole = GaussianAssigner(integer_radius=True)(points(), targets, CLASSES).heatmap.sum()
+    real = GaussianAssigner(integer_radius=False)(points(), targets, CLASSES).heatmap.sum()
     assert whole < real < 2.5 * whole
 
 
 def test_overlap_out_of_range_is_refused() -> None:
     with pytest.raises(PartError, match="between 0 and 1"):
-        Gaussian(min_overlap=1.0)
+        GaussianAssigner(min_overlap=1.0)

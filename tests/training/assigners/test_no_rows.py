@@ -5,20 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 
+from torso.data.targets import Targets
 from torso.geometry.priors.shapes import Shapes
 from torso.training.assigners._base import Assigner
-from torso.training.assigners.atss import ATSS
-from torso.training.assigners.fcos import FCOS
-from torso.training.assigners.gaussian import Gaussian
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.assigners.paa import PAA
-from torso.training.assigners.simota import SimOTA
-from torso.training.assigners.ssd import SSD
-from torso.training.assigners.task_aligned import TaskAligned
-from torso.training.assigners.yolo_v2 import YOLOv2
-from torso.training.assigners.yolo_v3 import YOLOv3
-from torso.training.assigners.yolo_v5 import YOLOv5
-from torso.training.targets import BACKGROUND, Assignment, Targets
+from torso.training.assigners.atss import ATSSAssigner
+from torso.training.assigners.fcos import FCOSAssigner
+from torso.training.assigners.gaussian import GaussianAssigner
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.assigners.paa import PAAAssigner
+from torso.training.assigners.simota import SimOTAAssigner
+from torso.training.assigners.ssd import SSDAssigner
+from torso.training.assigners.task_aligned import TaskAlignedAssigner
+from torso.training.assigners.yolo_v2 import YOLOv2Assigner
+from torso.training.assigners.yolo_v3 import YOLOv3Assigner
+from torso.training.assigners.yolo_v5 import YOLOv5Assigner
+from torso.training.assignment import BACKGROUND, Assignment
 from torso.types import Priors
 
 
@@ -33,8 +34,17 @@ def anchors() -> Priors:
 
 
 RULES: list[Assigner] = [
-    ATSS(), FCOS(), MaxIoU(), PAA(iterations=2), SimOTA(), SSD(), TaskAligned(), YOLOv2(), YOLOv3(), YOLOv5()
-]  # fmt: skip
+    ATSSAssigner(),
+    FCOSAssigner(),
+    MaxIoUAssigner(),
+    PAAAssigner(iterations=2),
+    SimOTAAssigner(),
+    SSDAssigner(),
+    TaskAlignedAssigner(),
+    YOLOv2Assigner(),
+    YOLOv3Assigner(),
+    YOLOv5Assigner(),
+]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
@@ -49,6 +59,6 @@ def test_all_is_background(rule: Assigner) -> None:
 
 
 def test_a_heatmap_is_blank() -> None:
-    answer = Gaussian()(anchors(), no_rows(), 3)
+    answer = GaussianAssigner()(anchors(), no_rows(), 3)
     assert (answer.heatmap == 0).all()
     assert (answer.pairs.weight == 0).all()

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import iou_matrix
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
 from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner
-from torso.training.assigners.atss import ATSS
-from torso.training.assigners.fcos import FCOS
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.targets import Targets
+from torso.training.assigners.atss import ATSSAssigner
+from torso.training.assigners.fcos import FCOSAssigner
+from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.types import Priors
 
 STRIDES = [(8, 8), (16, 16), (32, 32)]
@@ -59,9 +59,7 @@ def plain_max_iou(
     for p in range(n):
         best = max(iou[p])
         answer = rows[iou[p].index(best)]
-        saved = rescue and any(
-            iou[p][j] == b and b > 0 and b >= above for j, b in enumerate(best_of_truth)
-        )
+        saved = rescue and any(iou[p][j] == b and b > 0 and b >= above for j, b in enumerate(best_of_truth))
         out.append(answer if best >= positive or saved else -1 if best < negative else -2)
     return out
 
@@ -117,7 +115,7 @@ def plain_atss(priors: Priors, t: Targets, i: int, k: int) -> list[int]:
 )
 def test_max_iou(settings: tuple[float, float, bool, float], m: int) -> None:
     positive, negative, rescue, above = settings
-    assigner = MaxIoU(positive=positive, negative=negative, rescue=rescue, rescue_above=above)
+    assigner = MaxIoUAssigner(positive=positive, negative=negative, rescue=rescue, rescue_above=above)
     t, priors = random_targets(m, seed=m), anchors()
     got = assigner(priors, t).target
     for i in range(3):
@@ -128,7 +126,7 @@ def test_max_iou(settings: tuple[float, float, bool, float], m: int) -> None:
 @pytest.mark.parametrize("radius", [0.0, 1.5])
 def test_fcos(radius: float, m: int) -> None:
     t, priors = random_targets(m, seed=m), points()
-    got = FCOS(radius=radius)(priors, t)
+    got = FCOSAssigner(radius=radius)(priors, t)
     assert got.quality is not None
     for i in range(3):
         target, quality = plain_fcos(priors, t, i, radius)
@@ -140,7 +138,7 @@ def test_fcos(radius: float, m: int) -> None:
 def test_atss(m: int) -> None:
     # one anchor a place, off the grid's symmetry: with several at a point the nearest nine would be a matter of ties
     t, priors = random_targets(m, seed=m), anchors(ratios=(1.0,))
-    got = ATSS(candidates=9)(priors, t).target
+    got = ATSSAssigner(candidates=9)(priors, t).target
     for i in range(3):
         assert got[i].tolist() == plain_atss(priors, t, i, 9)
     assert (got >= 0).any() or m == 1
@@ -154,20 +152,28 @@ def test_atss_by_hand() -> None:
     # anchors of side 16 at (4|12, 4|12) and of side 32 at (8, 8); truth (0, 0, 16, 16)
     # IoU: overlap of (-4..12)^2 with it is 144, union 256 + 256 - 144 = 368: 0.3913, four times; 256 / 1024 = 0.25 once
     # mean 0.36304, unbiased deviation 0.06319, threshold 0.42623: none reaches it
-    truth = Targets(torch.tensor([[[0.0, 0, 16, 16]]]), torch.zeros(1, 1, dtype=torch.int64),
-                    torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.bool))
-    assert ATSS(candidates=4)(priors, truth).target.tolist() == [[-1, -1, -1, -1, -1]]
+    truth = Targets(
+        torch.tensor([[[0.0, 0, 16, 16]]]),
+        torch.zeros(1, 1, dtype=torch.int64),
+        torch.ones(1, 1, dtype=torch.bool),
+        torch.zeros(1, 1, dtype=torch.bool),
+    )
+    assert ATSSAssigner(candidates=4)(priors, truth).target.tolist() == [[-1, -1, -1, -1, -1]]
     # truth (0, 0, 9, 9): 81 / 256 for the first, 12 * 12 anchors shifted by 8: (4..9) x (-4..12): 45 / 292 twice,
     # 25 / 312 once, 81 / 1024 once: mean 0.15675, deviation 0.09686, threshold 0.25361: only the first, 0.31641
     truth = truth._replace(boxes=torch.tensor([[[0.0, 0, 9, 9]]]))
-    assert ATSS(candidates=4)(priors, truth).target.tolist() == [[0, -1, -1, -1, -1]]
+    assert ATSSAssigner(candidates=4)(priors, truth).target.tolist() == [[0, -1, -1, -1, -1]]
 
 
 def test_fcos_closed_form() -> None:
     """A centred square of side 48 on a stride-8 level: every point inside learns it; centerness from its distances."""
-    truth = Targets(torch.tensor([[[8.0, 8, 56, 56]]]), torch.zeros(1, 1, dtype=torch.int64),
-                    torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.bool))
-    got = FCOS()(Points([(8, 8)])([(8, 8)], (64, 64)), truth)
+    truth = Targets(
+        torch.tensor([[[8.0, 8, 56, 56]]]),
+        torch.zeros(1, 1, dtype=torch.int64),
+        torch.ones(1, 1, dtype=torch.bool),
+        torch.zeros(1, 1, dtype=torch.bool),
+    )
+    got = FCOSAssigner()(Points([(8, 8)])([(8, 8)], (64, 64)), truth)
     grid = got.target.view(8, 8)
     assert (grid[1:7, 1:7] == 0).all()
     assert int((grid == 0).sum()) == 36
@@ -176,7 +182,11 @@ def test_fcos_closed_form() -> None:
     assert float(got.quality.view(8, 8)[1, 3]) == pytest.approx(math.sqrt(20 / 28 * 4 / 44))
 
 
-@pytest.mark.parametrize("assigner", [MaxIoU(), FCOS(), FCOS(radius=1.5), ATSS()], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize(
+    "assigner",
+    [MaxIoUAssigner(), FCOSAssigner(), FCOSAssigner(radius=1.5), ATSSAssigner()],
+    ids=lambda a: type(a).__name__,
+)
 class TestEveryAssigner:
     def test_rows_that_are_not_real_change_nothing(self, assigner: Assigner) -> None:
         priors = anchors(ratios=(1.0,))
@@ -206,9 +216,9 @@ def test_points_are_matched_by_boxes_of_eight_strides() -> None:
     """Written as boxes of one stride they would overlap no truth of their level's size."""
     as_points, as_anchors = points(), anchors(ratios=(1.0,), base_scale=8.0, offset=0.5)
     t = random_targets(5, seed=7)
-    for assigner in (ATSS(), MaxIoU()):
+    for assigner in (ATSSAssigner(), MaxIoUAssigner()):
         assert torch.equal(assigner(as_points, t).target, assigner(as_anchors, t).target)
-    assert not torch.equal(ATSS(point_scale=1.0)(as_points, t).target, ATSS()(as_points, t).target)
+    assert not torch.equal(ATSSAssigner(point_scale=1.0)(as_points, t).target, ATSSAssigner()(as_points, t).target)
 
 
 def test_anchors_of_each_image_have_their_own_overlaps() -> None:
@@ -216,13 +226,18 @@ def test_anchors_of_each_image_have_their_own_overlaps() -> None:
     priors = anchors()
     own = Priors(*(torch.stack([x, x.flip(0), x]) for x in priors[:3]), priors.levels)  # type: ignore[arg-type]
     t = random_targets(6, seed=8)
-    got, shared = MaxIoU()(own, t).target, MaxIoU()(priors, t).target
+    got, shared = MaxIoUAssigner()(own, t).target, MaxIoUAssigner()(priors, t).target
     assert torch.equal(got[0], shared[0])
     assert torch.equal(got[1], shared[1].flip(0))
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda: MaxIoU(positive=0.3, negative=0.5), lambda: FCOS(radius=-1), lambda: ATSS(candidates=1)]
+    "wrong",
+    [
+        lambda: MaxIoUAssigner(positive=0.3, negative=0.5),
+        lambda: FCOSAssigner(radius=-1),
+        lambda: ATSSAssigner(candidates=1),
+    ],
 )
 def test_wrong_settings_are_refused(wrong: object) -> None:
     with pytest.raises(PartError, match="came"):

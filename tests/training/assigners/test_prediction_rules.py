@@ -11,20 +11,21 @@ import torchvision
 from test_plain_references import anchors, points, random_targets, real_rows
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap, iou_matrix
 from torso.geometry.priors.anchors import Anchors
 from torso.parts import PartError
 from torso.training.assigners import _base, paa, simota, ssd, task_aligned, yolo_v3
 from torso.training.assigners._base import CHUNK, Assigner
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.assigners.paa import PAA
-from torso.training.assigners.simota import SimOTA
-from torso.training.assigners.ssd import SSD
-from torso.training.assigners.task_aligned import TaskAligned
-from torso.training.assigners.yolo_v2 import YOLOv2
-from torso.training.assigners.yolo_v3 import YOLOv3
-from torso.training.assigners.yolo_v5 import YOLOv5
-from torso.training.targets import Assignment, Pairs, Targets
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.assigners.paa import PAAAssigner
+from torso.training.assigners.simota import SimOTAAssigner
+from torso.training.assigners.ssd import SSDAssigner
+from torso.training.assigners.task_aligned import TaskAlignedAssigner
+from torso.training.assigners.yolo_v2 import YOLOv2Assigner
+from torso.training.assigners.yolo_v3 import YOLOv3Assigner
+from torso.training.assigners.yolo_v5 import YOLOv5Assigner
+from torso.training.assignment import Assignment, Pairs
 from torso.types import Priors
 
 SIZES = [(9, 12), (5, 6), (3, 3)]
@@ -91,9 +92,7 @@ def cell(at: float, stride: float, limit: int) -> int:
     return min(max(math.floor(at / stride), 0), limit - 1)
 
 
-def plain_yolo_v3(
-    priors: Priors, t: Targets, i: int, boxes: Tensor, ignore: float, extra: float | None
-) -> list[int]:
+def plain_yolo_v3(priors: Priors, t: Targets, i: int, boxes: Tensor, ignore: float, extra: float | None) -> list[int]:
     n = priors.centers_xy.shape[0]
     out = [-1] * n
     for j in real_rows(t, i):
@@ -243,7 +242,7 @@ def plain_mixture(values: list[float], steps: int) -> list[int]:
 
 
 def plain_paa(priors: Priors, t: Targets, i: int, boxes: Tensor, scores: Tensor, steps: int) -> list[int]:
-    first = MaxIoU(positive=0.1, negative=0.1, rescue_learns="rescued")
+    first = MaxIoUAssigner(positive=0.1, negative=0.1, rescue_learns="rescued")
     own = first(priors, Targets(*(x[i : i + 1] for x in t[:4]))).target[0]
     out = [-1] * len(own)
     for j in real_rows(t, i):
@@ -268,7 +267,7 @@ def plain_paa(priors: Priors, t: Targets, i: int, boxes: Tensor, scores: Tensor,
 def test_paa(m: int) -> None:
     t, priors = labelled(m, m), anchors(ratios=(1.0,))
     boxes, scores = predictions(priors, t, m)
-    got = PAA()(priors, t, boxes, scores)
+    got = PAAAssigner()(priors, t, boxes, scores)
     assert got.quality is not None
     for i in range(3):
         assert got.target[i].tolist() == plain_paa(priors, t, i, boxes, scores, 30)
@@ -285,7 +284,7 @@ MANY = [1, 7, CHUNK + 9]
 def test_ssd(m: int) -> None:
     t, priors = labelled(m, m), anchors()
     for threshold in (0.5, 0.3):
-        got = SSD(threshold=threshold)(priors, t).target
+        got = SSDAssigner(threshold=threshold)(priors, t).target
         for i in range(3):
             assert got[i].tolist() == plain_ssd(priors, t, i, threshold)
 
@@ -295,7 +294,7 @@ def test_ssd(m: int) -> None:
 def test_yolo_v3(ignore: float, extra: float | None, m: int) -> None:
     t, priors = labelled(m, m), yolo_priors()
     boxes, scores = predictions(priors, t, m)
-    got = YOLOv3(ignore_above=ignore, extra_iou=extra)(priors, t, boxes, scores).target
+    got = YOLOv3Assigner(ignore_above=ignore, extra_iou=extra)(priors, t, boxes, scores).target
     for i in range(3):
         assert got[i].tolist() == plain_yolo_v3(priors, t, i, boxes, ignore, extra)
     assert m == 1 or (got == -2).any()
@@ -304,7 +303,7 @@ def test_yolo_v3(ignore: float, extra: float | None, m: int) -> None:
 def test_yolo_v2_is_that_rule_on_one_level() -> None:
     t, priors = labelled(9, 1), yolo_priors(levels=1, offset=0.0)
     boxes, scores = predictions(priors, t, 1)
-    got = YOLOv2()(priors, t, boxes, scores).target
+    got = YOLOv2Assigner()(priors, t, boxes, scores).target
     for i in range(3):
         assert got[i].tolist() == plain_yolo_v3(priors, t, i, boxes, 0.6, None)
 
@@ -313,7 +312,7 @@ def test_yolo_v2_is_that_rule_on_one_level() -> None:
 def test_yolo_v5(m: int) -> None:
     t, priors = labelled(m, m), yolo_priors()
     t = t._replace(boxes=t.boxes.round())  # centres on the edges of cells too, where both neighbours learn
-    got = YOLOv5()(priors, t)
+    got = YOLOv5Assigner()(priors, t)
     assert got.prior.shape == got.target.shape == got.weight.shape == (3, m * 9 * 5)
     for i in range(3):
         there = got.weight[i] > 0
@@ -327,7 +326,7 @@ def test_yolo_v5(m: int) -> None:
 def test_simota(radius: float, where: Any, m: int) -> None:
     t, priors = labelled(m, m), points()
     boxes, scores = predictions(priors, t, m)
-    got = SimOTA(radius=radius, inside=where)(priors, t, boxes, scores)
+    got = SimOTAAssigner(radius=radius, inside=where)(priors, t, boxes, scores)
     assert got.quality is not None
     for i in range(3):
         assert got.target[i].tolist() == plain_simota(priors, t, i, boxes, scores, radius, where == "center")
@@ -348,7 +347,7 @@ def test_simota(radius: float, where: Any, m: int) -> None:
 def test_task_aligned(settings: dict[str, Any], m: int) -> None:
     t, priors = labelled(m, m), points()
     boxes, scores = predictions(priors, t, m)
-    got = TaskAligned(**settings)(priors, t, boxes, scores)
+    got = TaskAlignedAssigner(**settings)(priors, t, boxes, scores)
     assert got.quality is not None
     for i in range(3):
         target, quality = plain_task_aligned(priors, t, i, boxes, scores, settings)
@@ -364,14 +363,22 @@ def test_task_aligned_sees_a_truth_that_boxes_hardly_overlap_yet() -> None:
     boxes = torch.stack([x - 50, y - 50, x + 50, y + 50], dim=-1)[None]
     truth = torch.cat([priors.centers_xy[:1] - 4, priors.centers_xy[:1] + 6], dim=1)
     t = Targets(truth[None], torch.ones(1, 1).long(), torch.ones(1, 1).bool(), torch.zeros(1, 1).bool())
-    rule = TaskAligned(alpha=0.5, top=10, compete="inside", guard=0.0)
+    rule = TaskAlignedAssigner(alpha=0.5, top=10, compete="inside", guard=0.0)
     got = rule(priors, t, boxes, torch.full((1, len(x), 3), 1e-4))
     fit = aligned_overlap(boxes[0], truth.expand_as(boxes[0]), "iou")
     assert got.quality is not None
     assert float(got.quality.max()) == pytest.approx(float(fit[got.target[0] == 0].max()), rel=1e-5)
 
 
-RULES: list[Assigner] = [SSD(), YOLOv3(), YOLOv3(extra_iou=0.2), YOLOv5(), SimOTA(), TaskAligned(), PAA(iterations=8)]
+RULES: list[Assigner] = [
+    SSDAssigner(),
+    YOLOv3Assigner(),
+    YOLOv3Assigner(extra_iou=0.2),
+    YOLOv5Assigner(),
+    SimOTAAssigner(),
+    TaskAlignedAssigner(),
+    PAAAssigner(iterations=8),
+]
 
 
 def name(rule: Assigner) -> str:
@@ -436,7 +443,7 @@ class TestEveryRule:
             assert (a is None and b is None) or torch.equal(a, b)
 
 
-@pytest.mark.parametrize("rule", [YOLOv3(), SimOTA(), TaskAligned(), PAA()], ids=name)
+@pytest.mark.parametrize("rule", [YOLOv3Assigner(), SimOTAAssigner(), TaskAlignedAssigner(), PAAAssigner()], ids=name)
 def test_rules_that_look_at_predictions_say_so(rule: Assigner) -> None:
     assert rule.needs_predictions
     with pytest.raises(ValueError, match="needs"):
@@ -446,9 +453,13 @@ def test_rules_that_look_at_predictions_say_so(rule: Assigner) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: SSD(threshold=0.0), lambda: YOLOv2(ignore_above=0.0), lambda: YOLOv3(extra_iou=1.5),
-        lambda: YOLOv5(max_ratio=1.0), lambda: SimOTA(radius=0.0), lambda: TaskAligned(top=0),
-        lambda: PAA(candidates=0),
+        lambda: SSDAssigner(threshold=0.0),
+        lambda: YOLOv2Assigner(ignore_above=0.0),
+        lambda: YOLOv3Assigner(extra_iou=1.5),
+        lambda: YOLOv5Assigner(max_ratio=1.0),
+        lambda: SimOTAAssigner(radius=0.0),
+        lambda: TaskAlignedAssigner(top=0),
+        lambda: PAAAssigner(candidates=0),
     ],
 )
 def test_wrong_settings_are_refused(wrong: Any) -> None:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import pytest
 import torch
 
-from torso.geometry.coders.delta import Delta
-from torso.geometry.coders.distribution import Distribution
-from torso.geometry.coders.ltrb import LTRB
+from torso.data.targets import Targets
+from torso.geometry.coders.delta import DeltaCoder
+from torso.geometry.coders.distribution import DistributionCoder
+from torso.geometry.coders.ltrb import LTRBCoder
 from torso.geometry.priors.points import Points
 from torso.geometry.priors.shapes import Shapes
 from torso.training.assigners._base import Assigner
 from torso.training.assigners._sayable import sayable
-from torso.training.assigners.atss import ATSS
-from torso.training.assigners.fcos import FCOS
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.assigners.paa import PAA
-from torso.training.assigners.simota import SimOTA
-from torso.training.assigners.ssd import SSD
-from torso.training.assigners.task_aligned import TaskAligned
-from torso.training.assigners.yolo_v5 import YOLOv5
-from torso.training.targets import IGNORED, Assignment, Pairs, Targets
+from torso.training.assigners.atss import ATSSAssigner
+from torso.training.assigners.fcos import FCOSAssigner
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.assigners.paa import PAAAssigner
+from torso.training.assigners.simota import SimOTAAssigner
+from torso.training.assigners.ssd import SSDAssigner
+from torso.training.assigners.task_aligned import TaskAlignedAssigner
+from torso.training.assigners.yolo_v5 import YOLOv5Assigner
+from torso.training.assignment import IGNORED, Assignment, Pairs
 from torso.types import Priors
 
 SMALL, LARGE = [29.0, 29.0, 34.5, 34.5], [40.0, 20.0, 100.0, 90.0]
@@ -49,14 +50,16 @@ def answer_of(rule: Assigner, priors: Priors) -> Assignment | Pairs:
 
 
 def test_coders_say_what_they_cannot() -> None:
-    assert LTRB(transform="exp").holds_center
-    assert LTRB(transform="relu").holds_center
-    assert not LTRB(transform="none").holds_center
-    assert Distribution().holds_center
-    assert not Delta().holds_center
+    assert LTRBCoder(transform="exp").holds_center
+    assert LTRBCoder(transform="relu").holds_center
+    assert not LTRBCoder(transform="none").holds_center
+    assert DistributionCoder().holds_center
+    assert not DeltaCoder().holds_center
 
 
-@pytest.mark.parametrize("rule", [MaxIoU(), SSD(), PAA(), SimOTA()], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize(
+    "rule", [MaxIoUAssigner(), SSDAssigner(), PAAAssigner(), SimOTAAssigner()], ids=lambda rule: type(rule).__name__
+)
 def test_positives_outside_their_truth_are_ignored(rule: Assigner) -> None:
     priors = points()
     answer = answer_of(rule, priors)
@@ -73,7 +76,9 @@ def test_positives_outside_their_truth_are_ignored(rule: Assigner) -> None:
         assert torch.equal(kept.quality[0][~wrong], answer.quality[0][~wrong])
 
 
-@pytest.mark.parametrize("rule", [ATSS(), FCOS(), TaskAligned()], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize(
+    "rule", [ATSSAssigner(), FCOSAssigner(), TaskAlignedAssigner()], ids=lambda rule: type(rule).__name__
+)
 def test_rules_that_keep_inside_say_so(rule: Assigner) -> None:
     priors = points()
     answer = answer_of(rule, priors)
@@ -85,7 +90,7 @@ def test_rules_that_keep_inside_say_so(rule: Assigner) -> None:
 
 def test_pairs_outside_their_truth_count_nothing() -> None:
     priors = Shapes([(8, 8)], sizes=(((8.0, 8.0), (60.0, 60.0)),))([(16, 16)], (128, 128))
-    answer = answer_of(YOLOv5(), priors)
+    answer = answer_of(YOLOv5Assigner(), priors)
     assert isinstance(answer, Pairs)
     kept = sayable(answer, priors, targets())
     assert isinstance(kept, Pairs)
@@ -97,7 +102,7 @@ def test_pairs_outside_their_truth_count_nothing() -> None:
 
 def test_compiles_whole() -> None:
     priors, truth = points(), targets()
-    answer = answer_of(MaxIoU(), priors)
+    answer = answer_of(MaxIoUAssigner(), priors)
     torch.compiler.reset()
     run = torch.compile(lambda a: sayable(a, priors, truth), fullgraph=True, backend="aot_eager")
     assert torch.equal(run(answer)[0], sayable(answer, priors, truth)[0])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from torso.data.targets import Targets
 from torso.geometry.priors.anchors import Anchors
 from torso.training.assigners import _base, atss, max_iou
-from torso.training.assigners.atss import ATSS
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.targets import Targets
+from torso.training.assigners.atss import ATSSAssigner
+from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.types import Priors
 
 
@@ -24,13 +24,13 @@ def make_targets(boxes: torch.Tensor) -> Targets:
 
 def test_atss_gives_a_prior_to_the_first_of_equal_truths() -> None:
     box = torch.tensor([20.0, 20.0, 60.0, 70.0])
-    target = ATSS()(squares(), make_targets(torch.stack([box, box])[None])).target
+    target = ATSSAssigner()(squares(), make_targets(torch.stack([box, box])[None])).target
     assert (target >= 0).any()
     assert not (target == 1).any()
 
 
-@pytest.mark.parametrize("assigner", [ATSS(), MaxIoU(), MaxIoU(rescue_learns="rescued")])
-def test_chunks_change_nothing(assigner: ATSS | MaxIoU, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("assigner", [ATSSAssigner(), MaxIoUAssigner(), MaxIoUAssigner(rescue_learns="rescued")])
+def test_chunks_change_nothing(assigner: ATSSAssigner | MaxIoUAssigner, monkeypatch: pytest.MonkeyPatch) -> None:
     corner = torch.rand(2, 2 * _base.CHUNK + 5, 2, generator=torch.Generator().manual_seed(0)) * 90
     targets = make_targets(torch.cat([corner, corner + 20], dim=-1))
     chunked = assigner(squares(), targets).target
@@ -44,6 +44,6 @@ def test_a_rescued_prior_learns_what_it_is_told_to() -> None:
     prior = squares()
     only = Priors(*(f[8 * 16 + 8][None] for f in prior[:3]), ((1, 1, 1),))
     targets = make_targets(torch.tensor([[[48.0, 48.0, 80.0, 80.0], [76.0, 76.0, 96.0, 96.0]]]))
-    assert MaxIoU()(only, targets).target.item() == 0
-    assert MaxIoU(rescue_learns="rescued")(only, targets).target.item() == 1
-    assert MaxIoU(rescue=False)(only, targets).target.item() == 0
+    assert MaxIoUAssigner()(only, targets).target.item() == 0
+    assert MaxIoUAssigner(rescue_learns="rescued")(only, targets).target.item() == 1
+    assert MaxIoUAssigner(rescue=False)(only, targets).target.item() == 0

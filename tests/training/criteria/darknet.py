@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from torso.training.targets import Targets
+from torso.data.targets import Targets
 
 
 class Box(NamedTuple):

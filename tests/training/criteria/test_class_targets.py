@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 import torch
 
-from torso.geometry.coders.yolo import YOLO
+from torso.geometry.coders.yolo import YOLOCoder
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
-from torso.heads.dense import Dense as DenseHead
+from torso.heads.dense import DenseHead
 from torso.parts import PartError, find, names, part
-from torso.training.assigners.simota import SimOTA
-from torso.training.assigners.task_aligned import TaskAligned
-from torso.training.criteria.dense import Dense
+from torso.training.assigners.simota import SimOTAAssigner
+from torso.training.assigners.task_aligned import TaskAlignedAssigner
+from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses._base import ClassLoss
-from torso.training.losses.bce import BCE
-from torso.training.losses.cross_entropy import CrossEntropy
-from torso.training.losses.focal import Focal
-from torso.training.losses.giou import GIoU
-from torso.training.losses.qfl import QFL
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.cross_entropy import CrossEntropyLoss
+from torso.training.losses.focal import FocalLoss
+from torso.training.losses.giou import GIoULoss
+from torso.training.losses.qfl import QFLLoss
 from torso.types import FeatureSpec
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16))
@@ -43,53 +43,57 @@ def test_every_class_loss_says_truly_whether_it_takes_quality(name: str) -> None
     assert loss.takes_quality or not loss.soft
 
 
-@pytest.mark.parametrize("assigner", [SimOTA, TaskAligned])
+@pytest.mark.parametrize("assigner", [SimOTAAssigner, TaskAlignedAssigner])
 def test_the_assigners_score_is_learnt_by_a_loss_that_takes_it(assigner: type) -> None:
-    for loss in (BCE, QFL):
-        criterion = Dense(assigner=part(assigner), cls_loss=part(loss), box_loss=part(GIoU))
+    for loss in (BCELoss, QFLLoss):
+        criterion = DenseCriterion(assigner=part(assigner), cls_loss=part(loss), box_loss=part(GIoULoss))
         criterion.check_head(head())
         assert criterion.cls_target == "assigner"
 
 
-@pytest.mark.parametrize("assigner", [SimOTA, TaskAligned])
+@pytest.mark.parametrize("assigner", [SimOTAAssigner, TaskAlignedAssigner])
 def test_it_is_not_dropped_in_silence(assigner: type) -> None:
-    criterion = Dense(assigner=part(assigner), cls_loss=part(Focal), box_loss=part(GIoU))
+    criterion = DenseCriterion(assigner=part(assigner), cls_loss=part(FocalLoss), box_loss=part(GIoULoss))
     said = r"says what a positive's class should score, but Focal teaches every positive 1: add --cls-loss qfl, "
     with pytest.raises(PartError, match=said + r"or add --criterion\.cls_target one, or choose --assigner"):
         criterion.check_head(head())
-    criterion = Dense(assigner=part(assigner), cls_loss=part(CrossEntropy), box_loss=part(GIoU))
+    criterion = DenseCriterion(assigner=part(assigner), cls_loss=part(CrossEntropyLoss), box_loss=part(GIoULoss))
     with pytest.raises(PartError, match=r"add --head\.scores sigmoid --cls-loss qfl, or add --criterion\.cls"):
         criterion.check_head(head(scores="softmax"))
 
 
 def test_a_quality_branch_may_learn_it_instead_and_the_class_then_learns_one() -> None:
-    criterion = Dense(assigner=part(SimOTA), cls_loss=part(Focal), box_loss=part(GIoU))
+    criterion = DenseCriterion(assigner=part(SimOTAAssigner), cls_loss=part(FocalLoss), box_loss=part(GIoULoss))
     criterion.check_head(head(quality="box"))
     assert criterion.cls_target == "one"
-    other = Dense(assigner=part(SimOTA), cls_loss=part(Focal), box_loss=part(GIoU), quality_target="giou")
+    other = DenseCriterion(
+        assigner=part(SimOTAAssigner), cls_loss=part(FocalLoss), box_loss=part(GIoULoss), quality_target="giou"
+    )
     with pytest.raises(PartError, match="add --cls-loss qfl"):
         other.check_head(head(quality="box"))
 
 
 @pytest.mark.parametrize("target", ["iou", "assigner"])
 def test_a_target_that_was_asked_for_is_learnt_or_refused(target: Any) -> None:
-    rule: dict[str, Any] = {"assigner": part(SimOTA), "box_loss": part(GIoU), "cls_target": target}
-    Dense(cls_loss=part(BCE), **rule).check_head(head())
+    rule: dict[str, Any] = {"assigner": part(SimOTAAssigner), "box_loss": part(GIoULoss), "cls_target": target}
+    DenseCriterion(cls_loss=part(BCELoss), **rule).check_head(head())
     said = rf"Focal teaches .* but cls_target is '{target}': choose --cls-loss qfl \(or bce or vfl\), or "
     with pytest.raises(PartError, match=said + r"--criterion\.cls_target one$"):
-        Dense(cls_loss=part(Focal), **rule).check_head(head())
+        DenseCriterion(cls_loss=part(FocalLoss), **rule).check_head(head())
     with pytest.raises(PartError, match=r"choose --head\.scores sigmoid --cls-loss qfl"):
-        Dense(cls_loss=part(CrossEntropy), **rule).check_head(head(scores="softmax"))
+        DenseCriterion(cls_loss=part(CrossEntropyLoss), **rule).check_head(head(scores="softmax"))
 
 
 def test_one_may_be_asked_for() -> None:
-    for loss, scores in ((Focal, "sigmoid"), (CrossEntropy, "softmax")):
-        rule = Dense(assigner=part(TaskAligned), cls_loss=part(loss), box_loss=part(GIoU), cls_target="one")
+    for loss, scores in ((FocalLoss, "sigmoid"), (CrossEntropyLoss, "softmax")):
+        rule = DenseCriterion(
+            assigner=part(TaskAlignedAssigner), cls_loss=part(loss), box_loss=part(GIoULoss), cls_target="one"
+        )
         rule.check_head(head(scores=scores))
 
 
 def test_flags_for_a_score_and_for_all_else_that_is_lacking_come_together() -> None:
     """A second refusal after the first one's advice would be one too many."""
-    criterion = Dense(assigner=part(TaskAligned), cls_loss=part(Focal), box_loss=part(GIoU))
+    criterion = DenseCriterion(assigner=part(TaskAlignedAssigner), cls_loss=part(FocalLoss), box_loss=part(GIoULoss))
     with pytest.raises(PartError, match=r"add --head\.coder delta --cls-loss qfl, or add --head\.coder delta --crit"):
-        criterion.check_head(head(priors=ANCHORS, coder=part(YOLO)))
+        criterion.check_head(head(priors=ANCHORS, coder=part(YOLOCoder)))

@@ -10,41 +10,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap, area
-from torso.geometry.coders.delta import Delta
-from torso.geometry.coders.distribution import Distribution
-from torso.geometry.coders.yolo import YOLO
+from torso.geometry.coders.delta import DeltaCoder
+from torso.geometry.coders.distribution import DistributionCoder
+from torso.geometry.coders.yolo import YOLOCoder
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
-from torso.heads.dense import Dense as DenseHead
+from torso.heads.dense import DenseHead
 from torso.parts import PartError, part
-from torso.training.assigners.atss import ATSS
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.assigners.paa import PAA
-from torso.training.assigners.simota import SimOTA
-from torso.training.assigners.ssd import SSD
-from torso.training.assigners.task_aligned import TaskAligned
-from torso.training.assigners.yolo_v2 import YOLOv2
-from torso.training.assigners.yolo_v3 import YOLOv3
-from torso.training.assigners.yolo_v5 import YOLOv5
+from torso.training.assigners.atss import ATSSAssigner
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.assigners.paa import PAAAssigner
+from torso.training.assigners.simota import SimOTAAssigner
+from torso.training.assigners.ssd import SSDAssigner
+from torso.training.assigners.task_aligned import TaskAlignedAssigner
+from torso.training.assigners.yolo_v2 import YOLOv2Assigner
+from torso.training.assigners.yolo_v3 import YOLOv3Assigner
+from torso.training.assigners.yolo_v5 import YOLOv5Assigner
 from torso.training.criteria._base import loss_of
-from torso.training.criteria.dense import Dense
-from torso.training.losses.bce import BCE
-from torso.training.losses.ciou import CIoU
-from torso.training.losses.cross_entropy import CrossEntropy
-from torso.training.losses.dfl import DFL
-from torso.training.losses.focal import Focal
-from torso.training.losses.ghm import GHM
-from torso.training.losses.giou import GIoU
-from torso.training.losses.iou import IoU
-from torso.training.losses.l1 import L1
-from torso.training.losses.qfl import QFL
-from torso.training.losses.smooth_l1 import SmoothL1
-from torso.training.losses.vfl import VFL
-from torso.training.losses.yolo_box import YOLOBox
-from torso.training.samplers.hard_negative import HardNegative
-from torso.training.samplers.random import Random
-from torso.training.targets import Targets
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.ciou import CIoULoss
+from torso.training.losses.cross_entropy import CrossEntropyLoss
+from torso.training.losses.dfl import DFLLoss
+from torso.training.losses.focal import FocalLoss
+from torso.training.losses.ghm import GHMLoss
+from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import IoULoss
+from torso.training.losses.l1 import L1Loss
+from torso.training.losses.qfl import QFLLoss
+from torso.training.losses.smooth_l1 import SmoothL1Loss
+from torso.training.losses.vfl import VFLLoss
+from torso.training.losses.yolo_box import YOLOBoxLoss
+from torso.training.samplers.hard_negative import HardNegativeSampler
+from torso.training.samplers.random import RandomSampler
 from torso.types import DensePredictions, FeatureSpec, Images
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16, 32))
@@ -54,42 +54,72 @@ OBJECTNESS: dict[str, Any] = {"cls_on": "positives", "quality_on": "used"}
 
 HEADS: dict[str, dict[str, Any]] = {
     "ssd": {"priors": ANCHORS, "scores": "softmax"},
-    "yolo_v3": {"priors": ANCHORS, "coder": part(YOLO), "quality": "box"},
-    "yolo_v5": {"priors": ANCHORS, "coder": part(YOLO, scale_xy=2.0, size="square"), "quality": "box"},
-    "yolox": {"priors": part(Points, offset=0.0), "coder": part(Delta), "quality": "box"},
-    "gfl": {**POINTS, "coder": part(Distribution, reg_max=8)},
-    "tood": {**POINTS, "coder": part(Distribution, reg_max=8)},
-    "paa": {**POINTS, "coder": part(Delta), "quality": "box"},
+    "yolo_v3": {"priors": ANCHORS, "coder": part(YOLOCoder), "quality": "box"},
+    "yolo_v5": {"priors": ANCHORS, "coder": part(YOLOCoder, scale_xy=2.0, size="square"), "quality": "box"},
+    "yolox": {"priors": part(Points, offset=0.0), "coder": part(DeltaCoder), "quality": "box"},
+    "gfl": {**POINTS, "coder": part(DistributionCoder, reg_max=8)},
+    "tood": {**POINTS, "coder": part(DistributionCoder, reg_max=8)},
+    "paa": {**POINTS, "coder": part(DeltaCoder), "quality": "box"},
 }
 CRITERIA: dict[str, dict[str, Any]] = {
     "ssd": {
-        "assigner": part(SSD), "cls_loss": part(CrossEntropy), "box_loss": part(SmoothL1),
-        "sampler": part(HardNegative),
+        "assigner": part(SSDAssigner),
+        "cls_loss": part(CrossEntropyLoss),
+        "box_loss": part(SmoothL1Loss),
+        "sampler": part(HardNegativeSampler),
     },
     "yolo_v3": {
-        "assigner": part(YOLOv3, ignore_above=0.3), "cls_loss": part(BCE), "box_loss": part(YOLOBox), **OBJECTNESS,
-        "quality_target": "one", "box_weighting": "size", "normaliser": "batch", "positive_weight": 5.0,
+        "assigner": part(YOLOv3Assigner, ignore_above=0.3),
+        "cls_loss": part(BCELoss),
+        "box_loss": part(YOLOBoxLoss),
+        **OBJECTNESS,
+        "quality_target": "one",
+        "box_weighting": "size",
+        "normaliser": "batch",
+        "positive_weight": 5.0,
         "quality_loss": "squared",
     },
     "yolo_v5": {
-        "assigner": part(YOLOv5), "cls_loss": part(BCE), "box_loss": part(CIoU), **OBJECTNESS, "quality_target": "ciou",
-        "per_level": True, "quality_normaliser": "sampled", "level_weights": (4.0, 1.0, 0.4), "quality_mix": 0.8,
-        "cls_weight": 0.5 / 3, "box_weight": 0.05,
+        "assigner": part(YOLOv5Assigner),
+        "cls_loss": part(BCELoss),
+        "box_loss": part(CIoULoss),
+        **OBJECTNESS,
+        "quality_target": "ciou",
+        "per_level": True,
+        "quality_normaliser": "sampled",
+        "level_weights": (4.0, 1.0, 0.4),
+        "quality_mix": 0.8,
+        "cls_weight": 0.5 / 3,
+        "box_weight": 0.05,
     },
     "yolox": {
-        "assigner": part(SimOTA), "cls_loss": part(BCE), "box_loss": part(IoU, form="square"), **OBJECTNESS,
-        "quality_target": "one", "box_weight": 5.0,
+        "assigner": part(SimOTAAssigner),
+        "cls_loss": part(BCELoss),
+        "box_loss": part(IoULoss, form="square"),
+        **OBJECTNESS,
+        "quality_target": "one",
+        "box_weight": 5.0,
     },
     "gfl": {
-        "assigner": part(ATSS), "cls_loss": part(QFL), "box_loss": part(GIoU), "box_weighting": "score",
+        "assigner": part(ATSSAssigner),
+        "cls_loss": part(QFLLoss),
+        "box_loss": part(GIoULoss),
+        "box_weighting": "score",
         "box_weight": 2.0,
     },
     "tood": {
-        "assigner": part(TaskAligned), "cls_loss": part(BCE), "box_loss": part(CIoU), "box_weighting": "quality",
-        "normaliser": "quality", "dfl_weight": 1.5,
+        "assigner": part(TaskAlignedAssigner),
+        "cls_loss": part(BCELoss),
+        "box_loss": part(CIoULoss),
+        "box_weighting": "quality",
+        "normaliser": "quality",
+        "dfl_weight": 1.5,
     },
     "paa": {
-        "assigner": part(PAA, iterations=4), "box_loss": part(GIoU), "box_weighting": "quality", "box_weight": 1.3,
+        "assigner": part(PAAAssigner, iterations=4),
+        "box_loss": part(GIoULoss),
+        "box_weighting": "quality",
+        "box_weight": 1.3,
         "quality_weight": 0.5,
     },
 }
@@ -118,8 +148,8 @@ def shares(terms: Any) -> dict[str, float]:
 
 def test_ssd_is_mined_three_to_one() -> None:
     head, raw = predictions(**HEADS["ssd"])
-    got = Dense(**CRITERIA["ssd"]).terms(raw, targets(), head)
-    assigned = SSD()(raw.priors, targets()).target
+    got = DenseCriterion(**CRITERIA["ssd"]).terms(raw, targets(), head)
+    assigned = SSDAssigner()(raw.priors, targets()).target
     total = 0.0
     for i in range(2):
         costs = -raw.logits[i].log_softmax(-1)
@@ -134,10 +164,10 @@ def test_ssd_is_mined_three_to_one() -> None:
 
 def test_yolo_v3_as_darknet_sums_it() -> None:
     head, raw = predictions(**HEADS["yolo_v3"])
-    got = Dense(**CRITERIA["yolo_v3"]).terms(raw, targets(), head)
+    got = DenseCriterion(**CRITERIA["yolo_v3"]).terms(raw, targets(), head)
     assert raw.quality is not None
     boxes, t = head.coder.decode(raw.codes, raw.priors), targets()
-    assigned = YOLOv3(ignore_above=0.3)(raw.priors, t, boxes, raw.logits).target
+    assigned = YOLOv3Assigner(ignore_above=0.3)(raw.priors, t, boxes, raw.logits).target
     assert {-2, -1, 0} <= set(assigned.flatten().tolist())
     want = {"cls": 0.0, "box": 0.0, "objectness": 0.0}
     codes = head.coder.encode(t.boxes.gather(1, assigned.clamp(min=0)[..., None].expand(-1, -1, 4)), raw.priors)
@@ -151,7 +181,7 @@ def test_yolo_v3_as_darknet_sums_it() -> None:
                 one_hot = F.one_hot(t.labels[i, j], 3).float()
                 want["cls"] += float(F.binary_cross_entropy_with_logits(raw.logits[i, n], one_hot, reduction="sum"))
                 size = 2 - float(area(t.boxes[i, j])) / 64**2
-                want["box"] += size * float(YOLOBox()(raw.codes[i, n], codes[i, n]))
+                want["box"] += size * float(YOLOBoxLoss()(raw.codes[i, n], codes[i, n]))
     assert {k: float(v.total) for k, v in got.items()} == pytest.approx(want, rel=1e-4)
     assert {float(v.count) for v in got.values()} == {2.0}
 
@@ -159,10 +189,10 @@ def test_yolo_v3_as_darknet_sums_it() -> None:
 def test_yolo_v5_level_by_level() -> None:
     """Means over the pairs of each level, objectness of the best pair of a prior, levels balanced."""
     head, raw = predictions(**HEADS["yolo_v5"])
-    criterion, t = Dense(**CRITERIA["yolo_v5"]), targets()
+    criterion, t = DenseCriterion(**CRITERIA["yolo_v5"]), targets()
     terms = criterion.terms(raw, t, head)
     got = shares(terms)
-    pairs, boxes = YOLOv5()(raw.priors, t), head.coder.decode(raw.codes, raw.priors)
+    pairs, boxes = YOLOv5Assigner()(raw.priors, t), head.coder.decode(raw.codes, raw.priors)
     want, start = {}, 0
     assert raw.quality is not None
     for level, size in enumerate(raw.priors.level_sizes):
@@ -185,10 +215,10 @@ def test_yolo_v5_level_by_level() -> None:
 
 def test_yolox() -> None:
     head, raw = predictions(**HEADS["yolox"])
-    got, t = shares(Dense(**CRITERIA["yolox"]).terms(raw, targets(), head)), targets()
+    got, t = shares(DenseCriterion(**CRITERIA["yolox"]).terms(raw, targets(), head)), targets()
     boxes = head.coder.decode(raw.codes, raw.priors)
     assert raw.quality is not None
-    a = SimOTA()(raw.priors, t, boxes, raw.logits.sigmoid() * raw.quality.sigmoid()[..., None])
+    a = SimOTAAssigner()(raw.priors, t, boxes, raw.logits.sigmoid() * raw.quality.sigmoid()[..., None])
     positive = a.target >= 0
     matched = t.boxes.gather(1, a.target.clamp(min=0)[..., None].expand(-1, -1, 4))
     fit = aligned_overlap(boxes, matched, "iou")
@@ -205,18 +235,18 @@ def test_yolox() -> None:
 def test_gfl() -> None:
     """Class target the box's IoU, boxes weighed by the best score now and divided by the sum of these."""
     head, raw = predictions(**HEADS["gfl"])
-    got, t = shares(Dense(**CRITERIA["gfl"]).terms(raw, targets(), head)), targets()
-    target, boxes = ATSS()(raw.priors, t).target, head.coder.decode(raw.codes, raw.priors)
+    got, t = shares(DenseCriterion(**CRITERIA["gfl"]).terms(raw, targets(), head)), targets()
+    target, boxes = ATSSAssigner()(raw.priors, t).target, head.coder.decode(raw.codes, raw.priors)
     positive, row = target >= 0, target.clamp(min=0)
     matched = t.boxes.gather(1, row[..., None].expand(-1, -1, 4))
     fit = aligned_overlap(boxes, matched, "iou")
     labels = torch.where(positive, t.labels.gather(1, row), -1)
     weight = torch.where(positive, raw.logits.sigmoid().amax(-1), 0.0)
     bins = head.coder.bin_targets(matched, raw.priors)
-    dfl = DFL()(raw.codes.unflatten(-1, (4, 9)), bins)
+    dfl = DFLLoss()(raw.codes.unflatten(-1, (4, 9)), bins)
     want = {
-        "cls": QFL()(raw.logits, labels, fit).sum() / positive.sum(),
-        "box": 2 * (GIoU()(boxes, matched) * weight).sum() / weight.sum().clamp(min=1),
+        "cls": QFLLoss()(raw.logits, labels, fit).sum() / positive.sum(),
+        "box": 2 * (GIoULoss()(boxes, matched) * weight).sum() / weight.sum().clamp(min=1),
         "dfl": 0.25 * (dfl * weight).sum() / weight.sum().clamp(min=1),
     }
     assert got == pytest.approx({k: float(v) for k, v in want.items()}, rel=1e-4)
@@ -224,16 +254,16 @@ def test_gfl() -> None:
 
 def test_tood() -> None:
     head, raw = predictions(**HEADS["tood"])
-    terms, t = Dense(**CRITERIA["tood"]).terms(raw, targets(), head), targets()
+    terms, t = DenseCriterion(**CRITERIA["tood"]).terms(raw, targets(), head), targets()
     boxes = head.coder.decode(raw.codes, raw.priors)
-    a = TaskAligned()(raw.priors, t, boxes, raw.logits.sigmoid())
+    a = TaskAlignedAssigner()(raw.priors, t, boxes, raw.logits.sigmoid())
     assert a.quality is not None
     labels = torch.where(a.target >= 0, t.labels.gather(1, a.target.clamp(min=0)), -1)
-    torch.testing.assert_close(terms["cls"].total, BCE()(raw.logits, labels, a.quality).sum())
+    torch.testing.assert_close(terms["cls"].total, BCELoss()(raw.logits, labels, a.quality).sum())
     for term in terms.values():
         torch.testing.assert_close(term.count, a.quality.sum())
     matched = t.boxes.gather(1, a.target.clamp(min=0)[..., None].expand(-1, -1, 4))
-    box = torch.where(a.target >= 0, CIoU()(boxes, matched) * a.quality, 0.0)
+    box = torch.where(a.target >= 0, CIoULoss()(boxes, matched) * a.quality, 0.0)
     torch.testing.assert_close(terms["box"].total, box.sum())
 
 
@@ -241,7 +271,7 @@ def test_tood() -> None:
 class TestEveryComposition:
     def test_counts_before_the_forward_pass(self, kind: str) -> None:
         head, raw = predictions(**HEADS[kind])
-        criterion = Dense(**CRITERIA[kind])
+        criterion = DenseCriterion(**CRITERIA[kind])
         model: Any = SimpleNamespace(head=head)
         images = Images(torch.zeros(2, 3, 64, 64), torch.full((2, 2), 64.0), torch.ones(2, 4))
         sizes = [(h, w) for h, w, _ in raw.priors.levels]
@@ -258,7 +288,7 @@ class TestEveryComposition:
     def test_compiles_whole_and_teaches_every_output(self, kind: str) -> None:
         head, raw = predictions(**HEADS[kind])
         leaves = [x.requires_grad_() for x in (raw.logits, raw.codes, raw.quality) if x is not None]
-        criterion = Dense(**CRITERIA[kind])
+        criterion = DenseCriterion(**CRITERIA[kind])
 
         def loss(logits: Tensor, codes: Tensor, quality: Tensor | None, t: Targets) -> Tensor:
             predicted = raw._replace(logits=logits, codes=codes, quality=quality)
@@ -276,7 +306,7 @@ class TestEveryComposition:
         head, raw = predictions(**HEADS[kind])
         nothing = targets()._replace(valid=torch.zeros(2, 3, dtype=torch.bool))
         raw.codes.requires_grad_()
-        total, by_name = loss_of(Dense(**CRITERIA[kind]).terms(raw, nothing, head))
+        total, by_name = loss_of(DenseCriterion(**CRITERIA[kind]).terms(raw, nothing, head))
         assert total.isfinite()
         assert all(float(v.detach()) == 0 for k, v in by_name.items() if k.endswith(("box", "dfl")))
         total.backward()
@@ -286,25 +316,25 @@ class TestEveryComposition:
 
 def test_ghm_is_divided_by_the_elements_it_weighs() -> None:
     head, raw = predictions(priors=ANCHORS)
-    term = Dense(cls_loss=part(GHM, bins=1)).terms(raw, targets(), head)["cls"]
-    used = MaxIoU()(raw.priors, targets()).target != -2
+    term = DenseCriterion(cls_loss=part(GHMLoss, bins=1)).terms(raw, targets(), head)["cls"]
+    used = MaxIoUAssigner()(raw.priors, targets()).target != -2
     assert float(term.count) == float(used.sum() * 3)
-    plain = Dense(cls_loss=part(BCE)).terms(raw, targets(), head)["cls"]
+    plain = DenseCriterion(cls_loss=part(BCELoss)).terms(raw, targets(), head)["cls"]
     torch.testing.assert_close(term.total, plain.total)
 
 
 @pytest.mark.parametrize(("normaliser", "count"), [("targets", 4.0), ("batch", 2.0)])
 def test_other_normalisers(normaliser: Any, count: float) -> None:
     head, raw = predictions(priors=ANCHORS)
-    assert float(Dense(normaliser=normaliser).terms(raw, targets(), head)["box"].count) == count
+    assert float(DenseCriterion(normaliser=normaliser).terms(raw, targets(), head)["box"].count) == count
 
 
-@pytest.mark.parametrize("loss", [QFL, VFL])
+@pytest.mark.parametrize("loss", [QFLLoss, VFLLoss])
 def test_soft_losses_teach_the_iou_of_the_box(loss: type) -> None:
     head, raw = predictions(priors=ANCHORS)
-    soft = Dense(cls_loss=part(loss)).terms(raw, targets(), head)["cls"].total
-    hard = Dense(cls_loss=part(loss), cls_target="one").terms(raw, targets(), head)["cls"].total
-    asked = Dense(cls_loss=part(loss), cls_target="iou").terms(raw, targets(), head)["cls"].total
+    soft = DenseCriterion(cls_loss=part(loss)).terms(raw, targets(), head)["cls"].total
+    hard = DenseCriterion(cls_loss=part(loss), cls_target="one").terms(raw, targets(), head)["cls"].total
+    asked = DenseCriterion(cls_loss=part(loss), cls_target="iou").terms(raw, targets(), head)["cls"].total
     assert float(soft) == float(asked) != float(hard)
     assert not soft.requires_grad
 
@@ -315,52 +345,69 @@ SIGMOID: dict[str, Any] = {"priors": ANCHORS}
 @pytest.mark.parametrize(
     ("head", "criterion", "message"),
     [
-        (POINTS, {"assigner": part(YOLOv3)}, "YOLOv3 chooses a prior by its shape, but this head's priors are points"),
-        (SIGMOID, {"assigner": part(YOLOv2)}, "YOLOv2 is the rule of one level, but this head has 3"),
-        (HEADS["yolo_v3"], {"assigner": part(YOLOv5)}, r"add --head\.coder\.scale_xy 2 --criterion\.cls_on positives"),
-        (HEADS["yolo_v3"], {"assigner": part(ATSS)}, "the yolo coder says only centres in a prior's own cell"),
-        (HEADS["yolo_v5"], {"assigner": part(YOLOv5)}, r"add --criterion\.cls_on positives"),
+        (
+            POINTS,
+            {"assigner": part(YOLOv3Assigner)},
+            "YOLOv3 chooses a prior by its shape, but this head's priors are points",
+        ),
+        (SIGMOID, {"assigner": part(YOLOv2Assigner)}, "YOLOv2 is the rule of one level, but this head has 3"),
+        (
+            HEADS["yolo_v3"],
+            {"assigner": part(YOLOv5Assigner)},
+            r"add --head\.coder\.scale_xy 2 --criterion\.cls_on positives",
+        ),
+        (HEADS["yolo_v3"], {"assigner": part(ATSSAssigner)}, "the yolo coder says only centres in a prior's own cell"),
+        (HEADS["yolo_v5"], {"assigner": part(YOLOv5Assigner)}, r"add --criterion\.cls_on positives"),
         (SIGMOID, {"cls_on": "positives"}, "nothing learns background"),
-        (HEADS["gfl"], {"box_loss": part(L1)}, "L1 compares codes, but this head's coder predicts a distribution"),
+        (HEADS["gfl"], {"box_loss": part(L1Loss)}, "L1 compares codes, but this head's coder predicts a distribution"),
         (HEADS["yolox"], {"level_weights": (1.0, 2.0), "quality_target": "one"}, "but the head has 3 levels"),
         (SIGMOID, {"normaliser": "quality"}, "MaxIoU gives no soft targets, which the class loss or its normaliser"),
         (SIGMOID, {"cls_target": "assigner"}, r"add --criterion\.cls_target one"),
-        (HEADS["yolo_v5"], {**CRITERIA["yolo_v5"], "sampler": part(Random)}, "gives pairs, which nothing samples"),
+        (
+            HEADS["yolo_v5"],
+            {**CRITERIA["yolo_v5"], "sampler": part(RandomSampler)},
+            "gives pairs, which nothing samples",
+        ),
     ],
 )
 def test_what_cannot_learn_is_refused(head: dict[str, Any], criterion: dict[str, Any], message: str) -> None:
     built, raw = predictions(**head)
     with pytest.raises(PartError, match=message):
-        Dense(**criterion).terms(raw, targets(), built)
+        DenseCriterion(**criterion).terms(raw, targets(), built)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"per_level": True, "normaliser": "image"}, {"quality_mix": 2.0}, {"positive_weight": 0.0},
-        {"dfl_weight": -1.0}, {"level_weights": (1.0, -1.0)},
+        {"per_level": True, "normaliser": "image"},
+        {"quality_mix": 2.0},
+        {"positive_weight": 0.0},
+        {"dfl_weight": -1.0},
+        {"level_weights": (1.0, -1.0)},
     ],
 )
 def test_settings_that_contradict_each_other(wrong: dict[str, Any]) -> None:
     with pytest.raises(PartError, match="dense criterion"):
-        Dense(**wrong)
+        DenseCriterion(**wrong)
 
 
 def test_rules_for_anchors_and_points_alike() -> None:
     """SimOTA and TAL train any dense head; a quality branch learns their soft targets where the class loss does not."""
-    for rule in (SimOTA, TaskAligned):
-        for head, loss in ((SIGMOID, QFL), ({**POINTS, "quality": "cls"}, Focal)):
+    for rule in (SimOTAAssigner, TaskAlignedAssigner):
+        for head, loss in ((SIGMOID, QFLLoss), ({**POINTS, "quality": "cls"}, FocalLoss)):
             built, raw = predictions(**head)
-            terms = Dense(assigner=part(rule), cls_loss=part(loss), box_loss=part(GIoU)).terms(raw, targets(), built)
+            terms = DenseCriterion(assigner=part(rule), cls_loss=part(loss), box_loss=part(GIoULoss)).terms(
+                raw, targets(), built
+            )
             assert all(float(t.total) > 0 for t in terms.values())
 
 
 def test_paa_looks_at_classes_without_their_quality() -> None:
     """The loss that it compares is the class's alone; the IoU branch learns the same IoU that weighs the boxes."""
     head, raw = predictions(**HEADS["paa"])
-    terms = Dense(**CRITERIA["paa"]).terms(raw, targets(), head)
+    terms = DenseCriterion(**CRITERIA["paa"]).terms(raw, targets(), head)
     boxes = head.coder.decode(raw.codes, raw.priors)
-    a = PAA(iterations=4)(raw.priors, targets(), boxes, raw.logits.sigmoid())
+    a = PAAAssigner(iterations=4)(raw.priors, targets(), boxes, raw.logits.sigmoid())
     assert a.quality is not None
     assert raw.quality is not None
     entropy = F.binary_cross_entropy_with_logits(raw.quality, a.quality, reduction="none")

@@ -7,28 +7,29 @@ from typing import Any
 import pytest
 import torch
 
-from torso.heads.fcos import FCOS as FCOSHead
-from torso.heads.retinanet import RetinaNet
+from torso.data.targets import Targets
+from torso.heads.fcos import FCOSHead
+from torso.heads.retinanet import RetinaNetHead
 from torso.parts import PartError, part
 from torso.training.assigners._base import Assigner
-from torso.training.assigners.atss import ATSS
-from torso.training.assigners.fcos import FCOS
-from torso.training.assigners.max_iou import MaxIoU
+from torso.training.assigners.atss import ATSSAssigner
+from torso.training.assigners.fcos import FCOSAssigner
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.assignment import Assignment
 from torso.training.criteria._base import Term, loss_of
 from torso.training.criteria._dense_matching import matched
-from torso.training.criteria.dense import Dense
-from torso.training.losses.cross_entropy import CrossEntropy
-from torso.training.losses.focal import Focal
-from torso.training.losses.giou import GIoU
-from torso.training.losses.l1 import L1
-from torso.training.samplers.random import Random
-from torso.training.targets import Assignment, Targets
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.cross_entropy import CrossEntropyLoss
+from torso.training.losses.focal import FocalLoss
+from torso.training.losses.giou import GIoULoss
+from torso.training.losses.l1 import L1Loss
+from torso.training.samplers.random import RandomSampler
 from torso.types import DensePredictions, FeatureSpec, Images, Priors
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16, 32, 64, 128))
 
 
-def predictions(kind: type = RetinaNet, **more: Any) -> tuple[Any, DensePredictions]:
+def predictions(kind: type = RetinaNetHead, **more: Any) -> tuple[Any, DensePredictions]:
     torch.manual_seed(0)
     head = kind(SPECS, **{"num_classes": 3, "channels": 8, "tower": 1, **more})
     maps = [torch.randn(2, 8, -(-64 // s.stride), -(-64 // s.stride)) for s in SPECS]
@@ -45,10 +46,10 @@ def targets() -> Targets:
 @pytest.mark.parametrize("normaliser", ["positives", "image", "sampled"])
 def test_terms_are_the_sums_of_the_papers(normaliser: Any) -> None:
     head, raw = predictions()
-    terms = Dense(assigner=part(MaxIoU), cls_loss=part(Focal), box_loss=part(L1), normaliser=normaliser).terms(
-        raw, targets(), head
-    )
-    assigned = MaxIoU()(raw.priors, targets()).target
+    terms = DenseCriterion(
+        assigner=part(MaxIoUAssigner), cls_loss=part(FocalLoss), box_loss=part(L1Loss), normaliser=normaliser
+    ).terms(raw, targets(), head)
+    assigned = MaxIoUAssigner()(raw.priors, targets()).target
     cls, box, positives, used = torch.zeros(2), torch.zeros(2), torch.zeros(2), torch.zeros(2)
     for i in range(2):
         for n, j in enumerate(assigned[i].tolist()):
@@ -56,11 +57,11 @@ def test_terms_are_the_sums_of_the_papers(normaliser: Any) -> None:
                 continue
             used[i] += 1
             label = targets().labels[i, j] if j >= 0 else torch.tensor(-1)
-            cls[i] += Focal()(raw.logits[i, n : n + 1], label[None])[0]
+            cls[i] += FocalLoss()(raw.logits[i, n : n + 1], label[None])[0]
             if j >= 0:
                 own = Priors(*(field[n : n + 1] for field in raw.priors[:3]), levels=())
                 positives[i] += 1
-                box[i] += L1()(raw.codes[i, n : n + 1], head.coder.encode(targets().boxes[i, j : j + 1], own))[0]
+                box[i] += L1Loss()(raw.codes[i, n : n + 1], head.coder.encode(targets().boxes[i, j : j + 1], own))[0]
     assert positives.min() > 0
     _, shares = loss_of(terms)
     divided = {
@@ -74,12 +75,14 @@ def test_terms_are_the_sums_of_the_papers(normaliser: Any) -> None:
 
 def test_boxes_weighed_by_quality_are_divided_by_its_sum() -> None:
     head, raw = predictions(FCOSHead)
-    criterion = Dense(assigner=part(FCOS), box_loss=part(GIoU), box_weighting="quality", box_weight=2.0)
+    criterion = DenseCriterion(
+        assigner=part(FCOSAssigner), box_loss=part(GIoULoss), box_weighting="quality", box_weight=2.0
+    )
     term = criterion.terms(raw, targets(), head)["box"]
-    assigned = FCOS()(raw.priors, targets())
+    assigned = FCOSAssigner()(raw.priors, targets())
     assert assigned.quality is not None
     matched = targets().boxes.gather(1, assigned.target.clamp(min=0)[..., None].expand(-1, -1, 4))
-    loss = GIoU()(head.coder.decode(raw.codes, raw.priors), matched)
+    loss = GIoULoss()(head.coder.decode(raw.codes, raw.priors), matched)
     want = torch.where(assigned.target >= 0, loss * assigned.quality, 0.0).sum()
     torch.testing.assert_close(term.total, 2 * want)
     torch.testing.assert_close(term.count, assigned.quality.sum())
@@ -88,7 +91,7 @@ def test_boxes_weighed_by_quality_are_divided_by_its_sum() -> None:
 def test_micro_batches_add_up_to_the_batch() -> None:
     """Sums and counts apart: the effective batch has one normaliser, whatever it was cut into."""
     head, raw = predictions()
-    criterion = Dense()
+    criterion = DenseCriterion()
     whole = criterion.terms(raw, targets(), head)
     halves = []
     for i in range(2):
@@ -110,7 +113,7 @@ def test_a_count_below_one_divides_by_one() -> None:
 def test_the_sampler_chooses_what_counts() -> None:
     head, raw = predictions()
     torch.manual_seed(0)
-    criterion = Dense(sampler=part(Random, number=20, positive_share=0.25), normaliser="sampled")
+    criterion = DenseCriterion(sampler=part(RandomSampler, number=20, positive_share=0.25), normaliser="sampled")
     assert float(criterion.terms(raw, targets(), head)["cls"].count) == 40
 
 
@@ -118,9 +121,9 @@ def test_ignored_priors_have_no_gradient_and_negatives_none_on_boxes() -> None:
     head, raw = predictions()
     raw.logits.requires_grad_()
     raw.codes.requires_grad_()
-    total, _ = loss_of(Dense(assigner=part(MaxIoU, negative=0.2)).terms(raw, targets(), head))
+    total, _ = loss_of(DenseCriterion(assigner=part(MaxIoUAssigner, negative=0.2)).terms(raw, targets(), head))
     total.backward()
-    assigned = MaxIoU(negative=0.2)(raw.priors, targets()).target
+    assigned = MaxIoUAssigner(negative=0.2)(raw.priors, targets()).target
     assert (assigned == -2).any()
     assert raw.logits.grad is not None
     assert raw.codes.grad is not None
@@ -147,13 +150,13 @@ class Asking(Assigner):
 
 def test_an_assigner_that_looks_at_predictions_gets_them_without_gradient() -> None:
     head, raw = predictions(FCOSHead, quality="none")
-    assert float(Dense(assigner=part(Asking)).terms(raw, targets(), head)["box"].total) == 0
+    assert float(DenseCriterion(assigner=part(Asking)).terms(raw, targets(), head)["box"].total) == 0
 
 
 def test_softmax_heads_learn_background_in_their_last_column() -> None:
     head, raw = predictions(scores="softmax")
     nothing = targets()._replace(valid=torch.zeros(2, 2, dtype=torch.bool))
-    term = Dense(cls_loss=part(CrossEntropy)).terms(raw, nothing, head)["cls"]
+    term = DenseCriterion(cls_loss=part(CrossEntropyLoss)).terms(raw, nothing, head)["cls"]
     want = -raw.logits.log_softmax(-1)[..., 3].sum()
     torch.testing.assert_close(term.total, want)
 
@@ -161,7 +164,7 @@ def test_softmax_heads_learn_background_in_their_last_column() -> None:
 @pytest.mark.parametrize(
     ("head", "criterion", "message"),
     [
-        ({}, {"cls_loss": part(CrossEntropy)}, "loss for softmax scores, but the head has sigmoid"),
+        ({}, {"cls_loss": part(CrossEntropyLoss)}, "loss for softmax scores, but the head has sigmoid"),
         ({"scores": "softmax"}, {}, r"choose --cls-loss cross_entropy, or --head\.scores sigmoid"),
         ({"quality": "box"}, {}, r"the quality branch of the head learns from: add --head\.quality none, or"),
         ({}, {"box_weighting": "quality"}, r"weighting of the boxes learns from: add --criterion\.box_weighting none"),
@@ -170,13 +173,13 @@ def test_softmax_heads_learn_background_in_their_last_column() -> None:
 def test_what_cannot_learn_is_refused(head: dict[str, Any], criterion: dict[str, Any], message: str) -> None:
     built, raw = predictions(**head)
     with pytest.raises(PartError, match=message):
-        Dense(**criterion).terms(raw, targets(), built)
+        DenseCriterion(**criterion).terms(raw, targets(), built)
 
 
 def test_any_assigner_with_quality_teaches_a_quality_branch() -> None:
     head, raw = predictions(FCOSHead)
-    for assigner in (part(FCOS), part(ATSS)):
-        assert float(Dense(assigner=assigner).terms(raw, targets(), head)["quality"].total.detach()) > 0
+    for assigner in (part(FCOSAssigner), part(ATSSAssigner)):
+        assert float(DenseCriterion(assigner=assigner).terms(raw, targets(), head)["quality"].total.detach()) > 0
 
 
 def test_background_in_a_crowd_is_ignored_on_demand_and_what_learns_an_object_there_is_not() -> None:
@@ -187,7 +190,9 @@ def test_background_in_a_crowd_is_ignored_on_demand_and_what_learns_an_object_th
         torch.tensor([[True, True, True], [True, False, False]]),  # the second picture's crowd is padding
         torch.tensor([[False, False, True], [False, False, True]]),
     )
-    plain, ignoring = (matched(Dense(crowd=crowd), raw, with_crowd, head) for crowd in ("background", "ignored"))
+    plain, ignoring = (
+        matched(DenseCriterion(crowd=crowd), raw, with_crowd, head) for crowd in ("background", "ignored")
+    )
     gone = plain.used & ~ignoring.used
     x = raw.priors.centers_xy[:, 0]
     assert torch.equal(gone[0], plain.used[0] & ~plain.positive[0] & (x < 32))

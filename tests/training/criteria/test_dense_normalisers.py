@@ -7,27 +7,27 @@ from typing import Any
 import pytest
 import torch
 
-from torso.geometry.coders.ltrb import LTRB
-from torso.geometry.coders.yolo import YOLO
+from torso.data.targets import Targets
+from torso.geometry.coders.ltrb import LTRBCoder
+from torso.geometry.coders.yolo import YOLOCoder
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
-from torso.heads.dense import Dense as DenseHead
+from torso.heads.dense import DenseHead
 from torso.parts import PartError, part
-from torso.training.assigners.fcos import FCOS
-from torso.training.assigners.yolo_v3 import YOLOv3
-from torso.training.assigners.yolo_v5 import YOLOv5
+from torso.training.assigners.fcos import FCOSAssigner
+from torso.training.assigners.yolo_v3 import YOLOv3Assigner
+from torso.training.assigners.yolo_v5 import YOLOv5Assigner
 from torso.training.criteria._dense_matching import matched
-from torso.training.criteria.dense import Dense
-from torso.training.criteria.heatmap import Heatmap
-from torso.training.losses.bce import BCE
-from torso.training.losses.ciou import CIoU
-from torso.training.losses.ghm import GHM
-from torso.training.losses.giou import GIoU
-from torso.training.targets import Targets
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.criteria.heatmap import HeatmapCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.ciou import CIoULoss
+from torso.training.losses.ghm import GHMLoss
+from torso.training.losses.giou import GIoULoss
 from torso.types import DensePredictions, FeatureSpec, Images
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16))
-POINTS: dict[str, Any] = {"priors": part(Points), "coder": part(LTRB), "quality": "box"}
+POINTS: dict[str, Any] = {"priors": part(Points), "coder": part(LTRBCoder), "quality": "box"}
 CELLS: dict[str, Any] = {
     "priors": part(Anchors, base_scale=2.0, octave_scales=1, ratios=(0.5, 1.0, 2.0), offset=0.5), "quality": "box",
 }  # fmt: skip
@@ -52,7 +52,9 @@ def targets() -> Targets:
 
 def terms(head: dict[str, Any], **criterion: Any) -> dict[str, tuple[float, float]]:
     made, raw = predictions(**head)
-    return {k: (t.total.item(), t.count.item()) for k, t in Dense(**criterion).terms(raw, targets(), made).items()}
+    return {
+        k: (t.total.item(), t.count.item()) for k, t in DenseCriterion(**criterion).terms(raw, targets(), made).items()
+    }
 
 
 def near(wanted: tuple[float, float]) -> Any:
@@ -60,7 +62,7 @@ def near(wanted: tuple[float, float]) -> Any:
 
 
 def test_terms_by_image_and_by_positives_stand_side_by_side() -> None:
-    rule: dict[str, Any] = {"assigner": part(FCOS), "box_loss": part(GIoU)}
+    rule: dict[str, Any] = {"assigner": part(FCOSAssigner), "box_loss": part(GIoULoss)}
     by_positives, by_image = terms(POINTS, **rule), terms(POINTS, **rule, normaliser="image")
     for name in ("cls", "box", "quality"):
         assert by_positives[name][0] / by_positives[name][1] != pytest.approx(by_image[name][0] / 2, rel=1e-4)
@@ -74,7 +76,7 @@ def test_terms_by_image_and_by_positives_stand_side_by_side() -> None:
 
 def test_terms_with_counts_of_their_own_are_no_means_of_pictures() -> None:
     """A loss that weighs elements by each other, and boxes weighed by their quality."""
-    rule: dict[str, Any] = {"assigner": part(FCOS), "cls_loss": part(GHM), "box_loss": part(GIoU)}
+    rule: dict[str, Any] = {"assigner": part(FCOSAssigner), "cls_loss": part(GHMLoss), "box_loss": part(GIoULoss)}
     rule["box_weighting"] = "quality"
     by_positives, by_image = terms(POINTS, **rule), terms(POINTS, **rule, normaliser="image")
     assert by_image["cls"] == near(by_positives["cls"])
@@ -85,8 +87,8 @@ def test_terms_with_counts_of_their_own_are_no_means_of_pictures() -> None:
 @pytest.mark.parametrize(
     ("head", "assigner", "box_loss"),
     [
-        ({**CELLS, "coder": part(YOLO)}, part(YOLOv3), part(GIoU)),
-        ({**CELLS, "coder": part(YOLO, scale_xy=2.0, size="square")}, part(YOLOv5), part(CIoU)),
+        ({**CELLS, "coder": part(YOLOCoder)}, part(YOLOv3Assigner), part(GIoULoss)),
+        ({**CELLS, "coder": part(YOLOCoder, scale_xy=2.0, size="square")}, part(YOLOv5Assigner), part(CIoULoss)),
     ],
 )
 @pytest.mark.parametrize("per_level", [False, True])
@@ -95,12 +97,12 @@ def test_ghm_is_divided_by_the_elements_of_the_positives_where_they_alone_learn_
 ) -> None:
     made, raw = predictions(**head)
     rule: dict[str, Any] = {"assigner": assigner, "box_loss": box_loss, "per_level": per_level, **OBJECTNESS}
-    criterion = Dense(cls_loss=part(GHM, bins=1), **rule)
+    criterion = DenseCriterion(cls_loss=part(GHMLoss, bins=1), **rule)
     got = criterion.terms(raw, targets(), made)
     positives = matched(criterion, raw, targets(), made).positive.sum()
     cls = [t for name, t in got.items() if name.endswith("cls")]
     assert float(sum(t.count for t in cls)) == float(positives) * 3
-    plain = Dense(cls_loss=part(BCE), **rule).terms(raw, targets(), made)
+    plain = DenseCriterion(cls_loss=part(BCELoss), **rule).terms(raw, targets(), made)
     for name, term in plain.items():
         if name.endswith("cls"):  # one bin weighs nothing: the mean of the elements
             torch.testing.assert_close(got[name].total, term.total)
@@ -117,9 +119,9 @@ def test_ghm_is_divided_by_the_elements_of_the_positives_where_they_alone_learn_
 )  # fmt: skip
 def test_settings_that_nobody_knows_are_refused(name: str, value: str) -> None:
     with pytest.raises(PartError, match=rf"Dense\.{name}='{value}' is unknown; choose one of "):
-        Dense(**{name: value})
+        DenseCriterion(**{name: value})
 
 
 def test_so_are_those_of_heatmaps() -> None:
     with pytest.raises(PartError, match=r"Heatmap\.normaliser='object' is unknown; choose one of objects, peaks"):
-        Heatmap(normaliser="object")  # type: ignore[arg-type]
+        HeatmapCriterion(normaliser="object")  # type: ignore[arg-type]

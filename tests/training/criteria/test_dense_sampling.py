@@ -9,29 +9,30 @@ import pytest
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.priors.anchors import Anchors
-from torso.heads.dense import Dense as DenseHead
+from torso.heads.dense import DenseHead
 from torso.parts import part
-from torso.training.assigners.fcos import FCOS
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.assigners.ssd import SSD
+from torso.training.assigners.fcos import FCOSAssigner
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.assigners.ssd import SSDAssigner
+from torso.training.assignment import Assignment
 from torso.training.criteria._dense_matching import matched
 from torso.training.criteria._objectness import background_costs
-from torso.training.criteria.dense import Dense
-from torso.training.losses.bce import BCE
-from torso.training.losses.cross_entropy import CrossEntropy
-from torso.training.losses.giou import GIoU
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.cross_entropy import CrossEntropyLoss
+from torso.training.losses.giou import GIoULoss
 from torso.training.samplers._base import Sampler
-from torso.training.samplers.hard_negative import HardNegative
-from torso.training.samplers.random import Random
-from torso.training.targets import Assignment, Targets
+from torso.training.samplers.hard_negative import HardNegativeSampler
+from torso.training.samplers.random import RandomSampler
 from torso.types import DensePredictions, FeatureSpec, Images
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16))
 IMAGES = Images(torch.zeros(2, 3, 128, 128), torch.full((2, 2), 128.0), torch.ones(2, 4))
 ANCHORS = part(Anchors, base_scale=3.0, octave_scales=1, ratios=(0.5, 1.0, 2.0), offset=0.5)
 OBJECTNESS: dict[str, Any] = {
-    "cls_loss": part(BCE), "cls_on": "positives", "quality_on": "used", "quality_target": "one",
+    "cls_loss": part(BCELoss), "cls_on": "positives", "quality_on": "used", "quality_target": "one",
 }  # fmt: skip
 
 
@@ -59,8 +60,8 @@ def test_background_in_crowds_takes_no_place_among_the_hard() -> None:
     """All that scores high lies in the crowd: mined first and ignored afterwards, no background would be left."""
     head, raw = predictions(scores="softmax")
     hard = raw._replace(logits=raw.logits + 5.0 * (in_the_crowd(raw)[:, None] & (torch.arange(4) == 0)))
-    criterion = Dense(
-        assigner=part(SSD), cls_loss=part(CrossEntropy), sampler=part(HardNegative), crowd="ignored",
+    criterion = DenseCriterion(
+        assigner=part(SSDAssigner), cls_loss=part(CrossEntropyLoss), sampler=part(HardNegativeSampler), crowd="ignored",
         normaliser="sampled",
     )  # fmt: skip
     matches = matched(criterion, hard, targets(), head)
@@ -74,20 +75,20 @@ def test_background_in_crowds_takes_no_place_among_the_hard() -> None:
 
 def test_random_background_is_drawn_outside_crowds() -> None:
     head, raw = predictions()
-    criterion = Dense(
-        assigner=part(MaxIoU), sampler=part(Random, number=40), crowd="ignored", normaliser="sampled",
+    criterion = DenseCriterion(
+        assigner=part(MaxIoUAssigner), sampler=part(RandomSampler, number=40), crowd="ignored", normaliser="sampled",
     )  # fmt: skip
     matches = matched(criterion, raw, targets(), head)
     assert matches.used.sum(1).tolist() == [40, 40]
     assert float(count_ahead(criterion, head, raw)["cls"]) == 80
 
 
-@pytest.mark.parametrize("sampler", [None, part(HardNegative, ratio=1000.0), part(Random, number=10_000)])
+@pytest.mark.parametrize("sampler", [None, part(HardNegativeSampler, ratio=1000.0), part(RandomSampler, number=10_000)])
 def test_where_all_background_is_kept_crowds_are_left_out_of_the_counts_too(sampler: Any) -> None:
     head, raw = predictions()
     counts = []
     for crowd in ("background", "ignored"):
-        criterion = Dense(assigner=part(MaxIoU), sampler=sampler, crowd=crowd, normaliser="sampled")  # type: ignore[arg-type]
+        criterion = DenseCriterion(assigner=part(MaxIoUAssigner), sampler=sampler, crowd=crowd, normaliser="sampled")  # type: ignore[arg-type]
         counts.append(float(count_ahead(criterion, head, raw)["cls"]))
         assert counts[-1] == float(criterion.terms(raw, targets(), head)["cls"].count)
     assert counts[0] > counts[1]
@@ -98,14 +99,16 @@ def test_mining_follows_the_loss_that_teaches_background() -> None:
     head, raw = predictions(quality="box")
     assert raw.quality is not None
     quality, logits = torch.full_like(raw.quality, -8.0), torch.full_like(raw.logits, -8.0)
-    far = ~matched(Dense(**OBJECTNESS), raw, targets(), head).positive
+    far = ~matched(DenseCriterion(**OBJECTNESS), raw, targets(), head).positive
     claimed, classed = (far & (far.cumsum(1) > start) & (far.cumsum(1) <= start + 6) for start in (0, 30))
     quality[claimed], logits[classed] = 8.0, 8.0
-    sampler = part(HardNegative, ratio=1.0, least=6)
+    sampler = part(HardNegativeSampler, ratio=1.0, least=6)
     said = raw._replace(quality=quality, logits=logits)
-    kept = matched(Dense(**OBJECTNESS, sampler=sampler), said, targets(), head).used
+    kept = matched(DenseCriterion(**OBJECTNESS, sampler=sampler), said, targets(), head).used
     assert kept[claimed].all()
-    by_classes = matched(Dense(cls_loss=part(BCE), quality_target="iou", sampler=sampler), said, targets(), head).used
+    by_classes = matched(
+        DenseCriterion(cls_loss=part(BCELoss), quality_target="iou", sampler=sampler), said, targets(), head
+    ).used
     assert by_classes[classed].all()
 
 
@@ -113,8 +116,12 @@ def test_the_cost_of_background_is_its_share_of_the_objectness() -> None:
     head, raw = predictions(quality="box")
     assert raw.quality is not None
     for loss in ("bce", "squared"):
-        criterion = Dense(
-            assigner=part(MaxIoU), **OBJECTNESS, quality_loss=loss, level_weights=(4.0, 1.0), positive_weight=5.0
+        criterion = DenseCriterion(
+            assigner=part(MaxIoUAssigner),
+            **OBJECTNESS,
+            quality_loss=loss,
+            level_weights=(4.0, 1.0),
+            positive_weight=5.0,
         )
         nothing = targets()._replace(valid=torch.zeros(2, 3, dtype=torch.bool))
         total = criterion.terms(raw, nothing, head)["objectness"].total
@@ -126,7 +133,7 @@ class Whatever(Sampler):
     """How much it keeps follows from nothing."""
 
 
-def count_ahead(criterion: Dense, head: DenseHead, raw: DensePredictions) -> dict[str, Tensor]:
+def count_ahead(criterion: DenseCriterion, head: DenseHead, raw: DensePredictions) -> dict[str, Tensor]:
     model: Any = SimpleNamespace(head=head)
     return criterion.counts(model, IMAGES, targets(), [(h, w) for h, w, _ in raw.priors.levels])
 
@@ -136,28 +143,28 @@ def count_ahead(criterion: Dense, head: DenseHead, raw: DensePredictions) -> dic
     [
         ({}, False),
         ({"box_weighting": "quality"}, False),
-        ({"sampler": part(Random)}, False),
-        ({"sampler": part(Random), "normaliser": "sampled"}, False),
-        ({"sampler": part(Random), "box_weighting": "quality"}, True),
-        ({"sampler": part(Random), "normaliser": "quality"}, True),
-        ({"sampler": part(Random), "quality_normaliser": "quality"}, True),
-        ({"sampler": part(Random), "per_level": True}, True),
-        ({"sampler": part(HardNegative), "box_weighting": "quality"}, False),
-        ({"sampler": part(HardNegative), "normaliser": "quality"}, False),
-        ({"sampler": part(HardNegative), "per_level": True}, False),
-        ({"sampler": part(HardNegative), "per_level": True, "quality_normaliser": "sampled"}, True),
+        ({"sampler": part(RandomSampler)}, False),
+        ({"sampler": part(RandomSampler), "normaliser": "sampled"}, False),
+        ({"sampler": part(RandomSampler), "box_weighting": "quality"}, True),
+        ({"sampler": part(RandomSampler), "normaliser": "quality"}, True),
+        ({"sampler": part(RandomSampler), "quality_normaliser": "quality"}, True),
+        ({"sampler": part(RandomSampler), "per_level": True}, True),
+        ({"sampler": part(HardNegativeSampler), "box_weighting": "quality"}, False),
+        ({"sampler": part(HardNegativeSampler), "normaliser": "quality"}, False),
+        ({"sampler": part(HardNegativeSampler), "per_level": True}, False),
+        ({"sampler": part(HardNegativeSampler), "per_level": True, "quality_normaliser": "sampled"}, True),
         ({"sampler": part(Whatever)}, True),
     ],
 )
 def test_counts_wait_for_the_draw_where_they_depend_on_it(criterion: dict[str, Any], drawn: bool) -> None:
-    made = Dense(assigner=part(FCOS), box_loss=part(GIoU), **criterion)
+    made = DenseCriterion(assigner=part(FCOSAssigner), box_loss=part(GIoULoss), **criterion)
     assert made.counts_need_predictions is drawn
 
 
 def test_which_positives_are_kept_is_the_samplers_to_say() -> None:
     target = torch.tensor([[0, 0, 0, 0, -1, -1, -1, -2]])
     loss = torch.rand(1, 8)
-    assert HardNegative.keeps_positives
-    assert not Random.keeps_positives
-    torch.testing.assert_close((HardNegative(ratio=0.1)(Assignment(target), loss).target == 0), target == 0)
-    assert int((Random(number=2)(Assignment(target)).target == 0).sum()) == 1
+    assert HardNegativeSampler.keeps_positives
+    assert not RandomSampler.keeps_positives
+    torch.testing.assert_close((HardNegativeSampler(ratio=0.1)(Assignment(target), loss).target == 0), target == 0)
+    assert int((RandomSampler(number=2)(Assignment(target)).target == 0).sum()) == 1

@@ -9,22 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from torso.geometry.coders.delta import Delta
-from torso.geometry.coders.distribution import Distribution
-from torso.geometry.coders.ltrb import LTRB
+from torso.data.targets import Targets
+from torso.geometry.coders.delta import DeltaCoder
+from torso.geometry.coders.distribution import DistributionCoder
+from torso.geometry.coders.ltrb import LTRBCoder
 from torso.geometry.priors.points import Points
-from torso.heads.dense import Dense as DenseHead
+from torso.heads.dense import DenseHead
 from torso.parts import Part, part
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.assigners.paa import PAA
-from torso.training.assigners.simota import SimOTA
-from torso.training.assigners.ssd import SSD
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.assigners.paa import PAAAssigner
+from torso.training.assigners.simota import SimOTAAssigner
+from torso.training.assigners.ssd import SSDAssigner
 from torso.training.criteria._dense_matching import matched
 from torso.training.criteria._matches import matches_of
-from torso.training.criteria.dense import Dense
-from torso.training.losses.bce import BCE
-from torso.training.losses.giou import GIoU
-from torso.training.targets import Targets
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.giou import GIoULoss
 from torso.types import DensePredictions, FeatureSpec, Images
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16))
@@ -37,14 +37,12 @@ TARGETS = Targets(
 
 def predictions(coder: Part[Any]) -> tuple[DenseHead, DensePredictions]:
     torch.manual_seed(0)
-    head = DenseHead(
-        SPECS, num_classes=2, channels=8, tower=1, finest=8, coarsest=16, priors=part(Points), coder=coder
-    )
+    head = DenseHead(SPECS, num_classes=2, channels=8, tower=1, finest=8, coarsest=16, priors=part(Points), coder=coder)
     return head, head([torch.randn(1, 8, 16, 16), torch.randn(1, 8, 8, 8)], IMAGES)
 
 
-def criterion_of(assigner: Part[Any]) -> Dense:
-    return Dense(assigner=assigner, cls_loss=part(BCE), box_loss=part(GIoU))
+def criterion_of(assigner: Part[Any]) -> DenseCriterion:
+    return DenseCriterion(assigner=assigner, cls_loss=part(BCELoss), box_loss=part(GIoULoss))
 
 
 def outside(target: Tensor, raw: DensePredictions) -> Tensor:
@@ -53,13 +51,15 @@ def outside(target: Tensor, raw: DensePredictions) -> Tensor:
     return ~((center > truth[:, :2]) & (center < truth[:, 2:])).all(-1)[None]
 
 
-CODERS = (part(LTRB), part(LTRB, transform="relu"), part(Distribution))
-RULES = (part(MaxIoU), part(SSD), part(PAA), part(SimOTA))
+CODERS = (part(LTRBCoder), part(LTRBCoder, transform="relu"), part(DistributionCoder))
+RULES = (part(MaxIoUAssigner), part(SSDAssigner), part(PAAAssigner), part(SimOTAAssigner))
 
 
 @pytest.mark.parametrize(
     ("assigner", "coder"),
-    [(a, c) for a in RULES for c in CODERS if (a.target, c.target) != (PAA, Distribution)],  # it asks for none here
+    [
+        (a, c) for a in RULES for c in CODERS if (a.target, c.target) != (PAAAssigner, DistributionCoder)
+    ],  # it asks for none here
     ids=repr,
 )
 def test_what_a_code_cannot_say_is_ignored(assigner: Part[Any], coder: Part[Any]) -> None:
@@ -80,23 +80,23 @@ def test_what_a_code_cannot_say_is_ignored(assigner: Part[Any], coder: Part[Any]
 
 
 def test_other_codes_say_them() -> None:
-    head, raw = predictions(part(Delta))
-    matches = matched(criterion_of(part(MaxIoU)), raw, TARGETS, head)
+    head, raw = predictions(part(DeltaCoder))
+    matches = matched(criterion_of(part(MaxIoUAssigner)), raw, TARGETS, head)
     assert (matches.positive & outside(matches.target, raw)).any()
 
 
 def test_counts_ahead_are_those_of_the_step() -> None:
-    head, raw = predictions(part(LTRB))
-    criterion, model = criterion_of(part(MaxIoU)), SimpleNamespace(head=head)
+    head, raw = predictions(part(LTRBCoder))
+    criterion, model = criterion_of(part(MaxIoUAssigner)), SimpleNamespace(head=head)
     ahead = criterion.counts(model, IMAGES, TARGETS, [(16, 16), (8, 8)])  # type: ignore[arg-type]
     for name, term in criterion.terms(raw, TARGETS, head).items():
         assert float(ahead[name]) == float(term.count) > 0
 
 
 def test_targets_without_a_row_are_background() -> None:
-    head, raw = predictions(part(LTRB))
+    head, raw = predictions(part(LTRBCoder))
     none = Targets(*(field[:, :0] for field in TARGETS[:4]))
-    criterion, model = criterion_of(part(MaxIoU)), SimpleNamespace(head=head)
+    criterion, model = criterion_of(part(MaxIoUAssigner)), SimpleNamespace(head=head)
     terms = criterion.terms(raw, none, head)
     assert terms["cls"].total > 0
     assert terms["box"].total == 0

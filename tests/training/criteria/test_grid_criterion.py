@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import iou_matrix
-from torso.heads.grid import Grid as GridHead
+from torso.heads.grid import GridHead
 from torso.models.detector import Detector
 from torso.parts import PartError, find
 from torso.training.criteria._base import Terms
-from torso.training.criteria.grid import Grid
-from torso.training.targets import Targets
+from torso.training.criteria.grid import GridCriterion
 from torso.types import FeatureSpec, GridPredictions, Images
 
 SIDE, CELLS = 96, 3
@@ -69,7 +69,7 @@ def by_loop(raw: GridPredictions, targets: Targets) -> dict[str, float]:
 
 def test_the_loss_is_the_papers() -> None:
     head, raw, targets = case()
-    got: Terms = Grid().terms(raw, targets, head)
+    got: Terms = GridCriterion().terms(raw, targets, head)
     assert {k: float(t.total) for k, t in got.items()} == pytest.approx(by_loop(raw, targets), rel=1e-5)
     assert all(float(t.count) == 2 for t in got.values())
 
@@ -77,7 +77,7 @@ def test_the_loss_is_the_papers() -> None:
 def test_a_picture_without_objects_teaches_confidence_alone() -> None:
     head, raw, targets = case()
     nothing = targets._replace(valid=torch.zeros_like(targets.valid))
-    got = Grid().terms(raw, nothing, head)
+    got = GridCriterion().terms(raw, nothing, head)
     assert float(got["objectness"].total) == pytest.approx(0.5 * float(raw.confidences.square().sum()), rel=1e-5)
     assert float(got["cls"].total) == float(got["box"].total) == 0
 
@@ -85,6 +85,6 @@ def test_a_picture_without_objects_teaches_confidence_alone() -> None:
 def test_other_heads_and_negative_weights_are_refused() -> None:
     other: Detector = find("fcos", "zoo")(num_classes=2).override("backbone.name", "test_resnet").build()
     with pytest.raises(PartError, match="wants YOLOv1's head; FCOS is none"):
-        Grid().check(other)
+        GridCriterion().check(other)
     with pytest.raises(PartError, match="must not be negative"):
-        Grid(box_weight=-1)
+        GridCriterion(box_weight=-1)

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.priors.points import Points
 from torso.parts import Part, PartError, part
-from torso.training.assigners.atss import ATSS
-from torso.training.assigners.gaussian import Gaussian
+from torso.training.assigners.atss import ATSSAssigner
+from torso.training.assigners.gaussian import GaussianAssigner
 from torso.training.criteria._base import Terms, loss_of
-from torso.training.criteria.heatmap import Heatmap
-from torso.training.losses.giou import GIoU
-from torso.training.losses.smooth_l1 import SmoothL1
+from torso.training.criteria.heatmap import HeatmapCriterion
+from torso.training.losses.giou import GIoULoss
+from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.centernet_points import centernet_points as recipe
-from torso.training.targets import Targets
 from torso.types import HeatmapPredictions, Images
 
 SIDE, CLASSES = 16, 3
@@ -44,7 +44,7 @@ def shares(terms: Terms) -> dict[str, float]:
 
 def test_size_and_offset_in_closed_form() -> None:
     # centre (21, 31): cell (5, 7), offset (.25, .75); size (10, 20) px is (2.5, 5) cells; zeros are predicted
-    terms = Heatmap().terms(predictions(), make_targets([[16, 21, 26, 41]], [1], rows=4))
+    terms = HeatmapCriterion().terms(predictions(), make_targets([[16, 21, 26, 41]], [1], rows=4))
     assert list(terms) == ["heat", "size", "offset"]
     assert shares(terms)["size"] == pytest.approx(0.1 * (2.5 + 5) / 2)
     assert shares(terms)["offset"] == pytest.approx((0.25 + 0.75) / 2)
@@ -52,14 +52,16 @@ def test_size_and_offset_in_closed_form() -> None:
 
 def test_heat_of_a_small_object_in_closed_form() -> None:
     # radius 0: one cell is 1, all others 0; at p = 1/2 each costs ln(2) / 4
-    terms = Heatmap().terms(predictions(), make_targets([[20, 20, 22, 22]], [0]))
+    terms = HeatmapCriterion().terms(predictions(), make_targets([[20, 20, 22, 22]], [0]))
     assert shares(terms)["heat"] == pytest.approx(SIDE * SIDE * CLASSES * 0.1732868, rel=1e-6)
 
 
 def test_every_object_counts_by_default_and_every_peak_in_mmdetections_way() -> None:
     both = make_targets([[16, 16, 28, 28], [17, 17, 27, 27]], [1, 1])
-    assert Heatmap().terms(predictions(), both)["heat"].count == 2
-    peaks = Heatmap(normaliser="peaks", assigner=part(Gaussian, shared_cell="last")).terms(predictions(), both)
+    assert HeatmapCriterion().terms(predictions(), both)["heat"].count == 2
+    peaks = HeatmapCriterion(normaliser="peaks", assigner=part(GaussianAssigner, shared_cell="last")).terms(
+        predictions(), both
+    )
     assert peaks["size"].count == 1
     assert peaks["size"].total.item() == pytest.approx(0.1 * 2.5)  # the last one's size alone
 
@@ -67,15 +69,15 @@ def test_every_object_counts_by_default_and_every_peak_in_mmdetections_way() -> 
 def test_the_perfect_prediction_costs_nothing() -> None:
     targets = make_targets([[16, 21, 26, 41], [40, 8, 60, 20]], [1, 2])
     raw = predictions()
-    heatmap, pairs = Gaussian()(raw.priors, targets, CLASSES)
+    heatmap, pairs = GaussianAssigner()(raw.priors, targets, CLASSES)
     sizes, offsets = torch.zeros_like(raw.sizes), torch.zeros_like(raw.offsets)
     sizes[0, pairs.prior[0]] = (targets.boxes[0, :, 2:] - targets.boxes[0, :, :2]) / 4
     offsets[0, pairs.prior[0]] = (targets.boxes[0, :, :2] + targets.boxes[0, :, 2:]) / 8 % 1
     perfect = HeatmapPredictions(torch.where(heatmap == 1, 20.0, -20.0), offsets, sizes, raw.priors)
-    assert loss_of(Heatmap().terms(perfect, targets))[0] == pytest.approx(0, abs=1e-6)
+    assert loss_of(HeatmapCriterion().terms(perfect, targets))[0] == pytest.approx(0, abs=1e-6)
     worse = perfect._replace(sizes=sizes + 0.1)
-    assert shares(Heatmap().terms(worse, targets))["size"] > 0
-    timid, bolder = (Heatmap().terms(perfect._replace(logits=perfect.logits * f), targets) for f in (0.1, 0.2))
+    assert shares(HeatmapCriterion().terms(worse, targets))["size"] > 0
+    timid, bolder = (HeatmapCriterion().terms(perfect._replace(logits=perfect.logits * f), targets) for f in (0.1, 0.2))
     assert shares(timid)["heat"] > shares(bolder)["heat"] > 0
 
 
@@ -84,7 +86,7 @@ def test_a_batch_without_objects_teaches_the_heatmap_alone(rows: int) -> None:
     raw = predictions(seed=1)
     none = make_targets([], [], rows=rows)
     none.boxes[:] = torch.nan
-    loss, parts = loss_of(Heatmap().terms(raw, none))
+    loss, parts = loss_of(HeatmapCriterion().terms(raw, none))
     loss.backward()
     assert parts["size"] == 0
     assert parts["offset"] == 0
@@ -95,20 +97,20 @@ def test_a_batch_without_objects_teaches_the_heatmap_alone(rows: int) -> None:
 
 def test_losses_on_whole_boxes_are_refused_with_the_reason() -> None:
     with pytest.raises(PartError, match=r"sizes and offsets apart.*l1 or smooth_l1"):
-        Heatmap(box_loss=part(GIoU))
-    Heatmap(box_loss=part(SmoothL1))
+        HeatmapCriterion(box_loss=part(GIoULoss))
+    HeatmapCriterion(box_loss=part(SmoothL1Loss))
 
 
 def test_assigners_of_dense_heads_are_refused() -> None:
     with pytest.raises(PartError, match="Gaussian part"):
-        part(Heatmap, assigner=part(ATSS))
+        part(HeatmapCriterion, assigner=part(ATSSAssigner))
 
 
 def test_other_heads_are_refused() -> None:
     from torso.zoo.retinanet import retinanet
 
     with torch.device("meta"), pytest.raises(PartError, match="--head centernet_points"):
-        Heatmap().check(retinanet(num_classes=2).build())
+        HeatmapCriterion().check(retinanet(num_classes=2).build())
 
 
 def batch(b: int) -> tuple[Images, Targets]:
@@ -140,7 +142,7 @@ def test_gradients_reach_every_parameter() -> None:
 
 def test_terms_compile_to_one_graph() -> None:
     raw, targets = predictions(2, seed=3), batch(2)[1]
-    criterion = Heatmap(assigner=part(Gaussian, shared_cell="last"))
+    criterion = HeatmapCriterion(assigner=part(GaussianAssigner, shared_cell="last"))
 
     def step(logits: Tensor, offsets: Tensor, sizes: Tensor) -> Tensor:
         return loss_of(criterion.terms(HeatmapPredictions(logits, offsets, sizes, raw.priors), targets))[0]

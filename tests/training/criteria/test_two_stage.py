@@ -10,28 +10,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torso.backbones.timm import Timm
-from torso.heads._roi_proposals import roi_priors
-from torso.heads._second_stage import SecondStage
-from torso.heads.faster_rcnn import FasterRCNN
-from torso.heads.fcos import FCOS
+from torso.data.targets import Targets
+from torso.heads._roi_proposals import SecondStage, roi_priors
+from torso.heads.faster_rcnn import FasterRCNNHead
+from torso.heads.fcos import FCOSHead
 from torso.models.detector import Detector
 from torso.necks.fpn import FPN
 from torso.parts import PartError, find, part
-from torso.training.assigners.atss import ATSS
-from torso.training.assigners.max_iou import MaxIoU
+from torso.training.assigners.atss import ATSSAssigner
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.assignment import IGNORED
 from torso.training.criteria._base import loss_of
-from torso.training.criteria.dense import Dense
-from torso.training.criteria.two_stage import TwoStage
-from torso.training.losses.bce import BCE
-from torso.training.losses.focal import Focal
-from torso.training.losses.giou import GIoU
-from torso.training.losses.l1 import L1
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.criteria.two_stage import TwoStageCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.focal import FocalLoss
+from torso.training.losses.giou import GIoULoss
+from torso.training.losses.l1 import L1Loss
 from torso.training.recipes.faster_rcnn import faster_rcnn
-from torso.training.samplers.random import Random
-from torso.training.targets import IGNORED, Targets
+from torso.training.samplers.random import RandomSampler
 from torso.types import Candidates, Images
 
-ALL = part(Random, number=100_000, positive_share=1.0)
+ALL = part(RandomSampler, number=100_000, positive_share=1.0)
 
 
 def _model(**head: Any) -> Detector:
@@ -39,7 +39,7 @@ def _model(**head: Any) -> Detector:
     return Detector(
         backbone=part(Timm, name="test_resnet", frozen_norm=True),
         neck=part(FPN, channels=8, finest=4, coarsest=64, extra="pool"),
-        head=part(FasterRCNN, **{"num_classes": 3, "channels": 16, **head}),
+        head=part(FasterRCNNHead, **{"num_classes": 3, "channels": 16, **head}),
     )
 
 
@@ -68,10 +68,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("args", [{}, {"box_loss": part(GIoU)}], ids=["codes", "boxes"])
+@pytest.mark.parametrize("args", [{}, {"box_loss": part(GIoULoss)}], ids=["codes", "boxes"])
 def test_every_parameter_learns_and_all_is_finite(name: str, args: dict[str, Any]) -> None:
     model = _model().train()
-    terms = TwoStage(**args)(model, _images(), CASES[name])
+    terms = TwoStageCriterion(**args)(model, _images(), CASES[name])
     assert sorted(terms) == ["box", "cls", "rpn_box", "rpn_cls"]
     loss, _ = loss_of(terms)
     loss.backward()
@@ -95,7 +95,7 @@ def test_ground_truth_is_sampled_beside_proposals() -> None:
     far = torch.tensor([200.0, 200, 220, 220]).expand(2, 50, 4).clone()
     far[1, 10:] = 0  # only ten proposals in the second image
     targets = _targets((3, 2), (1, 0))
-    criterion = TwoStage(sampler=part(Random, number=20, positive_share=0.25))
+    criterion = TwoStageCriterion(sampler=part(RandomSampler, number=20, positive_share=0.25))
     sample = criterion.sample(_proposals(far), targets)
     assert sample.boxes.shape == (2, 20, 4)
     assert sample.target[0].sort(descending=True).values.tolist() == [2, 1] + [-1] * 18  # not the crowd, row 0
@@ -110,8 +110,8 @@ def test_what_distances_cannot_say_of_a_region_is_ignored() -> None:
     truth, region = torch.tensor([[[16.0, 0, 46, 30]]]), torch.tensor([[[0.0, 0, 30, 30]]])
     there = torch.ones(1, 1, dtype=torch.bool)
     truths = Targets(truth, torch.zeros(1, 1, dtype=torch.long), there, ~there)
-    sampler = part(Random, number=2, positive_share=1.0)
-    criterion = TwoStage(assigner=part(MaxIoU, positive=0.3, negative=0.3), sampler=sampler)
+    sampler = part(RandomSampler, number=2, positive_share=1.0)
+    criterion = TwoStageCriterion(assigner=part(MaxIoUAssigner, positive=0.3, negative=0.3), sampler=sampler)
     for holds, wanted in ((False, 2), (True, 1)):  # the truth itself is a region too
         torch.manual_seed(0)
         target = criterion.sample(_proposals(region), truths, holds_center=holds).target
@@ -122,13 +122,17 @@ def test_what_distances_cannot_say_of_a_region_is_ignored() -> None:
 def test_positives_keep_to_their_share() -> None:
     targets = _targets((1, 1))
     near = targets.boxes[:, :1].expand(2, 50, 4) + 0.5
-    sample = TwoStage(sampler=part(Random, number=20, positive_share=0.25)).sample(_proposals(near), targets)
+    sample = TwoStageCriterion(sampler=part(RandomSampler, number=20, positive_share=0.25)).sample(
+        _proposals(near), targets
+    )
     assert (sample.target >= 0).sum(1).tolist() == [5, 5]
     assert (sample.target == -1).sum(1).tolist() == [0, 0]
 
 
 def test_sums_are_divided_by_the_rows_sampled() -> None:
-    terms = TwoStage(sampler=part(Random, number=32, positive_share=0.25))(_model(), _images(), _targets())
+    terms = TwoStageCriterion(sampler=part(RandomSampler, number=32, positive_share=0.25))(
+        _model(), _images(), _targets()
+    )
     assert terms["cls"].count == terms["box"].count == 64
     assert terms["rpn_cls"].count == terms["rpn_box"].count == 512
 
@@ -153,7 +157,7 @@ def _around(targets: Targets) -> Tensor:
 def test_the_second_stage_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cross entropy over all rows and L1 on the code of the right class over the positives, row by row."""
     model, images, targets = _model(), _images(), _targets()
-    criterion, proposals = TwoStage(sampler=ALL, box_loss=part(L1)), _around(targets)
+    criterion, proposals = TwoStageCriterion(sampler=ALL, box_loss=part(L1Loss)), _around(targets)
     _proposing(model, proposals, monkeypatch)
     torch.nn.init.normal_(model.head.box_out.weight)
     with torch.no_grad():
@@ -180,11 +184,11 @@ def test_the_second_stage_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("args", [{}, {"box_loss": part(GIoU)}], ids=["codes", "boxes"])
+@pytest.mark.parametrize("args", [{}, {"box_loss": part(GIoULoss)}], ids=["codes", "boxes"])
 def test_a_better_second_stage_has_a_lower_loss(args: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """From "background, as proposed" to the truth in four steps: each lowers both terms, the last the box term to 0."""
     model, images, targets = _model(class_agnostic=True), _images(), _targets()
-    criterion = TwoStage(sampler=ALL, **args)
+    criterion = TwoStageCriterion(sampler=ALL, **args)
     _proposing(model, _around(targets), monkeypatch)
     values = []
     for share in (0.0, 0.3, 0.6, 1.0):
@@ -208,8 +212,8 @@ def test_a_better_second_stage_has_a_lower_loss(args: dict[str, Any], monkeypatc
 
 def test_a_head_with_centerness_proposes_and_learns() -> None:
     """The proposer's own criterion goes with it: FCOS's, quality term included."""
-    model = _model(proposer=part(FCOS, num_classes=1, channels=8, coarsest=64))
-    criterion = TwoStage(first=find("fcos", "recipes")().get("criterion"))
+    model = _model(proposer=part(FCOSHead, num_classes=1, channels=8, coarsest=64))
+    criterion = TwoStageCriterion(first=find("fcos", "recipes")().get("criterion"))
     criterion.check(model)
     terms = criterion(model, _images(), _targets())
     assert sorted(terms) == ["box", "cls", "rpn_box", "rpn_cls", "rpn_quality"]
@@ -219,8 +223,8 @@ def test_a_head_with_centerness_proposes_and_learns() -> None:
 def test_compiles_whole_and_says_the_same() -> None:
     torch._dynamo.reset()
     model, images, targets = _model().train(), _images(), _targets()
-    first = part(TwoStage).get("first").with_args(sampler=ALL)
-    criterion = TwoStage(first=first, sampler=ALL, proposals=40, proposal_top=60)
+    first = part(TwoStageCriterion).get("first").with_args(sampler=ALL)
+    criterion = TwoStageCriterion(first=first, sampler=ALL, proposals=40, proposal_top=60)
 
     def step() -> Tensor:
         return loss_of(criterion(model, images, targets))[0]
@@ -239,20 +243,20 @@ def test_compiles_whole_and_says_the_same() -> None:
 
 def test_refuses_what_cannot_learn() -> None:
     with pytest.raises(PartError, match=r"Focal is a loss for sigmoid.*--cls-loss cross_entropy"):
-        TwoStage(cls_loss=part(Focal))
+        TwoStageCriterion(cls_loss=part(FocalLoss))
     with pytest.raises(PartError, match=r"ATSS assigns places.*criterion.first.assigner"):
-        TwoStage(assigner=part(ATSS))
+        TwoStageCriterion(assigner=part(ATSSAssigner))
     dense = Detector(
         backbone=part(Timm, name="test_resnet"),
         neck=part(FPN, channels=8),
-        head=part(FCOS, num_classes=3, channels=8),
+        head=part(FCOSHead, num_classes=3, channels=8),
     )
     with pytest.raises(PartError, match=r"FCOS is none.*--head faster_rcnn"):
-        TwoStage().check(dense)
-    first = part(Dense, cls_loss=part(BCE))
+        TwoStageCriterion().check(dense)
+    first = part(DenseCriterion, cls_loss=part(BCELoss))
     with pytest.raises(PartError, match=r"gives no soft targets"):
-        TwoStage(first=first).check(_model(proposer=part(FCOS, num_classes=1, channels=8, coarsest=64)))
-    TwoStage().check(_model())
+        TwoStageCriterion(first=first).check(_model(proposer=part(FCOSHead, num_classes=1, channels=8, coarsest=64)))
+    TwoStageCriterion().check(_model())
 
 
 def test_recipe_is_that_of_the_zoo_model() -> None:
@@ -260,4 +264,4 @@ def test_recipe_is_that_of_the_zoo_model() -> None:
     assert recipe.get("model").get("head").get("num_classes") == 5
     assert (recipe.get("lr"), recipe.get("epochs"), recipe.get("lr_batch")) == (0.02, 12, 16)
     swapped = recipe.override("criterion.box_loss", "giou")
-    assert swapped.get("criterion").get("box_loss") == part(GIoU)
+    assert swapped.get("criterion").get("box_loss") == part(GIoULoss)

@@ -8,29 +8,29 @@ import pytest
 import torch
 
 from torso.backbones.timm import Timm
-from torso.geometry.coders.delta import Delta
+from torso.data.targets import Targets
+from torso.engine.step import TrainStep
+from torso.engine.unused_parameters import freeze_unreached
+from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors._base import gather_priors
 from torso.heads._roi_proposals import roi_priors
-from torso.heads.faster_rcnn import FasterRCNN
-from torso.heads.fcos import FCOS
-from torso.heads.retinanet import RetinaNet
-from torso.heads.rpn import RPN
+from torso.heads.faster_rcnn import FasterRCNNHead
+from torso.heads.fcos import FCOSHead
+from torso.heads.retinanet import RetinaNetHead
+from torso.heads.rpn import RPNHead
 from torso.models.detector import Detector
 from torso.necks.fpn import FPN
 from torso.parts import PartError, part
 from torso.suppression.nms import NMS
 from torso.suppression.softer_nms import SofterNMS
-from torso.training.assigners.fcos import FCOS as FCOSAssigner
-from torso.training.assigners.max_iou import MaxIoU
+from torso.training.assigners.fcos import FCOSAssigner
+from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.criteria._base import Criterion, loss_of
-from torso.training.criteria.dense import Dense
-from torso.training.criteria.two_stage import TwoStage
-from torso.training.losses.giou import GIoU
-from torso.training.losses.kl import KL
-from torso.training.losses.smooth_l1 import SmoothL1
-from torso.training.reach import freeze_unreached
-from torso.training.step import TrainStep
-from torso.training.targets import Targets
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.criteria.two_stage import TwoStageCriterion
+from torso.training.losses.giou import GIoULoss
+from torso.training.losses.kl import KLLoss
+from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.types import Images, Priors
 
 IMAGES = Images(
@@ -48,8 +48,8 @@ TARGETS = Targets(
 
 def model(head: type, **arguments: Any) -> Detector:
     torch.manual_seed(0)
-    finest, coarsest = (4, 64) if head is FasterRCNN else (8, 128)
-    own = {"num_classes": 3, "channels": 16, "uncertainty": True, **({} if head is FasterRCNN else {"tower": 1})}
+    finest, coarsest = (4, 64) if head is FasterRCNNHead else (8, 128)
+    own = {"num_classes": 3, "channels": 16, "uncertainty": True, **({} if head is FasterRCNNHead else {"tower": 1})}
     suppression = arguments.pop("suppression", part(NMS))
     return Detector(
         backbone=part(Timm, name="test_resnet", frozen_norm=True),
@@ -60,9 +60,9 @@ def model(head: type, **arguments: Any) -> Detector:
 
 
 CASES: dict[str, tuple[type, Criterion]] = {
-    "retinanet": (RetinaNet, Dense(box_loss=part(KL))),
-    "fcos": (FCOS, Dense(assigner=part(FCOSAssigner), box_loss=part(KL), box_weighting="quality")),
-    "faster_rcnn": (FasterRCNN, TwoStage(box_loss=part(KL))),
+    "retinanet": (RetinaNetHead, DenseCriterion(box_loss=part(KLLoss))),
+    "fcos": (FCOSHead, DenseCriterion(assigner=part(FCOSAssigner), box_loss=part(KLLoss), box_weighting="quality")),
+    "faster_rcnn": (FasterRCNNHead, TwoStageCriterion(box_loss=part(KLLoss))),
 }
 
 
@@ -89,30 +89,32 @@ def test_starts_as_smooth_l1(name: str) -> None:
     assert all(0.5e-4 < float(w.detach().std()) < 2e-4 for w in weights)
     plain = model(head, uncertainty=False)
     plain.load_state_dict({k: v for k, v in detector.state_dict().items() if "variance_out" not in k})
-    same = type(criterion)(**{"box_loss": part(SmoothL1)}) if name != "fcos" else Dense(
-        assigner=part(FCOSAssigner), box_loss=part(SmoothL1), box_weighting="quality"
+    same = (
+        type(criterion)(**{"box_loss": part(SmoothL1Loss)})
+        if name != "fcos"
+        else DenseCriterion(assigner=part(FCOSAssigner), box_loss=part(SmoothL1Loss), box_weighting="quality")
     )
     with torch.no_grad():
         torch.manual_seed(1)
         ours = criterion(detector, IMAGES, TARGETS)["box"].total
         torch.manual_seed(1)
-        theirs = (same if name != "faster_rcnn" else TwoStage(box_loss=part(SmoothL1, beta=1.0)))(
+        theirs = (same if name != "faster_rcnn" else TwoStageCriterion(box_loss=part(SmoothL1Loss, beta=1.0)))(
             plain, IMAGES, TARGETS
         )["box"].total
     torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=1e-3)
 
 
 def test_box_term_by_hand() -> None:
-    detector = model(RetinaNet)
+    detector = model(RetinaNetHead)
     with torch.no_grad():
         raw = detector(IMAGES)
         raw = raw._replace(log_variance=torch.randn_like(raw.log_variance), codes=torch.randn_like(raw.codes))
-        term = Dense(box_loss=part(KL)).terms(raw, TARGETS, detector.head)["box"]  # type: ignore[arg-type]
-    assigned = MaxIoU()(raw.priors, TARGETS).target
+        term = DenseCriterion(box_loss=part(KLLoss)).terms(raw, TARGETS, detector.head)["box"]  # type: ignore[arg-type]
+    assigned = MaxIoUAssigner()(raw.priors, TARGETS).target
     total = 0.0
     for image, row in (assigned >= 0).nonzero().tolist():
         one = Priors(*(field[row] for field in raw.priors[:3]), levels=())
-        want = Delta().encode(TARGETS.boxes[image, assigned[image, row]], one)
+        want = DeltaCoder().encode(TARGETS.boxes[image, assigned[image, row]], one)
         for d, a in zip((raw.codes[image, row] - want).abs().tolist(), raw.log_variance[image, row], strict=True):
             total += float((-a).exp() * (d * d / 2 if d < 1 else d - 0.5) + a / 2)
     assert float(term.total) == pytest.approx(total, rel=1e-4)
@@ -124,19 +126,23 @@ def test_a_branch_and_a_loss_that_do_not_fit_are_refused(name: str) -> None:
     head, criterion = CASES[name]
     with pytest.raises(PartError, match=r"--head\.uncertainty=true"):
         criterion.check(model(head, uncertainty=False))
-    blind = TwoStage() if name == "faster_rcnn" else Dense(box_loss=part(GIoU), assigner=part(FCOSAssigner))
+    blind = (
+        TwoStageCriterion()
+        if name == "faster_rcnn"
+        else DenseCriterion(box_loss=part(GIoULoss), assigner=part(FCOSAssigner))
+    )
     with pytest.raises(PartError, match="--box-loss kl"):
         blind.check(model(head))
 
 
 def test_a_proposers_branch_is_its_own_criterions_affair() -> None:
-    detector = model(FasterRCNN, uncertainty=False, proposer=part(RPN, uncertainty=True))
+    detector = model(FasterRCNNHead, uncertainty=False, proposer=part(RPNHead, uncertainty=True))
     with pytest.raises(PartError, match=r"choose --criterion\.first\.box_loss kl"):
-        TwoStage().check(detector)
+        TwoStageCriterion().check(detector)
 
 
 def test_second_stage_variance_is_that_of_the_right_class_in_pixels() -> None:
-    detector = model(FasterRCNN, proposals=20, score_threshold=0.0)
+    detector = model(FasterRCNNHead, proposals=20, score_threshold=0.0)
     with torch.no_grad():
         raw = detector(IMAGES)
         raw = raw._replace(log_variance=torch.randn_like(raw.log_variance))
@@ -147,7 +153,7 @@ def test_second_stage_variance_is_that_of_the_right_class_in_pixels() -> None:
     pair = (rows * 3 + labels)[..., None].expand(-1, -1, 4)
     codes, spread = (x.reshape(2, -1, 4).gather(1, pair) for x in (raw.codes, raw.log_variance))
     priors = gather_priors(roi_priors(raw.proposals.boxes), rows)
-    wanted = Delta(weights=(10.0, 10.0, 5.0, 5.0)).decode_variance(spread.exp(), codes, priors)
+    wanted = DeltaCoder(weights=(10.0, 10.0, 5.0, 5.0)).decode_variance(spread.exp(), codes, priors)
     torch.testing.assert_close(found.variance[real], wanted[real])
 
 

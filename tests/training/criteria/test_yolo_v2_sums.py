@@ -13,7 +13,7 @@ from training.criteria.darknet import Box, iou, sigmoid, targets_of
 from torso.geometry.priors.shapes import Shapes
 from torso.parts import part
 from torso.training.criteria._base import loss_of
-from torso.training.criteria.dense import Dense
+from torso.training.criteria.dense import DenseCriterion
 from torso.training.recipes.yolov2 import yolov2
 from torso.types import DensePredictions, FeatureSpec
 
@@ -60,7 +60,7 @@ def test_yolo_v2_as_darknets_region_layer_sums_it() -> None:
     recipe = yolov2(num_classes=CLASSES)
     head_part = recipe.get("model").get("head").with_args(priors=part(Shapes, sizes=(ANCHORS,)), channels=8)
     head = head_part.build([FeatureSpec(8, (STRIDE, STRIDE))])
-    criterion: Dense = recipe.get("criterion").build()
+    criterion: DenseCriterion = recipe.get("criterion").build()
     codes, quality, logits = predicted()
     priors = head.priors([(ROWS, COLUMNS)], (ROWS * STRIDE, COLUMNS * STRIDE))
     terms = criterion.terms(DensePredictions(logits, codes, priors, quality), targets_of(TRUTHS), head)

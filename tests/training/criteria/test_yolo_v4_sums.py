@@ -11,7 +11,7 @@ from torch import Tensor
 from training.criteria.darknet import Box, iou, sigmoid, targets_of
 
 from torso.training.criteria._base import loss_of
-from torso.training.criteria.dense import Dense
+from torso.training.criteria.dense import DenseCriterion
 from torso.training.recipes.yolov4 import yolov4
 from torso.types import DensePredictions, FeatureSpec
 
@@ -57,7 +57,7 @@ TRUTHS = (
 def test_yolo_v4_as_darknets_yolo_layer_sums_it() -> None:
     recipe = yolov4(num_classes=CLASSES)
     head = recipe.get("model").get("head").build([FeatureSpec(8, (stride, stride)) for stride, _, _ in LEVELS])
-    criterion: Dense = recipe.get("criterion").build()
+    criterion: DenseCriterion = recipe.get("criterion").build()
     codes, quality, logits = predicted()
     priors = head.priors([(SIDE // stride, SIDE // stride) for stride, _, _ in LEVELS], (SIDE, SIDE))
     terms = criterion.terms(DensePredictions(logits, codes, priors, quality), targets_of(TRUTHS), head)

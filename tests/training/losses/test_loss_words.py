@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from torso.training.losses.iou import IoU
-from torso.training.losses.yolo_box import YOLOBox
+from torso.training.losses.iou import IoULoss
+from torso.training.losses.yolo_box import YOLOBoxLoss
 
 
 def test_refused() -> None:
     with pytest.raises(ValueError, match=r"IoU\.form='cubic'.*log, linear, square"):
-        IoU(form="cubic")  # type: ignore[arg-type]
+        IoULoss(form="cubic")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"YOLOBox\.center='middle'.*entropy, squared"):
-        YOLOBox(center="middle")  # type: ignore[arg-type]
+        YOLOBoxLoss(center="middle")  # type: ignore[arg-type]

@@ -9,18 +9,18 @@ import torchvision
 
 from torso.parts import Part, PartError, find, names, part, produced
 from torso.training.losses._base import BoxLoss, ClassLoss
-from torso.training.losses.bce import BCE
-from torso.training.losses.ciou import CIoU
-from torso.training.losses.cross_entropy import CrossEntropy
-from torso.training.losses.diou import DIoU
-from torso.training.losses.focal import Focal
-from torso.training.losses.giou import GIoU
-from torso.training.losses.iou import IoU
-from torso.training.losses.l1 import L1
-from torso.training.losses.smooth_l1 import SmoothL1
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.ciou import CIoULoss
+from torso.training.losses.cross_entropy import CrossEntropyLoss
+from torso.training.losses.diou import DIoULoss
+from torso.training.losses.focal import FocalLoss
+from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import IoULoss
+from torso.training.losses.l1 import L1Loss
+from torso.training.losses.smooth_l1 import SmoothL1Loss
 
 EVERY: list[Part[object]] = [part(find(n, "losses")) for n in names("losses")]
-BOX = [p.build() for p in EVERY if issubclass(produced(p), BoxLoss)] + [IoU(form="linear"), IoU(form="square")]
+BOX = [p.build() for p in EVERY if issubclass(produced(p), BoxLoss)] + [IoULoss(form="linear"), IoULoss(form="square")]
 CLASS = [p.build() for p in EVERY if issubclass(produced(p), ClassLoss)]
 
 
@@ -30,7 +30,7 @@ def name(loss: object) -> str:
 
 def test_focal_golden() -> None:
     logits, truth = torch.tensor([[0.0], [2.0], [-3.0]]), torch.tensor([0, -1, -1])
-    assert Focal()(logits, truth).tolist() == pytest.approx([0.0433217, 1.2375586, 8.19624e-5], rel=1e-5)
+    assert FocalLoss()(logits, truth).tolist() == pytest.approx([0.0433217, 1.2375586, 8.19624e-5], rel=1e-5)
 
 
 def test_focal_equals_torchvisions_and_without_gamma_it_is_binary_cross_entropy() -> None:
@@ -38,17 +38,17 @@ def test_focal_equals_torchvisions_and_without_gamma_it_is_binary_cross_entropy(
     labels = torch.randint(-1, 4, (50,))
     one_hot = (torch.arange(4) == labels[:, None]).double()
     want = torchvision.ops.sigmoid_focal_loss(logits, one_hot, alpha=0.25, gamma=2).sum(-1)
-    torch.testing.assert_close(Focal()(logits, labels), want)
+    torch.testing.assert_close(FocalLoss()(logits, labels), want)
     plain = F.binary_cross_entropy_with_logits(logits, one_hot, reduction="none").sum(-1)
-    torch.testing.assert_close(Focal(alpha=0.5, gamma=0.0)(logits, labels), plain / 2)
-    torch.testing.assert_close(BCE()(logits, labels), plain)
+    torch.testing.assert_close(FocalLoss(alpha=0.5, gamma=0.0)(logits, labels), plain / 2)
+    torch.testing.assert_close(BCELoss()(logits, labels), plain)
 
 
 def test_cross_entropy_equals_torchs_smoothed_too() -> None:
     logits, labels = torch.randn(20, 5), torch.randint(0, 5, (20,))
     for e in (0.0, 0.1):
         want = F.cross_entropy(logits, labels, label_smoothing=e, reduction="none")
-        torch.testing.assert_close(CrossEntropy(smoothing=e)(logits, labels), want)
+        torch.testing.assert_close(CrossEntropyLoss(smoothing=e)(logits, labels), want)
 
 
 def test_smoothing_is_the_expectation_over_flipped_labels() -> None:
@@ -56,50 +56,56 @@ def test_smoothing_is_the_expectation_over_flipped_labels() -> None:
     e = 0.2
     logits = torch.randn(6, 1, dtype=torch.float64)
     yes, no = torch.zeros(6, dtype=torch.int64), torch.full((6,), -1)
-    for loss, smooth in ((BCE(), BCE(smoothing=e)),):
+    for loss, smooth in ((BCELoss(), BCELoss(smoothing=e)),):
         expected = (1 - e / 2) * loss(logits, yes) + e / 2 * loss(logits, no)
         torch.testing.assert_close(smooth(logits, yes), expected)
         expected = (1 - e / 2) * loss(logits, no) + e / 2 * loss(logits, yes)
         torch.testing.assert_close(smooth(logits, no), expected)
     many, columns = torch.randn(6, 4, dtype=torch.float64), 4
     label = torch.full((6,), 2)
-    redrawn = torch.stack([CrossEntropy()(many, torch.full((6,), k)) for k in range(columns)]).mean(0)
-    expected = (1 - e) * CrossEntropy()(many, label) + e * redrawn
-    torch.testing.assert_close(CrossEntropy(smoothing=e)(many, label), expected)
+    redrawn = torch.stack([CrossEntropyLoss()(many, torch.full((6,), k)) for k in range(columns)]).mean(0)
+    expected = (1 - e) * CrossEntropyLoss()(many, label) + e * redrawn
+    torch.testing.assert_close(CrossEntropyLoss(smoothing=e)(many, label), expected)
 
 
 def test_flipping_labels_at_random_comes_to_the_smoothed_loss() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.full((200_000, 1), 0.7)
     flipped = torch.rand(200_000, generator=generator) < 0.1
-    drawn = BCE()(logits, torch.where(flipped, -1, 0)).mean()
-    assert float(drawn) == pytest.approx(float(BCE(smoothing=0.2)(logits[:1], torch.tensor([0]))[0]), rel=5e-3)
+    drawn = BCELoss()(logits, torch.where(flipped, -1, 0)).mean()
+    assert float(drawn) == pytest.approx(float(BCELoss(smoothing=0.2)(logits[:1], torch.tensor([0]))[0]), rel=5e-3)
 
 
 def test_smoothed_focal_is_least_at_the_soft_target() -> None:
     logits = torch.linspace(-8, 8, 4001, dtype=torch.float64)[:, None]
-    cost = Focal(smoothing=0.2, gamma=0.0)(logits, torch.zeros(4001, dtype=torch.int64))
+    cost = FocalLoss(smoothing=0.2, gamma=0.0)(logits, torch.zeros(4001, dtype=torch.int64))
     assert float(logits[cost.argmin()].sigmoid()) == pytest.approx(0.9, abs=0.01)
 
 
 @pytest.mark.parametrize(
     ("loss", "value"),
-    [(IoU(form="linear"), 1 - 1 / 9), (GIoU(), 1.1388889), (DIoU(), 1.0188889), (CIoU(), 1.0191645), (L1(), 20.0)],
+    [
+        (IoULoss(form="linear"), 1 - 1 / 9),
+        (GIoULoss(), 1.1388889),
+        (DIoULoss(), 1.0188889),
+        (CIoULoss(), 1.0191645),
+        (L1Loss(), 20.0),
+    ],
     ids=name,
 )
 def test_box_losses_golden(loss: BoxLoss, value: float) -> None:
     a, b = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[5.0, 5, 15, 20]])
-    want = value if not isinstance(loss, L1) else 25.0
+    want = value if not isinstance(loss, L1Loss) else 25.0
     assert float(loss(a, b)[0]) == pytest.approx(want, rel=1e-5)
 
 
 def test_smooth_l1_golden() -> None:
     zero = torch.zeros(1, 4)
     error = torch.tensor([[0.0, 0.5, 1.0, -3.0]])
-    assert float(SmoothL1(beta=1.0)(error, zero)[0]) == pytest.approx(0 + 0.125 + 0.5 + 2.5)
+    assert float(SmoothL1Loss(beta=1.0)(error, zero)[0]) == pytest.approx(0 + 0.125 + 0.5 + 2.5)
     for beta in (0.0, 1 / 9, 1.0):
         want = F.smooth_l1_loss(error, zero, beta=beta, reduction="sum")
-        assert float(SmoothL1(beta=beta)(error, zero)[0]) == pytest.approx(float(want))
+        assert float(SmoothL1Loss(beta=beta)(error, zero)[0]) == pytest.approx(float(want))
 
 
 @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
@@ -165,8 +171,11 @@ def test_class_losses_are_finite_and_not_computed_in_half(loss: ClassLoss, dtype
 @pytest.mark.parametrize(
     "wrong",
     [
-        (Focal, {"alpha": 2.0}), (Focal, {"gamma": -1.0}), (BCE, {"smoothing": 1.0}),
-        (CrossEntropy, {"smoothing": -0.1}), (SmoothL1, {"beta": -1.0}),
+        (FocalLoss, {"alpha": 2.0}),
+        (FocalLoss, {"gamma": -1.0}),
+        (BCELoss, {"smoothing": 1.0}),
+        (CrossEntropyLoss, {"smoothing": -0.1}),
+        (SmoothL1Loss, {"beta": -1.0}),
     ],
 )
 def test_wrong_settings_are_refused(wrong: tuple[type, dict[str, float]]) -> None:

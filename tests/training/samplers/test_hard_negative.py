@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from torso.training.samplers.hard_negative import HardNegative
-from torso.training.targets import Assignment
+from torso.training.assignment import Assignment
+from torso.training.samplers.hard_negative import HardNegativeSampler
 
 
 def plain(target: list[int], loss: list[float], ratio: float, least: int) -> list[int]:
@@ -24,7 +24,7 @@ def test_keeps_the_costliest_background(ratio: float, least: int) -> None:
     target[2] = torch.where(target[2] >= 0, -1, target[2])  # an image without objects
     loss = torch.rand(4, 60, generator=g) * 50
     quality = torch.rand(4, 60)
-    out = HardNegative(ratio=ratio, least=least)(Assignment(target, quality), loss)
+    out = HardNegativeSampler(ratio=ratio, least=least)(Assignment(target, quality), loss)
     assert out.quality is quality
     for i in range(4):
         assert out.target[i].tolist() == plain(target[i].tolist(), loss[i].tolist(), ratio, least)
@@ -32,12 +32,12 @@ def test_keeps_the_costliest_background(ratio: float, least: int) -> None:
 
 def test_wants_the_loss() -> None:
     with pytest.raises(ValueError, match="needs the loss of every prior"):
-        HardNegative()(Assignment(torch.zeros(1, 4, dtype=torch.int64)))
+        HardNegativeSampler()(Assignment(torch.zeros(1, 4, dtype=torch.int64)))
 
 
 def test_compiles_whole() -> None:
     target, loss = torch.randint(-2, 2, (2, 40)), torch.rand(2, 40)
-    sampler = HardNegative()
+    sampler = HardNegativeSampler()
     torch.compiler.reset()
     compiled = torch.compile(lambda t, x: sampler(Assignment(t), x).target, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(target, loss), sampler(Assignment(target), loss).target)

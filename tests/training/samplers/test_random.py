@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from torso.parts import PartError
-from torso.training.samplers.random import Random
-from torso.training.targets import BACKGROUND, IGNORED, Assignment
+from torso.training.assignment import BACKGROUND, IGNORED, Assignment
+from torso.training.samplers.random import RandomSampler
 
 
 def assignment(positives: int, background: int, ignored: int, images: int = 2) -> torch.Tensor:
@@ -29,7 +29,7 @@ def assignment(positives: int, background: int, ignored: int, images: int = 2) -
 )
 def test_proportions(given: tuple[int, int, int], kept: tuple[int, int]) -> None:
     target = assignment(*given)
-    out = Random(number=64, positive_share=0.25)(Assignment(target)).target
+    out = RandomSampler(number=64, positive_share=0.25)(Assignment(target)).target
     assert (out >= 0).sum(1).tolist() == [kept[0]] * 2
     assert (out == BACKGROUND).sum(1).tolist() == [kept[1]] * 2
     changed = out != target
@@ -38,7 +38,7 @@ def test_proportions(given: tuple[int, int, int], kept: tuple[int, int]) -> None
 
 def test_draw_gives_a_fixed_number_of_rows_positives_first() -> None:
     target = assignment(5, 20, 10)
-    rows, real = Random(number=16, positive_share=0.5).draw(target)
+    rows, real = RandomSampler(number=16, positive_share=0.5).draw(target)
     drawn = target.gather(1, rows)
     assert rows.shape == (2, 16)
     assert real.all()
@@ -50,7 +50,7 @@ def test_draw_gives_a_fixed_number_of_rows_positives_first() -> None:
 def test_every_row_is_drawn_alike() -> None:
     target = assignment(20, 60, 0, images=1)
     torch.manual_seed(0)
-    out = Random(number=16, positive_share=0.5)(Assignment(target.expand(2000, -1))).target
+    out = RandomSampler(number=16, positive_share=0.5)(Assignment(target.expand(2000, -1))).target
     share = (out != IGNORED).float().mean(0)
     positive = target[0] >= 0
     # 8 of 20 and 8 of 60; over three and a half standard deviations of 2000 draws
@@ -60,7 +60,7 @@ def test_every_row_is_drawn_alike() -> None:
 
 def test_images_are_drawn_apart_and_the_seed_decides() -> None:
     target = assignment(40, 40, 0, images=1).repeat(2, 1)
-    sampler = Random(number=20, positive_share=0.5)
+    sampler = RandomSampler(number=20, positive_share=0.5)
     torch.manual_seed(3)
     first = sampler(Assignment(target)).target
     torch.manual_seed(3)
@@ -70,10 +70,10 @@ def test_images_are_drawn_apart_and_the_seed_decides() -> None:
 
 def test_quality_is_kept() -> None:
     quality = torch.rand(2, 10)
-    assert Random(number=4)(Assignment(assignment(4, 6, 0), quality)).quality is quality
+    assert RandomSampler(number=4)(Assignment(assignment(4, 6, 0), quality)).quality is quality
 
 
 @pytest.mark.parametrize("wrong", [{"number": 0}, {"positive_share": 1.5}])
 def test_wrong_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(PartError, match="Random wants"):
-        Random(**wrong)  # type: ignore[arg-type]
+        RandomSampler(**wrong)  # type: ignore[arg-type]

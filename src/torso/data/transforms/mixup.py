@@ -7,7 +7,7 @@ from PIL import Image
 
 from torso.data.sample import Draw, Sample, Transform, check_probability, joined
 from torso.geometry.resize import letterbox_size
-from torso.inference.images import resize_image
+from torso.images import resize_image
 
 
 class MixUp(Transform):

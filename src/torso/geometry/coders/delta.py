@@ -11,7 +11,7 @@ from torso.geometry.coders._base import Coder, check_exponent, full_precision
 from torso.types import Priors
 
 
-class Delta(Coder):
+class DeltaCoder(Coder):
     """dx = wx (x - xa) / wa, dw = ww log(w / wa), likewise dy, dh.
 
     Args:

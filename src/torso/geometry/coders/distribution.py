@@ -9,7 +9,7 @@ from torso.geometry.coders._base import Coder, full_precision
 from torso.types import Priors
 
 
-class Distribution(Coder):
+class DistributionCoder(Coder):
     """distance = sum_i i * softmax(code)_i strides, i in 0..reg_max, for left, top, right, bottom.
 
     Args:

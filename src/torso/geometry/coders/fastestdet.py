@@ -9,7 +9,7 @@ from torso.geometry.coders._base import Coder, full_precision
 from torso.types import Priors
 
 
-class FastestDet(Coder):
+class FastestDetCoder(Coder):
     """x = prior's x + tanh(tx) * stride, w = sigmoid(tw) * prior's width, likewise y and h.
 
     A code says centres within one stride and sizes up to the prior's; FastestDet's prior is as large as the picture.

@@ -9,7 +9,7 @@ from torso.geometry.coders._base import Coder, full_precision
 from torso.types import Priors
 
 
-class Grid(Coder):
+class GridCoder(Coder):
     """x = (cell + tx) * stride, w = tw^2 * the prior's width, likewise y and h.
 
     The paper's sizes are shares of the picture, so its priors are boxes as large as the picture. tw's sign is lost.

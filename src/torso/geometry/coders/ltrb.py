@@ -15,7 +15,7 @@ from torso.types import Priors
 Distances = Literal["exp", "relu", "none"]
 
 
-class LTRB(Coder):
+class LTRBCoder(Coder):
     """distance = transform(code) * stride, in the order left, top, right, bottom.
 
     Args:

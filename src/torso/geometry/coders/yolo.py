@@ -15,7 +15,7 @@ from torso.types import Priors
 Sizes = Literal["exp", "square"]
 
 
-class YOLO(Coder):
+class YOLOCoder(Coder):
     """x = (cell + s * sigmoid(tx) - (s - 1) / 2) * stride, likewise y, for the cell that the prior's centre lies in.
 
     Args:

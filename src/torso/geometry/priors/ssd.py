@@ -12,7 +12,7 @@ from torso.plain_values import one_of
 from torso.types import Priors
 
 
-class SSD(PriorGenerator):
+class SSDAnchors(PriorGenerator):
     """At every place of level k: a square of side s_k, one of sqrt(s_k * s_(k+1)), and for each ratio r the box of
     s_k * sqrt(r) by s_k / sqrt(r), then the same standing up.
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torso.heads.dense import Dense as DenseHead
-from torso.training.targets import Assignment, Pairs, Targets
+from torso.data.targets import Targets
+from torso.heads.dense import DenseHead
+from torso.training.assignment import Assignment, Pairs
 from torso.types import Priors
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torso.geometry.boxes import MIN_AREA
 from torso.geometry.priors.points import Points
-from torso.heads.dense import Dense as DenseHead
+from torso.heads.dense import DenseHead
 from torso.training.assigners._base import Lack
 from torso.types import Priors
 

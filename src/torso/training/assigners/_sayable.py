@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from torso.data.targets import Targets
 from torso.training.assigners._base import with_a_row
-from torso.training.targets import IGNORED, Assignment, Pairs, Targets
+from torso.training.assignment import IGNORED, Assignment, Pairs
 from torso.types import Priors
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap
 from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable, with_a_row
 from torso.training.assigners._claims import strongest_claim
 from torso.training.assigners.fcos import centerness
-from torso.training.targets import BACKGROUND, Assignment, Targets
+from torso.training.assignment import BACKGROUND, Assignment
 from torso.types import Priors
 
 
-class ATSS(Assigner):
+class ATSSAssigner(Assigner):
     """Per level the `candidates` priors nearest to a truth's centre; positive where the IoU reaches their mean plus
     standard deviation (unbiased, as in the authors' code) and the prior's centre lies inside the truth.
 

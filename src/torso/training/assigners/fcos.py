@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
-from torso.training.targets import BACKGROUND, Assignment, Targets
+from torso.training.assignment import BACKGROUND, Assignment
 from torso.types import Priors
 
 
-class FCOS(Assigner):
+class FCOSAssigner(Assigner):
     """Positive where the point lies in the box and the largest distance to a side lies in the level's range.
 
     Args:

@@ -7,16 +7,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.parts import PartError
 from torso.plain_values import one_of
 from torso.training.assigners._base import CHUNK, matchable
-from torso.training.targets import HeatmapTargets, Pairs, Targets
+from torso.training.assignment import HeatmapTargets, Pairs
 from torso.types import Priors
 
 SharedCell = Literal["all", "last"]
 
 
-class Gaussian:
+class GaussianAssigner:
     """The centre's cell is 1; around it exp(-d^2 / 2 sigma^2) within a square of `radius`, sigma = (2 radius + 1) / 6;
     of overlapping bumps of one class the higher value counts.
 

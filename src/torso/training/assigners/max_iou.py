@@ -7,17 +7,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import iou_matrix
 from torso.parts import PartError
 from torso.plain_values import one_of
 from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable, with_a_row
-from torso.training.targets import BACKGROUND, IGNORED, Assignment, Targets
+from torso.training.assignment import BACKGROUND, IGNORED, Assignment
 from torso.types import Priors
 
 RescueLearns = Literal["most", "rescued"]
 
 
-class MaxIoU(Assigner):
+class MaxIoUAssigner(Assigner):
     """A prior learns the ground truth that it overlaps most, the first of equals.
 
     Args:
@@ -47,8 +48,7 @@ class MaxIoU(Assigner):
             raise PartError(f"MaxIoU wants 0 <= negative <= positive <= 1; {negative} and {positive} came")
         if not 0 <= rescue_above <= 1 or not point_scale > 0:
             raise PartError(
-                "MaxIoU wants rescue_above, an IoU, in 0..1 and point_scale > 0; "
-                f"{rescue_above} and {point_scale} came"
+                f"MaxIoU wants rescue_above, an IoU, in 0..1 and point_scale > 0; {rescue_above} and {point_scale} came"
             )
         one_of("MaxIoU.rescue_learns", rescue_learns, RescueLearns)
         self.positive, self.negative, self.point_scale = positive, negative, point_scale

@@ -7,15 +7,16 @@ import math
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap
 from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.targets import BACKGROUND, Assignment, Targets
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.assignment import BACKGROUND, Assignment
 from torso.types import Priors
 
 
-class PAA(Assigner):
+class PAAAssigner(Assigner):
     """A truth's candidates are, of the priors that overlap it most and by at least `overlap`, the `candidates` of least
     loss on each level. Two Gaussians are fitted to these losses, and of the candidates that belong to the lower one
     those up to its most probable are positive, the rest is background. quality is the IoU of the predicted box.
@@ -55,7 +56,7 @@ class PAA(Assigner):
                 "PAA wants alpha in 0..1, gamma and box_weight that are not negative, and point_scale > 0; "
                 f"{alpha}, {gamma}, {box_weight} and {point_scale} came"
             )
-        self.first = MaxIoU(
+        self.first = MaxIoUAssigner(
             positive=overlap, negative=overlap, rescue=True, rescue_learns="rescued", point_scale=point_scale
         )
         self.candidates, self.iterations = candidates, iterations

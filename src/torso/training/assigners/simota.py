@@ -7,18 +7,19 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap, iou_matrix
 from torso.parts import PartError
 from torso.plain_values import one_of
 from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assigners._claims import depth_inside, scores_of
-from torso.training.targets import BACKGROUND, Assignment, Targets
+from torso.training.assignment import BACKGROUND, Assignment
 from torso.types import Priors
 
 Inside = Literal["either", "center"]
 
 
-class SimOTA(Assigner):
+class SimOTAAssigner(Assigner):
     """cost = class cost + iou_weight * -log IoU + 1e5 where a prior's centre is not both inside the truth and near its
     centre; a truth takes its k cheapest candidates, k the sum of its `candidates` highest IoUs, at least 1. A prior
     that several truths take goes to the cheapest of all. quality is the IoU, which is also what the class should score.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import iou_matrix
 from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable
-from torso.training.targets import BACKGROUND, Assignment, Targets
+from torso.training.assignment import BACKGROUND, Assignment
 from torso.types import Priors
 
 
-class SSD(Assigner):
+class SSDAssigner(Assigner):
     """A prior learns the truth that it overlaps most where the IoU reaches `threshold`, the first of equals; all others
     are background, none is ignored. Then the best prior of each truth (the first of equals) learns that truth, whatever
     it overlaps more; of several truths with one best prior the last gets it, as in torchvision and mmdetection, where

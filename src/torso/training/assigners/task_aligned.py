@@ -7,19 +7,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import OverlapKind, overlap_matrix
 from torso.parts import PartError
 from torso.plain_values import one_of
 from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assigners._claims import depth_inside, scores_of, strongest_claim
-from torso.training.targets import BACKGROUND, Assignment, Targets
+from torso.training.assignment import BACKGROUND, Assignment
 from torso.types import Priors
 
 Competing = Literal["all", "inside"]
 _TINY = torch.finfo(torch.float32).tiny
 
 
-class TaskAligned(Assigner):
+class TaskAlignedAssigner(Assigner):
     """alignment = score^alpha * IoU^beta of the truth's class; its `top` best priors are positive where their centre
     lies inside the truth. A prior that several truths claim learns the one it overlaps most. quality is the alignment,
     scaled for each truth so that its best prior has the IoU of its best fitting one; the class should score that.
@@ -81,9 +82,7 @@ class TaskAligned(Assigner):
         quality = torch.zeros_like(best).scatter_reduce(1, rows.flatten(1), scaled.flatten(1), "amax")
         return Assignment(torch.where(target >= 0, target, BACKGROUND), quality)
 
-    def _claims(
-        self, priors: Priors, targets: Targets, boxes: Tensor, scores: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _claims(self, priors: Priors, targets: Targets, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Each truth's best priors: rows, alignment (0 where they do not count), overlap, [B, m, top]."""
         fit = overlap_matrix(boxes, targets.boxes, self.overlap).clamp(min=0)  # [B, N, m]
         metric = scores_of(scores.float(), targets.labels) ** self.alpha * fit**self.beta

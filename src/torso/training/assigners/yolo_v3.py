@@ -5,16 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import iou_matrix
-from torso.heads.dense import Dense as DenseHead
+from torso.heads.dense import DenseHead
 from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, Lack, matchable
 from torso.training.assigners._cells import lacks_shapes, shape_iou, shapes_of
-from torso.training.targets import BACKGROUND, IGNORED, Assignment, Targets
+from torso.training.assignment import BACKGROUND, IGNORED, Assignment
 from torso.types import Priors
 
 
-class YOLOv3(Assigner):
+class YOLOv3Assigner(Assigner):
     """Of the anchors of all levels the one whose shape fits a truth best, both centred alike, is positive in the cell
     of that level that holds the truth's centre. Other priors whose box, as predicted now, overlaps any truth by more
     than `ignore_above` are ignored; the rest is background. Of several truths with one prior the last has it (darknet).

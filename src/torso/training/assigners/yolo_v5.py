@@ -5,16 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torso.geometry.coders.yolo import YOLO
-from torso.heads.dense import Dense as DenseHead
+from torso.data.targets import Targets
+from torso.geometry.coders.yolo import YOLOCoder
+from torso.heads.dense import DenseHead
 from torso.parts import PartError
 from torso.training.assigners._base import Assigner, Lack, matchable
 from torso.training.assigners._cells import Shapes, lacks_shapes, shapes_of
-from torso.training.targets import Pairs, Targets
+from torso.training.assignment import Pairs
 from torso.types import Priors
 
 
-class YOLOv5(Assigner):
+class YOLOv5Assigner(Assigner):
     """Every anchor of which neither side is `max_ratio` times the truth's or more, nor the truth's of it, learns the
     truth in its centre's cell and in those cells beside, above and below it that the centre is within half a cell of,
     where it lies more than one cell off the map's edge on that side: three cells, and where the centre stands on a
@@ -33,7 +34,7 @@ class YOLOv5(Assigner):
         self.max_ratio = max_ratio
 
     def lacks(self, head: DenseHead) -> list[Lack]:
-        scale = head.coder.scale_xy if isinstance(head.coder, YOLO) else 2.0
+        scale = head.coder.scale_xy if isinstance(head.coder, YOLOCoder) else 2.0
         if not isinstance(scale, tuple) and scale >= 2:
             return lacks_shapes(head)
         reason = f"teaches a cell centres of up to half a cell beyond it, which scale_xy={scale} cannot say"

@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from torso.geometry.coders.yolo import YOLO
-from torso.heads.dense import Dense as DenseHead
+from torso.geometry.coders.yolo import YOLOCoder
+from torso.heads.dense import DenseHead
 from torso.parts import PartError, find, names
 from torso.training.assigners._base import Assigner, Lack
-from torso.training.losses.yolo_box import YOLOBox
+from torso.training.losses.yolo_box import YOLOBoxLoss
 
 if TYPE_CHECKING:
-    from torso.training.criteria.dense import Dense
+    from torso.training.criteria.dense import DenseCriterion
 
 _NAMED = 4  # of the assigners that fit, a sentence names so many
 
 
-def check_assigner(criterion: Dense, head: DenseHead) -> None:
+def check_assigner(criterion: DenseCriterion, head: DenseHead) -> None:
     """Raise PartError where the criterion's assigner means nothing for this head, or lacks something.
 
     The message holds every reason, and either the flags that mend all of them or only the assigners that go with it.
@@ -33,7 +33,7 @@ def check_assigner(criterion: Dense, head: DenseHead) -> None:
     raise PartError(f"{who} {reasons}: {', or '.join(remedies) or 'choose another head'}")
 
 
-def _ways(criterion: Dense, head: DenseHead) -> list[str]:
+def _ways(criterion: DenseCriterion, head: DenseHead) -> list[str]:
     """Sets of flags of which each brings all that is lacking; [] where no flags do."""
     lacks = _lacks(criterion, head)
     if not all(lack.flags for lack in lacks):
@@ -46,13 +46,13 @@ def _ways(criterion: Dense, head: DenseHead) -> list[str]:
     return [" ".join(dict.fromkeys(flags)) for flags in ways]
 
 
-def _lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
+def _lacks(criterion: DenseCriterion, head: DenseHead) -> list[Lack]:
     assigner = criterion.assigner
     return [*assigner.lacks(head), *_cell_lacks(criterion, head), *_pair_lacks(criterion, head),
             *_quality_lacks(criterion, head), *_score_lacks(criterion, head)]  # fmt: skip
 
 
-def _fitting(criterion: Dense, head: DenseHead) -> list[str]:
+def _fitting(criterion: DenseCriterion, head: DenseHead) -> list[str]:
     """Names of the assigners that lack nothing in this recipe."""
     found = []
     for name in names("assigners"):
@@ -65,10 +65,12 @@ def _fitting(criterion: Dense, head: DenseHead) -> list[str]:
     return found
 
 
-def _cell_lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
-    if criterion.assigner.at_cell or not isinstance(head.coder, YOLO):
+def _cell_lacks(criterion: DenseCriterion, head: DenseHead) -> list[Lack]:
+    if criterion.assigner.at_cell or not isinstance(head.coder, YOLOCoder):
         return []
-    loss = ["--box-loss smooth_l1"] if isinstance(criterion.box_loss, YOLOBox) else []  # it reads codes of that coder
+    loss = (
+        ["--box-loss smooth_l1"] if isinstance(criterion.box_loss, YOLOBoxLoss) else []
+    )  # it reads codes of that coder
     return [
         Lack(
             "gives a truth to priors of several cells, but the yolo coder says only centres in a prior's own cell",
@@ -77,7 +79,7 @@ def _cell_lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
     ]
 
 
-def _pair_lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
+def _pair_lacks(criterion: DenseCriterion, head: DenseHead) -> list[Lack]:
     """Of several truths a prior, one class column cannot say which: background is an objectness branch's."""
     if not criterion.assigner.gives_pairs:
         return []
@@ -96,7 +98,7 @@ def _pair_lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
     return lacks
 
 
-def _quality_lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
+def _quality_lacks(criterion: DenseCriterion, head: DenseHead) -> list[Lack]:
     """Soft targets that somebody wants of the assigner, and that it does not give."""
     if criterion.assigner.gives_quality:
         return []
@@ -119,7 +121,7 @@ def _quality_lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
     return [Lack(f"gives no soft targets, which the {who} learns from", flags)]
 
 
-def wants_soft_scores(criterion: Dense, head: DenseHead) -> bool:
+def wants_soft_scores(criterion: DenseCriterion, head: DenseHead) -> bool:
     """Whether positives' classes are to score less than 1: as asked, or by an assigner whose score no branch learns."""
     if criterion.asked_cls_target is not None:
         return criterion.asked_cls_target != "one"
@@ -127,7 +129,7 @@ def wants_soft_scores(criterion: Dense, head: DenseHead) -> bool:
     return criterion.assigner.quality_is_score and not branch
 
 
-def _score_lacks(criterion: Dense, head: DenseHead) -> list[Lack]:
+def _score_lacks(criterion: DenseCriterion, head: DenseHead) -> list[Lack]:
     """A score that nobody learns: neither the class, whose loss takes none, nor a quality branch."""
     loss = criterion.cls_loss
     if loss.takes_quality or criterion.asked_cls_target or not wants_soft_scores(criterion, head):

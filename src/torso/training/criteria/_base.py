@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from torso.data.targets import Targets
 from torso.models.detector import Detector
-from torso.training.targets import Targets
 from torso.types import Images
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from torso.geometry.coders._base import Coder
-from torso.geometry.coders.yolo import YOLO
+from torso.geometry.coders.yolo import YOLOCoder
 from torso.heads._base import Head
 from torso.parts import PartError
 from torso.training.losses._base import BoxLoss, UncertainBoxLoss
-from torso.training.losses.yolo_box import YOLOBox
+from torso.training.losses.yolo_box import YOLOBoxLoss
 
 
 def check_box_loss(loss: BoxLoss, head: Head, coder: Coder) -> None:
@@ -16,7 +16,7 @@ def check_box_loss(loss: BoxLoss, head: Head, coder: Coder) -> None:
         _check_distribution(loss, head)
     else:
         _check_uncertainty(loss, head)
-    if isinstance(loss, YOLOBox) and not isinstance(coder, YOLO):
+    if isinstance(loss, YOLOBoxLoss) and not isinstance(coder, YOLOCoder):
         raise PartError(
             "YOLOBox reads the first two codes as a place within a cell, as the yolo coder says it, but "
             f"{type(head).__name__} has the coder {type(coder).__name__} here: choose --box-loss smooth_l1 or giou"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torso.heads.dense import Dense as DenseHead
+from torso.heads.dense import DenseHead
 from torso.parts import PartError
 from torso.training.criteria._assigner_checks import check_assigner, wants_soft_scores
 from torso.training.criteria._box_loss_checks import check_box_loss
 
 if TYPE_CHECKING:
-    from torso.training.criteria.dense import Dense
+    from torso.training.criteria.dense import DenseCriterion
 
 
-def check_numbers(criterion: Dense) -> None:
+def check_numbers(criterion: DenseCriterion) -> None:
     """Settings that contradict each other, whatever the head."""
     normalisers = (criterion.normaliser, criterion.quality_normaliser)
     if criterion.per_level and "image" in normalisers:
@@ -30,7 +30,7 @@ def check_numbers(criterion: Dense) -> None:
         )
 
 
-def check_combination(criterion: Dense, head: DenseHead) -> None:
+def check_combination(criterion: DenseCriterion, head: DenseHead) -> None:
     """Raise PartError where this criterion cannot train this head."""
     _check_scores(criterion, head)
     check_assigner(criterion, head)
@@ -40,7 +40,7 @@ def check_combination(criterion: Dense, head: DenseHead) -> None:
     _check_background(criterion, head)
 
 
-def _check_scores(criterion: Dense, head: DenseHead) -> None:
+def _check_scores(criterion: DenseCriterion, head: DenseHead) -> None:
     loss = criterion.cls_loss
     if loss.softmax != head.softmax:
         wants, has = ("softmax", "sigmoid") if loss.softmax else ("sigmoid", "softmax")
@@ -52,7 +52,7 @@ def _check_scores(criterion: Dense, head: DenseHead) -> None:
         )
 
 
-def _check_target(criterion: Dense, head: DenseHead) -> None:
+def _check_target(criterion: DenseCriterion, head: DenseHead) -> None:
     """A soft target that was asked for, and that the class loss would not look at."""
     loss, asked = criterion.cls_loss, criterion.asked_cls_target
     if asked in ("iou", "assigner") and not loss.takes_quality:
@@ -63,7 +63,7 @@ def _check_target(criterion: Dense, head: DenseHead) -> None:
         )
 
 
-def _check_levels(criterion: Dense, head: DenseHead) -> None:
+def _check_levels(criterion: DenseCriterion, head: DenseHead) -> None:
     levels = len(head.priors.per_place)
     if criterion.level_weights and len(criterion.level_weights) != levels:
         raise PartError(
@@ -72,7 +72,7 @@ def _check_levels(criterion: Dense, head: DenseHead) -> None:
         )
 
 
-def _check_background(criterion: Dense, head: DenseHead) -> None:
+def _check_background(criterion: DenseCriterion, head: DenseHead) -> None:
     """Somebody must learn that most places hold nothing."""
     objectness = head.has_quality and criterion.quality_on == "used"
     if criterion.cls_on == "positives" and not objectness:

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torso.heads.dense import Dense as DenseHead
+from torso.data.targets import Targets
+from torso.heads.dense import DenseHead
 from torso.training.assigners._base import matchable
 from torso.training.criteria._dense_words import Normaliser
 from torso.training.criteria._matches import Matches
-from torso.training.targets import Targets
 
 if TYPE_CHECKING:
-    from torso.training.criteria.dense import Dense
+    from torso.training.criteria.dense import DenseCriterion
 
 
 def counts_of(
-    criterion: Dense, matches: Matches, weights: Tensor | None, targets: Targets, head: DenseHead
+    criterion: DenseCriterion, matches: Matches, weights: Tensor | None, targets: Targets, head: DenseHead
 ) -> dict[str, Tensor]:
     """[levels, or 1] a term, float; by the terms' names, in their order. weights: of the boxes, [B, R]."""
     cls = box = _count(criterion.normaliser, matches, targets)
@@ -36,7 +36,7 @@ def counts_of(
     return counts
 
 
-def divided_by_picture(criterion: Dense, term: str) -> bool:
+def divided_by_picture(criterion: DenseCriterion, term: str) -> bool:
     """Whether each picture's sum of a term, of those in counts_of, is divided by that picture's positives first."""
     if term == criterion.quality_name:
         return criterion.quality_normaliser == "image"
@@ -44,7 +44,7 @@ def divided_by_picture(criterion: Dense, term: str) -> bool:
     return criterion.normaliser == "image" and not own_count
 
 
-def counts_follow_the_draw(criterion: Dense) -> bool:
+def counts_follow_the_draw(criterion: DenseCriterion) -> bool:
     """Whether a count depends on which rows the sampler keeps, and not only on how many of each kind."""
     sampler, kinds = criterion.sampler, (criterion.normaliser, criterion.quality_normaliser)
     if sampler is None:
@@ -55,7 +55,7 @@ def counts_follow_the_draw(criterion: Dense) -> bool:
     return not sampler.fixed_count or of_positives or (criterion.per_level and background)
 
 
-def _weights_are_counted(criterion: Dense) -> bool:
+def _weights_are_counted(criterion: DenseCriterion) -> bool:
     """Boxes and distributions are then divided by the sum of their weights."""
     return criterion.box_weighting in ("quality", "score")
 

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torso.heads.dense import Dense as DenseHead
+from torso.data.targets import Targets
+from torso.heads.dense import DenseHead
 from torso.training.assigners._sayable import sayable
+from torso.training.assignment import BACKGROUND, IGNORED, Assignment, Pairs
 from torso.training.criteria._dense_sums import labels_of
 from torso.training.criteria._matches import Matches, inside_crowds, matches_of
 from torso.training.criteria._objectness import background_costs
-from torso.training.targets import BACKGROUND, IGNORED, Assignment, Pairs, Targets
 from torso.types import DensePredictions, Priors
 
 if TYPE_CHECKING:
-    from torso.training.criteria.dense import Dense
+    from torso.training.criteria.dense import DenseCriterion
 
 
-def matched(criterion: Dense, raw: DensePredictions, targets: Targets, head: DenseHead) -> Matches:
+def matched(criterion: DenseCriterion, raw: DensePredictions, targets: Targets, head: DenseHead) -> Matches:
     """What the rows of a prediction learn."""
     answer, sampler = _assigned(criterion, raw, targets, head), criterion.sampler
     if isinstance(answer, Assignment):
@@ -29,7 +30,7 @@ def matched(criterion: Dense, raw: DensePredictions, targets: Targets, head: Den
     return _matches(criterion, answer, raw.priors, targets)
 
 
-def matched_ahead(criterion: Dense, priors: Priors, targets: Targets, head: DenseHead) -> Matches:
+def matched_ahead(criterion: DenseCriterion, priors: Priors, targets: Targets, head: DenseHead) -> Matches:
     """The same as far as it can be told without predictions: as many rows of each kind, though perhaps others."""
     answer, sampler = _said(criterion, criterion.assigner(priors, targets), priors, targets, head), criterion.sampler
     if isinstance(answer, Assignment):
@@ -40,7 +41,9 @@ def matched_ahead(criterion: Dense, priors: Priors, targets: Targets, head: Dens
     return _matches(criterion, answer, priors, targets)
 
 
-def _assigned(criterion: Dense, raw: DensePredictions, targets: Targets, head: DenseHead) -> Assignment | Pairs:
+def _assigned(
+    criterion: DenseCriterion, raw: DensePredictions, targets: Targets, head: DenseHead
+) -> Assignment | Pairs:
     assigner = criterion.assigner
     if not assigner.needs_predictions:
         return _said(criterion, assigner(raw.priors, targets), raw.priors, targets, head)
@@ -51,7 +54,7 @@ def _assigned(criterion: Dense, raw: DensePredictions, targets: Targets, head: D
 
 
 def _said(
-    criterion: Dense, answer: Assignment | Pairs, priors: Priors, targets: Targets, head: DenseHead
+    criterion: DenseCriterion, answer: Assignment | Pairs, priors: Priors, targets: Targets, head: DenseHead
 ) -> Assignment | Pairs:
     """What the head's codes can say of an answer."""
     if not head.coder.holds_center or criterion.assigner.centers_inside:
@@ -59,7 +62,7 @@ def _said(
     return sayable(answer, priors, targets)
 
 
-def _without_crowds(criterion: Dense, answer: Assignment, priors: Priors, targets: Targets) -> Assignment:
+def _without_crowds(criterion: DenseCriterion, answer: Assignment, priors: Priors, targets: Targets) -> Assignment:
     """Before anything is drawn: what is ignored afterwards would have taken the places of what teaches."""
     if criterion.crowd == "background":
         return answer
@@ -68,7 +71,7 @@ def _without_crowds(criterion: Dense, answer: Assignment, priors: Priors, target
 
 
 def _costs(
-    criterion: Dense, answer: Assignment, raw: DensePredictions, targets: Targets, head: DenseHead
+    criterion: DenseCriterion, answer: Assignment, raw: DensePredictions, targets: Targets, head: DenseHead
 ) -> Tensor:
     """[B, N]: what each prior costs as background now, by the loss that teaches background."""
     if criterion.cls_on == "used":
@@ -79,7 +82,7 @@ def _costs(
     )
 
 
-def _matches(criterion: Dense, answer: Assignment | Pairs, priors: Priors, targets: Targets) -> Matches:
+def _matches(criterion: DenseCriterion, answer: Assignment | Pairs, priors: Priors, targets: Targets) -> Matches:
     matches = matches_of(answer, priors, per_level=criterion.per_level)
     in_pairs = isinstance(answer, Pairs) and criterion.crowd == "ignored"
     return matches.ignoring_crowds(priors, targets) if in_pairs else matches

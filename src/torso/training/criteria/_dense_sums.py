@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import OverlapKind, aligned_overlap
-from torso.heads.dense import Dense as DenseHead
+from torso.heads.dense import DenseHead
 from torso.training.criteria._matches import Matches
 from torso.training.losses._base import ClassLoss
-from torso.training.targets import Targets
 
 
 def labels_of(matches: Matches, targets: Targets, head: DenseHead) -> Tensor:

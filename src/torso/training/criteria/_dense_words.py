@@ -10,7 +10,7 @@ from torso.geometry.boxes import OverlapKind
 from torso.plain_values import one_of
 
 if TYPE_CHECKING:
-    from torso.training.criteria.dense import Dense
+    from torso.training.criteria.dense import DenseCriterion
 
 Normaliser = Literal["positives", "image", "sampled", "quality", "targets", "batch"]
 ClassRows = Literal["used", "positives"]
@@ -36,7 +36,7 @@ _KNOWN: Mapping[str, Any] = MappingProxyType(
 )
 
 
-def check_words(criterion: Dense) -> None:
+def check_words(criterion: DenseCriterion) -> None:
     """Raise PartError for a word that means nothing, and would be taken for another."""
     for name, known in _KNOWN.items():
         one_of(f"{type(criterion).__name__}.{name}", getattr(criterion, name), known)

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap, xyxy_to_cxcywh
 from torso.training.assigners._base import matchable, with_a_row
-from torso.training.targets import Targets
 from torso.types import Priors
 
 

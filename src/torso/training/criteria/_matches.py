@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.priors._base import gather_priors, level_of_rows
 from torso.training.assigners._base import CHUNK
-from torso.training.targets import IGNORED, Assignment, Pairs, Targets
+from torso.training.assignment import IGNORED, Assignment, Pairs
 from torso.types import Priors
 
 

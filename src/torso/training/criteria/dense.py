@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from torso.data.targets import Targets
 from torso.geometry.boxes import area
-from torso.heads.dense import Dense as DenseHead
+from torso.heads.dense import DenseHead
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
 from torso.training.assigners._base import Assigner, with_a_row
-from torso.training.assigners.max_iou import MaxIoU
+from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.criteria._base import Criterion, Term, Terms
 from torso.training.criteria._dense_checks import check_combination, check_numbers
 from torso.training.criteria._dense_counts import counts_follow_the_draw, counts_of, divided_by_picture
@@ -32,15 +33,14 @@ from torso.training.criteria._dense_words import (
 from torso.training.criteria._matches import Matches
 from torso.training.criteria._objectness import quality_sums
 from torso.training.losses._base import BoxLoss, ClassLoss, DistributionLoss, UncertainBoxLoss
-from torso.training.losses.dfl import DFL
-from torso.training.losses.focal import Focal
-from torso.training.losses.l1 import L1
+from torso.training.losses.dfl import DFLLoss
+from torso.training.losses.focal import FocalLoss
+from torso.training.losses.l1 import L1Loss
 from torso.training.samplers._base import Sampler
-from torso.training.targets import Targets
 from torso.types import DensePredictions, Images, Priors
 
 
-class Dense(Criterion):
+class DenseCriterion(Criterion):
     """loss = class + box (+ dfl) (+ quality or objectness), over the priors that the assigner does not ignore.
 
     Args:
@@ -72,9 +72,9 @@ class Dense(Criterion):
     def __init__(
         self,
         *,
-        assigner: Part[Assigner] = part(MaxIoU),
-        cls_loss: Part[ClassLoss] = part(Focal),
-        box_loss: Part[BoxLoss] = part(L1),
+        assigner: Part[Assigner] = part(MaxIoUAssigner),
+        cls_loss: Part[ClassLoss] = part(FocalLoss),
+        box_loss: Part[BoxLoss] = part(L1Loss),
         sampler: Part[Sampler] | None = None,
         normaliser: Normaliser = "positives",
         quality_normaliser: Normaliser | None = None,
@@ -89,7 +89,7 @@ class Dense(Criterion):
         positive_weight: float = 1.0,
         level_weights: tuple[float, ...] = (),
         crowd: Crowd = "background",
-        dfl_loss: Part[DistributionLoss] = part(DFL),
+        dfl_loss: Part[DistributionLoss] = part(DFLLoss),
         cls_weight: float = 1.0,
         box_weight: float = 1.0,
         quality_weight: float = 1.0,

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torso.heads.grid import Grid as GridHead
+from torso.data.targets import Targets
+from torso.heads.grid import GridHead
 from torso.models.detector import Detector
 from torso.parts import PartError
 from torso.training.criteria._base import Criterion, Term, Terms
 from torso.training.criteria._grid_cells import cells_of, responsible
-from torso.training.targets import Targets
 from torso.types import GridPredictions, Images
 
 
-class Grid(Criterion):
+class GridCriterion(Criterion):
     """loss = cls + box + objectness, each a sum of squared errors divided by the pictures of the effective batch.
 
     A cell learns the first truth whose centre it holds: its class vector, and the one of its boxes that fits best now,

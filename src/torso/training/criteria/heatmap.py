@@ -9,23 +9,23 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from torso.heads.centernet_points import CenterNetPoints
+from torso.data.targets import Targets
+from torso.heads.centernet_points import CenterNetPointsHead
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
 from torso.plain_values import one_of
-from torso.training.assigners.gaussian import Gaussian
+from torso.training.assigners.gaussian import GaussianAssigner
 from torso.training.criteria._base import Criterion, Term, Terms
 from torso.training.losses._base import BoxLoss, HeatmapLoss, UncertainBoxLoss
-from torso.training.losses.gaussian_focal import GaussianFocal
-from torso.training.losses.l1 import L1
-from torso.training.losses.yolo_box import YOLOBox
-from torso.training.targets import Targets
+from torso.training.losses.gaussian_focal import GaussianFocalLoss
+from torso.training.losses.l1 import L1Loss
+from torso.training.losses.yolo_box import YOLOBoxLoss
 from torso.types import HeatmapPredictions, Images
 
 Normaliser = Literal["objects", "peaks"]
 
 
-class Heatmap(Criterion):
+class HeatmapCriterion(Criterion):
     """loss = heat + size + offset, each divided by the number of objects of the effective batch.
 
     Args:
@@ -48,9 +48,9 @@ class Heatmap(Criterion):
     def __init__(
         self,
         *,
-        assigner: Part[Gaussian] = part(Gaussian),
-        cls_loss: Part[HeatmapLoss] = part(GaussianFocal),
-        box_loss: Part[BoxLoss] = part(L1),
+        assigner: Part[GaussianAssigner] = part(GaussianAssigner),
+        cls_loss: Part[HeatmapLoss] = part(GaussianFocalLoss),
+        box_loss: Part[BoxLoss] = part(L1Loss),
         size_weight: float = 0.1,
         offset_weight: float = 1.0,
         normaliser: Normaliser = "objects",
@@ -63,7 +63,7 @@ class Heatmap(Criterion):
                 f"{type(self.box_loss).__name__} compares whole boxes, but this criterion teaches sizes and offsets "
                 "apart, with weights of their own: choose --box-loss l1 or smooth_l1"
             )
-        if isinstance(self.box_loss, YOLOBox | UncertainBoxLoss):
+        if isinstance(self.box_loss, YOLOBoxLoss | UncertainBoxLoss):
             raise PartError(
                 f"{type(self.box_loss).__name__} is a loss of a coder's codes or of their variances, but sizes and "
                 "offsets are plain numbers: choose --box-loss l1 or smooth_l1"
@@ -84,14 +84,14 @@ class Heatmap(Criterion):
     def counts(
         self, model: Detector, images: Images, targets: Targets, sizes_hw: Sequence[tuple[int, int]]
     ) -> dict[str, Tensor]:
-        assert isinstance(model.head, CenterNetPoints)
+        assert isinstance(model.head, CenterNetPointsHead)
         height, width = images.pixels.shape[-2:]
         priors = model.head.priors(sizes_hw, (height, width))
         count = self._count(self.assigner(priors, targets, model.head.num_classes).heatmap, targets)
         return {"heat": count, "size": count, "offset": count}
 
     def check(self, model: Detector) -> None:
-        if not isinstance(model.head, CenterNetPoints):
+        if not isinstance(model.head, CenterNetPointsHead):
             raise PartError(
                 f"the heatmap criterion wants a heatmap head; {type(model.head).__name__} is none: train it with its "
                 "own criterion, or choose --head centernet_points"

@@ -7,23 +7,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torso.heads._roi_proposals import roi_priors
-from torso.heads._second_stage import SecondStage
-from torso.heads.faster_rcnn import FasterRCNN
+from torso.data.targets import Targets
+from torso.heads._roi_proposals import SecondStage, roi_priors
+from torso.heads.faster_rcnn import FasterRCNNHead
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part, qualified_name
 from torso.training.assigners._base import Assigner, matchable, with_a_row
 from torso.training.assigners._sayable import sayable
-from torso.training.assigners.max_iou import MaxIoU
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.assignment import IGNORED
 from torso.training.criteria._base import Criterion, Term, Terms
 from torso.training.criteria._box_loss_checks import check_box_loss
-from torso.training.criteria.dense import Dense
+from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses._base import BoxLoss, ClassLoss, UncertainBoxLoss
-from torso.training.losses.bce import BCE
-from torso.training.losses.cross_entropy import CrossEntropy
-from torso.training.losses.smooth_l1 import SmoothL1
-from torso.training.samplers.random import Random
-from torso.training.targets import IGNORED, Targets
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.cross_entropy import CrossEntropyLoss
+from torso.training.losses.smooth_l1 import SmoothL1Loss
+from torso.training.samplers.random import RandomSampler
 from torso.types import Candidates, Images
 
 # What the flags of a dense model are called for the proposer of a two-stage one.
@@ -46,7 +46,7 @@ class _Sample(NamedTuple):
     target: Tensor
 
 
-class TwoStage(Criterion):
+class TwoStageCriterion(Criterion):
     """loss = terms of the first stage (rpn_cls, rpn_box) + cls + box of the second, over the proposals sampled.
 
     Args:
@@ -60,18 +60,18 @@ class TwoStage(Criterion):
     def __init__(
         self,
         *,
-        first: Part[Dense] = part(
-            Dense,
-            assigner=part(MaxIoU, positive=0.7, negative=0.3, rescue=True, rescue_above=0.3),
-            cls_loss=part(BCE),
-            box_loss=part(SmoothL1, beta=1 / 9),
-            sampler=part(Random, number=256, positive_share=0.5),
+        first: Part[DenseCriterion] = part(
+            DenseCriterion,
+            assigner=part(MaxIoUAssigner, positive=0.7, negative=0.3, rescue=True, rescue_above=0.3),
+            cls_loss=part(BCELoss),
+            box_loss=part(SmoothL1Loss, beta=1 / 9),
+            sampler=part(RandomSampler, number=256, positive_share=0.5),
             normaliser="sampled",
         ),
-        assigner: Part[Assigner] = part(MaxIoU, positive=0.5, negative=0.5, rescue=False),
-        sampler: Part[Random] = part(Random, number=512, positive_share=0.25),
-        cls_loss: Part[ClassLoss] = part(CrossEntropy),
-        box_loss: Part[BoxLoss] = part(SmoothL1, beta=1 / 9),
+        assigner: Part[Assigner] = part(MaxIoUAssigner, positive=0.5, negative=0.5, rescue=False),
+        sampler: Part[RandomSampler] = part(RandomSampler, number=512, positive_share=0.25),
+        cls_loss: Part[ClassLoss] = part(CrossEntropyLoss),
+        box_loss: Part[BoxLoss] = part(SmoothL1Loss, beta=1 / 9),
         box_weight: float = 1.0,
         proposal_top: int = 2000,
         proposals: int = 1000,
@@ -116,7 +116,7 @@ class TwoStage(Criterion):
         boxes = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
         return _Sample(boxes, torch.where(drawn, assigned.gather(1, rows), IGNORED))
 
-    def _second(self, second: SecondStage, sample: _Sample, targets: Targets, head: FasterRCNN) -> Terms:
+    def _second(self, second: SecondStage, sample: _Sample, targets: Targets, head: FasterRCNNHead) -> Terms:
         positive, used = sample.target >= 0, sample.target != IGNORED
         row = sample.target.clamp(min=0)
         labels = targets.labels.gather(1, row).clamp(max=head.num_classes - 1)
@@ -131,7 +131,7 @@ class TwoStage(Criterion):
         }
 
     def _box_loss(
-        self, codes: Tensor, log_variance: Tensor | None, sample: _Sample, targets: Targets, head: FasterRCNN
+        self, codes: Tensor, log_variance: Tensor | None, sample: _Sample, targets: Targets, head: FasterRCNNHead
     ) -> Tensor:
         """[B, S]; off the positives a unit box learns a unit box, so that values and gradients stay finite."""
         positive = (sample.target >= 0)[..., None]
@@ -148,8 +148,8 @@ class TwoStage(Criterion):
         return self.box_loss(codes, wanted)
 
 
-def _two_stage_head(model: Detector) -> FasterRCNN:
-    if not isinstance(model.head, FasterRCNN):
+def _two_stage_head(model: Detector) -> FasterRCNNHead:
+    if not isinstance(model.head, FasterRCNNHead):
         raise PartError(
             f"the two-stage criterion wants a head of two stages; {type(model.head).__name__} is none: train it with "
             "its own criterion, or choose --head faster_rcnn"
@@ -157,7 +157,7 @@ def _two_stage_head(model: Detector) -> FasterRCNN:
     return model.head
 
 
-def _check_first(first: Dense, head: FasterRCNN) -> None:
+def _check_first(first: DenseCriterion, head: FasterRCNNHead) -> None:
     """The proposer's check; its flags are those of a model that is dense, which here have longer names."""
     try:
         first.check_head(head.proposer)

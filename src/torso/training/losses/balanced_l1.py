@@ -12,7 +12,7 @@ from torso.parts import PartError
 from torso.training.losses._base import BoxLoss
 
 
-class BalancedL1(BoxLoss):
+class BalancedL1Loss(BoxLoss):
     """alpha / b (b d + 1) ln(b d / beta + 1) - alpha d below beta, gamma d + gamma / b - alpha beta above, with
     b = e^(gamma / alpha) - 1; summed over the four codes.
 

@@ -10,7 +10,7 @@ from torso.parts import PartError
 from torso.training.losses._base import ClassLoss
 
 
-class BCE(ClassLoss):
+class BCELoss(ClassLoss):
     """Summed over classes. smoothing e: 1 -> 1 - e/2, 0 -> e/2. quality, where given, is the positive's target."""
 
     takes_quality = True

@@ -10,7 +10,7 @@ from torso.geometry.boxes import aligned_overlap
 from torso.training.losses._base import BoxLoss
 
 
-class CIoU(BoxLoss):
+class CIoULoss(BoxLoss):
     """1 - CIoU, in 0..2 and above where the aspect differs; degenerate predictions stay finite."""
 
     space: Literal["codes", "boxes"] = "boxes"

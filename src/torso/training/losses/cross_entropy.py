@@ -9,7 +9,7 @@ from torso.parts import PartError
 from torso.training.losses._base import ClassLoss
 
 
-class CrossEntropy(ClassLoss):
+class CrossEntropyLoss(ClassLoss):
     """-sum_k t_k log softmax(x)_k with t = (1 - e) one-hot + e / columns; background is the last column."""
 
     softmax = True

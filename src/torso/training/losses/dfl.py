@@ -8,7 +8,7 @@ from torch import Tensor
 from torso.training.losses._base import DistributionLoss
 
 
-class DFL(DistributionLoss):
+class DFLLoss(DistributionLoss):
     """-((i + 1 - y) log p_i + (y - i) log p_(i + 1)) for the target y between bins i and i + 1, mean of the four sides.
 
     Targets are clamped into 0..bins - 1. The least value is not 0 but the entropy of the two bins' shares.

@@ -10,7 +10,7 @@ from torso.parts import PartError
 from torso.training.losses._base import ClassLoss
 
 
-class Focal(ClassLoss):
+class FocalLoss(ClassLoss):
     """-alpha_t (1 - p_t)^gamma log p_t, summed over classes; labels are indices, never a one-hot matrix in memory.
 
     smoothing: label smoothing e of the targets, 1 -> 1 - e/2 and 0 -> e/2 (the binary form); p_t, alpha_t and the

@@ -10,7 +10,7 @@ from torso.parts import PartError
 from torso.training.losses._base import HeatmapLoss
 
 
-class GaussianFocal(HeatmapLoss):
+class GaussianFocalLoss(HeatmapLoss):
     """-(1 - p)^alpha log p where the heatmap is 1, -(1 - y)^beta p^alpha log(1 - p) elsewhere.
 
     Computed on logits, so that neither logarithm needs the clamp or the epsilon of the published codes.

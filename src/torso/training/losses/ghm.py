@@ -11,7 +11,7 @@ from torso.training.losses._base import ClassLoss
 from torso.training.losses.bce import soft_targets
 
 
-class GHM(ClassLoss):
+class GHMLoss(ClassLoss):
     """Binary cross entropy of N elements, each times N / (elements in its bin * bins that have any), where bins divide
     the gradient's size |p - t|, 0..1, evenly. The sum is to be divided by N.
 

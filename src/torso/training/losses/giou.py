@@ -10,7 +10,7 @@ from torso.geometry.boxes import aligned_overlap
 from torso.training.losses._base import BoxLoss
 
 
-class GIoU(BoxLoss):
+class GIoULoss(BoxLoss):
     """1 - GIoU, in 0..2; degenerate predictions stay finite."""
 
     space: Literal["codes", "boxes"] = "boxes"

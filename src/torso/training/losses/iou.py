@@ -13,7 +13,7 @@ from torso.training.losses._base import BoxLoss
 Form = Literal["log", "linear", "square"]
 
 
-class IoU(BoxLoss):
+class IoULoss(BoxLoss):
     """form: "log" (finite: IoU is clamped at 1e-6), "linear" 1 - IoU, or "square" 1 - IoU^2 (YOLOX)."""
 
     space: Literal["codes", "boxes"] = "boxes"

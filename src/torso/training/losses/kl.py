@@ -11,7 +11,7 @@ from torso.parts import PartError
 from torso.training.losses._base import UncertainBoxLoss
 
 
-class KL(UncertainBoxLoss):
+class KLLoss(UncertainBoxLoss):
     """exp(-a) smooth_l1(d) + a / 2, a = log sigma^2, summed over the four codes; least where sigma^2 is d^2 (d <= 1).
 
     smooth_l1 is d^2 / 2 to 1 and d - 1/2 beyond. The constant of the divergence is left out, so values fall below 0 as

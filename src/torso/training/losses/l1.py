@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torso.training.losses.smooth_l1 import SmoothL1
+from torso.training.losses.smooth_l1 import SmoothL1Loss
 
 
-class L1(SmoothL1):
+class L1Loss(SmoothL1Loss):
     """Smooth L1 without the smooth part."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from torso.training.losses._base import ClassLoss
 from torso.training.losses.bce import soft_targets
 
 
-class QFL(ClassLoss):
+class QFLLoss(ClassLoss):
     """|y - p|^beta times the binary cross entropy of p against y, summed over classes; y is the quality on the truth's
     class (1 where none is given) and 0 elsewhere.
     """

@@ -11,7 +11,7 @@ from torso.parts import PartError
 from torso.training.losses._base import BoxLoss
 
 
-class SmoothL1(BoxLoss):
+class SmoothL1Loss(BoxLoss):
     """0.5 d^2 / beta below beta, d - beta / 2 above, summed over the four codes."""
 
     space: Literal["codes", "boxes"] = "codes"

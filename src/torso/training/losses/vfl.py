@@ -10,7 +10,7 @@ from torso.training.losses._base import ClassLoss
 from torso.training.losses.bce import soft_targets
 
 
-class VFL(ClassLoss):
+class VFLLoss(ClassLoss):
     """q times the binary cross entropy of p against q where q > 0, alpha p^gamma times that against 0 elsewhere; q is
     the quality on the truth's class (1 where none is given). Summed over classes.
     """

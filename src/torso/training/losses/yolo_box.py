@@ -15,7 +15,7 @@ from torso.training.losses._base import BoxLoss
 Center = Literal["entropy", "squared"]
 
 
-class YOLOBox(BoxLoss):
+class YOLOBoxLoss(BoxLoss):
     """Centre, as shares of the cell, plus size_weight / 2 times the squared error of the log sizes.
 
     Args:

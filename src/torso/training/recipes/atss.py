@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.parts import Part, part
-from torso.training.assigners.atss import ATSS
-from torso.training.criteria.dense import Dense
-from torso.training.losses.focal import Focal
-from torso.training.losses.giou import GIoU
+from torso.training.assigners.atss import ATSSAssigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.focal import FocalLoss
+from torso.training.losses.giou import GIoULoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.atss import atss as model
 
@@ -18,10 +18,10 @@ def atss(*, num_classes: int = 80) -> Part[Recipe]:
         Recipe,
         model=model(num_classes=num_classes),
         criterion=part(
-            Dense,
-            assigner=part(ATSS, candidates=9),
-            cls_loss=part(Focal, alpha=0.25, gamma=2.0),
-            box_loss=part(GIoU),
+            DenseCriterion,
+            assigner=part(ATSSAssigner, candidates=9),
+            cls_loss=part(FocalLoss, alpha=0.25, gamma=2.0),
+            box_loss=part(GIoULoss),
             normaliser="positives",
             box_weighting="quality",
             box_weight=2.0,

@@ -6,10 +6,10 @@ from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.data.transforms.photometric import Photometric
 from torso.data.transforms.scale_jitter import ScaleJitter
 from torso.parts import Part, part
-from torso.training.assigners.gaussian import Gaussian
-from torso.training.criteria.heatmap import Heatmap
-from torso.training.losses.gaussian_focal import GaussianFocal
-from torso.training.losses.l1 import L1
+from torso.training.assigners.gaussian import GaussianAssigner
+from torso.training.criteria.heatmap import HeatmapCriterion
+from torso.training.losses.gaussian_focal import GaussianFocalLoss
+from torso.training.losses.l1 import L1Loss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.centernet_points import centernet_points as model
 
@@ -23,10 +23,10 @@ def centernet_points(*, num_classes: int = 80) -> Part[Recipe]:
         Recipe,
         model=model(num_classes=num_classes),
         criterion=part(
-            Heatmap,
-            assigner=part(Gaussian, min_overlap=0.7),
-            cls_loss=part(GaussianFocal, alpha=2.0, beta=4.0),
-            box_loss=part(L1),
+            HeatmapCriterion,
+            assigner=part(GaussianAssigner, min_overlap=0.7),
+            cls_loss=part(GaussianFocalLoss, alpha=2.0, beta=4.0),
+            box_loss=part(L1Loss),
             size_weight=0.1,
             offset_weight=1.0,
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.parts import Part, part
-from torso.training.criteria.two_stage import TwoStage
+from torso.training.criteria.two_stage import TwoStageCriterion
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.faster_rcnn import faster_rcnn as model
 
@@ -19,7 +19,7 @@ def faster_rcnn(*, num_classes: int = 80) -> Part[Recipe]:
     return part(
         Recipe,
         model=model(num_classes=num_classes),
-        criterion=part(TwoStage),
+        criterion=part(TwoStageCriterion),
         augment=(part(HorizontalFlip),),
         lr=0.02,
         clip_norm=10.0,

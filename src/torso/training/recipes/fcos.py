@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.parts import Part, part
-from torso.training.assigners.fcos import FCOS
-from torso.training.criteria.dense import Dense
-from torso.training.losses.focal import Focal
-from torso.training.losses.iou import IoU
+from torso.training.assigners.fcos import FCOSAssigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.focal import FocalLoss
+from torso.training.losses.iou import IoULoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.fcos import fcos as model
 
@@ -20,10 +20,10 @@ def fcos(*, num_classes: int = 80) -> Part[Recipe]:
         Recipe,
         model=model(num_classes=num_classes),
         criterion=part(
-            Dense,
-            assigner=part(FCOS, radius=0.0),
-            cls_loss=part(Focal, alpha=0.25, gamma=2.0),
-            box_loss=part(IoU, form="log"),
+            DenseCriterion,
+            assigner=part(FCOSAssigner, radius=0.0),
+            cls_loss=part(FocalLoss, alpha=0.25, gamma=2.0),
+            box_loss=part(IoULoss, form="log"),
             normaliser="positives",
             box_weighting="quality",
         ),

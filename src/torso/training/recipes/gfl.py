@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.parts import Part, part
-from torso.training.assigners.atss import ATSS
-from torso.training.criteria.dense import Dense
-from torso.training.losses.dfl import DFL
-from torso.training.losses.giou import GIoU
-from torso.training.losses.qfl import QFL
+from torso.training.assigners.atss import ATSSAssigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.dfl import DFLLoss
+from torso.training.losses.giou import GIoULoss
+from torso.training.losses.qfl import QFLLoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.gfl import gfl as model
 
@@ -22,11 +22,11 @@ def gfl(*, num_classes: int = 80) -> Part[Recipe]:
         Recipe,
         model=model(num_classes=num_classes),
         criterion=part(
-            Dense,
-            assigner=part(ATSS, candidates=9),
-            cls_loss=part(QFL, beta=2.0),
-            box_loss=part(GIoU),
-            dfl_loss=part(DFL),
+            DenseCriterion,
+            assigner=part(ATSSAssigner, candidates=9),
+            cls_loss=part(QFLLoss, beta=2.0),
+            box_loss=part(GIoULoss),
+            dfl_loss=part(DFLLoss),
             normaliser="positives",
             box_weighting="score",
             box_weight=2.0,

@@ -9,7 +9,7 @@ from torso.data.sample import Transform
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
 from torso.training.criteria._base import Criterion
-from torso.training.criteria.dense import Dense
+from torso.training.criteria.dense import DenseCriterion
 
 
 class Recipe:
@@ -43,7 +43,7 @@ class Recipe:
         self,
         *,
         model: Part[Detector],
-        criterion: Part[Criterion] = part(Dense),
+        criterion: Part[Criterion] = part(DenseCriterion),
         augment: tuple[Part[Transform], ...] = (),
         close_mosaic: float = 0.0,
         scales: tuple[float, ...] = (1.0,),

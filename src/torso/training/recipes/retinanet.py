@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.parts import Part, part
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.criteria.dense import Dense
-from torso.training.losses.focal import Focal
-from torso.training.losses.smooth_l1 import SmoothL1
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.focal import FocalLoss
+from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.retinanet import retinanet as model
 
@@ -21,10 +21,10 @@ def retinanet(*, num_classes: int = 80) -> Part[Recipe]:
         Recipe,
         model=model(num_classes=num_classes),
         criterion=part(
-            Dense,
-            assigner=part(MaxIoU, positive=0.5, negative=0.4, rescue=True),
-            cls_loss=part(Focal, alpha=0.25, gamma=2.0),
-            box_loss=part(SmoothL1, beta=1 / 9),
+            DenseCriterion,
+            assigner=part(MaxIoUAssigner, positive=0.5, negative=0.4, rescue=True),
+            cls_loss=part(FocalLoss, alpha=0.25, gamma=2.0),
+            box_loss=part(SmoothL1Loss, beta=1 / 9),
             normaliser="positives",
         ),
         augment=(part(HorizontalFlip),),

@@ -6,10 +6,10 @@ from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.data.transforms.scale_jitter import ScaleJitter
 from torso.models.detector import Detector
 from torso.parts import Part, part
-from torso.training.assigners.max_iou import MaxIoU
-from torso.training.criteria.dense import Dense
-from torso.training.losses.focal import Focal
-from torso.training.losses.smooth_l1 import SmoothL1
+from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.focal import FocalLoss
+from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo import spinenet as zoo
 
@@ -49,10 +49,10 @@ def _recipe(model: Part[Detector]) -> Part[Recipe]:
         Recipe,
         model=model,
         criterion=part(
-            Dense,
-            assigner=part(MaxIoU, positive=0.5, negative=0.5, rescue=True),
-            cls_loss=part(Focal, alpha=0.25, gamma=1.5),
-            box_loss=part(SmoothL1, beta=0.1),
+            DenseCriterion,
+            assigner=part(MaxIoUAssigner, positive=0.5, negative=0.5, rescue=True),
+            cls_loss=part(FocalLoss, alpha=0.25, gamma=1.5),
+            box_loss=part(SmoothL1Loss, beta=0.1),
             box_weight=1.25,
             normaliser="positives",
         ),

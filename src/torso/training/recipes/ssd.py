@@ -8,12 +8,12 @@ from torso.data.transforms.photometric import Photometric
 from torso.data.transforms.zoom_out import ZoomOut
 from torso.models.detector import Detector
 from torso.parts import Part, part
-from torso.training.assigners.ssd import SSD
-from torso.training.criteria.dense import Dense
-from torso.training.losses.cross_entropy import CrossEntropy
-from torso.training.losses.smooth_l1 import SmoothL1
+from torso.training.assigners.ssd import SSDAssigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.cross_entropy import CrossEntropyLoss
+from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.recipe import Recipe
-from torso.training.samplers.hard_negative import HardNegative
+from torso.training.samplers.hard_negative import HardNegativeSampler
 from torso.zoo import ssd
 
 
@@ -35,11 +35,11 @@ def _recipe(model: Part[Detector]) -> Part[Recipe]:
         Recipe,
         model=model,
         criterion=part(
-            Dense,
-            assigner=part(SSD, threshold=0.5),
-            cls_loss=part(CrossEntropy),
-            box_loss=part(SmoothL1, beta=1.0),
-            sampler=part(HardNegative, ratio=3.0, least=3),
+            DenseCriterion,
+            assigner=part(SSDAssigner, threshold=0.5),
+            cls_loss=part(CrossEntropyLoss),
+            box_loss=part(SmoothL1Loss, beta=1.0),
+            sampler=part(HardNegativeSampler, ratio=3.0, least=3),
             normaliser="positives",
         ),
         augment=(part(Photometric), part(ZoomOut), part(IoUCrop), part(HorizontalFlip)),

@@ -7,11 +7,11 @@ from torso.data.transforms.mosaic import Mosaic
 from torso.data.transforms.photometric import Photometric
 from torso.models.detector import Detector
 from torso.parts import Part, part
-from torso.training.assigners.task_aligned import TaskAligned
-from torso.training.criteria.dense import Dense
-from torso.training.losses.bce import BCE
-from torso.training.losses.ciou import CIoU
-from torso.training.losses.dfl import DFL
+from torso.training.assigners.task_aligned import TaskAlignedAssigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.ciou import CIoULoss
+from torso.training.losses.dfl import DFLLoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo import tal as zoo
 
@@ -51,13 +51,20 @@ def _recipe(model: Part[Detector]) -> Part[Recipe]:
         Recipe,
         model=model,
         criterion=part(
-            Dense,
+            DenseCriterion,
             assigner=part(
-                TaskAligned, alpha=0.5, beta=6.0, top=10, compete="inside", overlap="ciou", margin=1e-9, guard=0.0
+                TaskAlignedAssigner,
+                alpha=0.5,
+                beta=6.0,
+                top=10,
+                compete="inside",
+                overlap="ciou",
+                margin=1e-9,
+                guard=0.0,
             ),
-            cls_loss=part(BCE),
-            box_loss=part(CIoU),
-            dfl_loss=part(DFL),
+            cls_loss=part(BCELoss),
+            box_loss=part(CIoULoss),
+            dfl_loss=part(DFLLoss),
             normaliser="quality",
             box_weighting="quality",
             cls_weight=_NOMINAL_BATCH * 0.5,

@@ -6,7 +6,7 @@ from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.data.transforms.photometric import Photometric
 from torso.data.transforms.scale_jitter import ScaleJitter
 from torso.parts import Part, part
-from torso.training.criteria.grid import Grid
+from torso.training.criteria.grid import GridCriterion
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.yolov1 import yolov1 as model
 
@@ -21,7 +21,7 @@ def yolov1(*, num_classes: int = 80) -> Part[Recipe]:
     return part(
         Recipe,
         model=model(num_classes=num_classes),
-        criterion=part(Grid, box_weight=5.0, background_weight=0.5),
+        criterion=part(GridCriterion, box_weight=5.0, background_weight=0.5),
         augment=(
             part(ScaleJitter, size_hw=(448, 448), low=0.8, high=1.2),
             part(HorizontalFlip),

@@ -6,10 +6,10 @@ from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.data.transforms.photometric import Photometric
 from torso.data.transforms.scale_jitter import ScaleJitter
 from torso.parts import Part, part
-from torso.training.assigners.yolo_v2 import YOLOv2
-from torso.training.criteria.dense import Dense
-from torso.training.losses.cross_entropy import CrossEntropy
-from torso.training.losses.yolo_box import YOLOBox
+from torso.training.assigners.yolo_v2 import YOLOv2Assigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.cross_entropy import CrossEntropyLoss
+from torso.training.losses.yolo_box import YOLOBoxLoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.yolov2 import yolov2 as model
 
@@ -25,10 +25,10 @@ def yolov2(*, num_classes: int = 80) -> Part[Recipe]:
         Recipe,
         model=model(num_classes=num_classes),
         criterion=part(
-            Dense,
-            assigner=part(YOLOv2, ignore_above=0.6),
-            cls_loss=part(CrossEntropy),
-            box_loss=part(YOLOBox, center="squared"),
+            DenseCriterion,
+            assigner=part(YOLOv2Assigner, ignore_above=0.6),
+            cls_loss=part(CrossEntropyLoss),
+            box_loss=part(YOLOBoxLoss, center="squared"),
             normaliser="batch",
             cls_on="positives",
             box_weighting="size",

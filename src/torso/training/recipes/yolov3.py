@@ -6,10 +6,10 @@ from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.data.transforms.photometric import Photometric
 from torso.data.transforms.scale_jitter import ScaleJitter
 from torso.parts import Part, part
-from torso.training.assigners.yolo_v3 import YOLOv3
-from torso.training.criteria.dense import Dense
-from torso.training.losses.bce import BCE
-from torso.training.losses.yolo_box import YOLOBox
+from torso.training.assigners.yolo_v3 import YOLOv3Assigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.yolo_box import YOLOBoxLoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.yolov3 import yolov3 as model
 
@@ -23,10 +23,10 @@ def yolov3(*, num_classes: int = 80) -> Part[Recipe]:
         Recipe,
         model=model(num_classes=num_classes),
         criterion=part(
-            Dense,
-            assigner=part(YOLOv3, ignore_above=0.7),
-            cls_loss=part(BCE),
-            box_loss=part(YOLOBox, center="entropy"),
+            DenseCriterion,
+            assigner=part(YOLOv3Assigner, ignore_above=0.7),
+            cls_loss=part(BCELoss),
+            box_loss=part(YOLOBoxLoss, center="entropy"),
             normaliser="batch",
             cls_on="positives",
             box_weighting="size",

@@ -6,10 +6,10 @@ from torso.data.transforms.horizontal_flip import HorizontalFlip
 from torso.data.transforms.mosaic import Mosaic
 from torso.data.transforms.photometric import Photometric
 from torso.parts import Part, part
-from torso.training.assigners.yolo_v3 import YOLOv3
-from torso.training.criteria.dense import Dense
-from torso.training.losses.bce import BCE
-from torso.training.losses.ciou import CIoU
+from torso.training.assigners.yolo_v3 import YOLOv3Assigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.ciou import CIoULoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.yolov4 import yolov4 as model
 
@@ -27,10 +27,10 @@ def yolov4(*, num_classes: int = 80) -> Part[Recipe]:
         Recipe,
         model=model(num_classes=num_classes),
         criterion=part(
-            Dense,
-            assigner=part(YOLOv3, ignore_above=0.7, extra_iou=0.213),
-            cls_loss=part(BCE),
-            box_loss=part(CIoU),
+            DenseCriterion,
+            assigner=part(YOLOv3Assigner, ignore_above=0.7, extra_iou=0.213),
+            cls_loss=part(BCELoss),
+            box_loss=part(CIoULoss),
             box_weight=2.4,
             normaliser="batch",
             cls_on="positives",

@@ -7,10 +7,10 @@ from torso.data.transforms.mosaic import Mosaic
 from torso.data.transforms.photometric import Photometric
 from torso.models.detector import Detector
 from torso.parts import Part, part
-from torso.training.assigners.yolo_v5 import YOLOv5
-from torso.training.criteria.dense import Dense
-from torso.training.losses.bce import BCE
-from torso.training.losses.ciou import CIoU
+from torso.training.assigners.yolo_v5 import YOLOv5Assigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.ciou import CIoULoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo import yolov5 as zoo
 
@@ -51,10 +51,10 @@ def _recipe(model: Part[Detector]) -> Part[Recipe]:
         Recipe,
         model=model,
         criterion=part(
-            Dense,
-            assigner=part(YOLOv5, max_ratio=4.0),
-            cls_loss=part(BCE),
-            box_loss=part(CIoU),
+            DenseCriterion,
+            assigner=part(YOLOv5Assigner, max_ratio=4.0),
+            cls_loss=part(BCELoss),
+            box_loss=part(CIoULoss),
             cls_on="positives",
             quality_on="used",
             quality_target="ciou",

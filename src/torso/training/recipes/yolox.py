@@ -9,10 +9,10 @@ from torso.data.transforms.mosaic import Mosaic
 from torso.data.transforms.photometric import Photometric
 from torso.models.detector import Detector
 from torso.parts import Part, part
-from torso.training.assigners.simota import SimOTA
-from torso.training.criteria.dense import Dense
-from torso.training.losses.bce import BCE
-from torso.training.losses.iou import IoU
+from torso.training.assigners.simota import SimOTAAssigner
+from torso.training.criteria.dense import DenseCriterion
+from torso.training.losses.bce import BCELoss
+from torso.training.losses.iou import IoULoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo import yolox as zoo
 
@@ -51,10 +51,10 @@ def _recipe(model: Part[Detector], sides: tuple[int, ...], *, mixup: bool) -> Pa
         Recipe,
         model=model,
         criterion=part(
-            Dense,
-            assigner=part(SimOTA),
-            cls_loss=part(BCE),
-            box_loss=part(IoU, form="square"),
+            DenseCriterion,
+            assigner=part(SimOTAAssigner),
+            cls_loss=part(BCELoss),
+            box_loss=part(IoULoss, form="square"),
             box_weight=5.0,
             normaliser="positives",
             cls_on="positives",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from torso.training.targets import Assignment
+from torso.training.assignment import Assignment
 
 
 class Sampler:

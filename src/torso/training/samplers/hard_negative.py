@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from torso.parts import PartError
+from torso.training.assignment import BACKGROUND, IGNORED, Assignment
 from torso.training.samplers._base import Sampler
-from torso.training.targets import BACKGROUND, IGNORED, Assignment
 
 
-class HardNegative(Sampler):
+class HardNegativeSampler(Sampler):
     """Keeps all positives, and per image `ratio` times as much background, that of the highest loss: of the class,
     or of the objectness where that alone learns background.
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from torso.parts import PartError
+from torso.training.assignment import BACKGROUND, IGNORED, Assignment
 from torso.training.samplers._base import Sampler
-from torso.training.targets import BACKGROUND, IGNORED, Assignment
 
 
-class Random(Sampler):
+class RandomSampler(Sampler):
     """Per image up to `number * positive_share` positives; background fills up to `number`. RPN: 256 at 0.5; the
     second stage: 512 at 0.25.
     """

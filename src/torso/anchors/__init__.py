@@ -1,0 +1,1 @@
+"""Anchor shapes fitted to data, and what priors can reach."""

@@ -1,0 +1,1 @@
+"""The training loop: knows models, batches, terms and scores, but no box and no annotation file."""
