@@ -13,7 +13,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from torso.folders import KINDS, PartError, describe, find, index, names, nearest, no_argument, qualified_name, singular
+from torso.errors import PartError
+from torso.folders import KINDS, describe, find, index, names, nearest, no_argument, qualified_name, singular
 from torso.plain_values import freeze, options, parse, validate, words
 
 __all__ = [

@@ -10,7 +10,7 @@ import types
 import typing
 from typing import Any
 
-from torso.folders import PartError
+from torso.errors import PartError
 
 
 def freeze(value: Any) -> Any:
