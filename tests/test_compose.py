@@ -234,7 +234,7 @@ def test_what_cannot_learn_is_refused_before_training(swaps: dict[str, Any], mes
         ("centernet_points", {"assigner": "atss"}, "wants the bump about each object's centre .*choose gaussian$"),
         ("yolov1", {"assigner": "atss"}, "cells are responsible by construction.*: leave --assigner out"),
         ("yolov1", {"box_loss": "giou"}, "one sum of squared errors.*: leave --box-loss out"),
-        ("faster_rcnn", {"assigner": "atss"}, "ATSS assigns places of feature maps, but the second stage"),
+        ("faster_rcnn", {"assigner": "atss"}, "ATSSAssigner assigns places of feature maps, but the second stage"),
         ("faster_rcnn", {"sampler": "none"}, "none is no sampler for .*choose random$"),
         ("faster_rcnn", {"sampler": "hard_negative"}, "hard_negative is no sampler for .*choose random$"),
         ("yolov1", {"sampler": "random"}, "every cell of YOLOv1 counts.*: leave --sampler out"),

@@ -79,7 +79,7 @@ def test_building_passes_the_neighbours_first() -> None:
         ({"size_hw": (1, 2, 3)}, r"Car\.size_hw wants 2 values"),
         ({"size_hw": (1, 2.5)}, r"Car\.size_hw wants 2 values"),
         ({"engine": 3}, r"Car\.engine wants a Engine part; 3 came"),
-        ({"engine": part(FocalLoss)}, r"Car\.engine wants a Engine part; part\(Focal\) came"),
+        ({"engine": part(FocalLoss)}, r"Car\.engine wants a Engine part; part\(FocalLoss\) came"),
         ({"engine": Engine(power=1)}, r"Car\.engine wants a Engine part"),
         ({"spares": [part(Engine, power=1), 3]}, r"Car\.spares wants"),
     ],

@@ -243,7 +243,7 @@ def test_a_preset_with_an_unknown_argument_fails_where_it_is_written() -> None:
 
 
 def test_errors_say_the_remedy() -> None:
-    with pytest.raises(ValueError, match=r"RPN needs a level of stride 4; the levels here have strides \[8, 16"):
+    with pytest.raises(ValueError, match=r"RPNHead needs a level of stride 4; the levels here have strides \[8, 16"):
         RPNHead(SPECS)
     with pytest.raises(ValueError, match="at least one class"):
         head(num_classes=0)

@@ -54,7 +54,7 @@ def test_the_assigners_score_is_learnt_by_a_loss_that_takes_it(assigner: type) -
 @pytest.mark.parametrize("assigner", [SimOTAAssigner, TaskAlignedAssigner])
 def test_it_is_not_dropped_in_silence(assigner: type) -> None:
     criterion = DenseCriterion(assigner=part(assigner), cls_loss=part(FocalLoss), box_loss=part(GIoULoss))
-    said = r"says what a positive's class should score, but Focal teaches every positive 1: add --cls-loss qfl, "
+    said = r"says what a positive's class should score, but FocalLoss teaches every positive 1: add --cls-loss qfl, "
     with pytest.raises(PartError, match=said + r"or add --criterion\.cls_target one, or choose --assigner"):
         criterion.check_head(head())
     criterion = DenseCriterion(assigner=part(assigner), cls_loss=part(CrossEntropyLoss), box_loss=part(GIoULoss))
@@ -77,7 +77,7 @@ def test_a_quality_branch_may_learn_it_instead_and_the_class_then_learns_one() -
 def test_a_target_that_was_asked_for_is_learnt_or_refused(target: Any) -> None:
     rule: dict[str, Any] = {"assigner": part(SimOTAAssigner), "box_loss": part(GIoULoss), "cls_target": target}
     DenseCriterion(cls_loss=part(BCELoss), **rule).check_head(head())
-    said = rf"Focal teaches .* but cls_target is '{target}': choose --cls-loss qfl \(or bce or vfl\), or "
+    said = rf"FocalLoss teaches .* but cls_target is '{target}': choose --cls-loss qfl \(or bce or vfl\), or "
     with pytest.raises(PartError, match=said + r"--criterion\.cls_target one$"):
         DenseCriterion(cls_loss=part(FocalLoss), **rule).check_head(head())
     with pytest.raises(PartError, match=r"choose --head\.scores sigmoid --cls-loss qfl"):

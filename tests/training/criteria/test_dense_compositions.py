@@ -348,9 +348,9 @@ SIGMOID: dict[str, Any] = {"priors": ANCHORS}
         (
             POINTS,
             {"assigner": part(YOLOv3Assigner)},
-            "YOLOv3 chooses a prior by its shape, but this head's priors are points",
+            "YOLOv3Assigner chooses a prior by its shape, but this head's priors are points",
         ),
-        (SIGMOID, {"assigner": part(YOLOv2Assigner)}, "YOLOv2 is the rule of one level, but this head has 3"),
+        (SIGMOID, {"assigner": part(YOLOv2Assigner)}, "YOLOv2Assigner is the rule of one level, but this head has 3"),
         (
             HEADS["yolo_v3"],
             {"assigner": part(YOLOv5Assigner)},
@@ -359,9 +359,9 @@ SIGMOID: dict[str, Any] = {"priors": ANCHORS}
         (HEADS["yolo_v3"], {"assigner": part(ATSSAssigner)}, "the yolo coder says only centres in a prior's own cell"),
         (HEADS["yolo_v5"], {"assigner": part(YOLOv5Assigner)}, r"add --criterion\.cls_on positives"),
         (SIGMOID, {"cls_on": "positives"}, "nothing learns background"),
-        (HEADS["gfl"], {"box_loss": part(L1Loss)}, "L1 compares codes, but this head's coder predicts a distribution"),
+        (HEADS["gfl"], {"box_loss": part(L1Loss)}, "L1Loss compares codes, but this head's coder predicts a distribution"),
         (HEADS["yolox"], {"level_weights": (1.0, 2.0), "quality_target": "one"}, "but the head has 3 levels"),
-        (SIGMOID, {"normaliser": "quality"}, "MaxIoU gives no soft targets, which the class loss or its normaliser"),
+        (SIGMOID, {"normaliser": "quality"}, "MaxIoUAssigner gives no soft targets, which the class loss or its normaliser"),
         (SIGMOID, {"cls_target": "assigner"}, r"add --criterion\.cls_target one"),
         (
             HEADS["yolo_v5"],

@@ -118,7 +118,7 @@ def test_ghm_is_divided_by_the_elements_of_the_positives_where_they_alone_learn_
     ],
 )  # fmt: skip
 def test_settings_that_nobody_knows_are_refused(name: str, value: str) -> None:
-    with pytest.raises(PartError, match=rf"Dense\.{name}='{value}' is unknown; choose one of "):
+    with pytest.raises(PartError, match=rf"DenseCriterion\.{name}='{value}' is unknown; choose one of "):
         DenseCriterion(**{name: value})
 
 

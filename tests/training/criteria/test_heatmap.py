@@ -102,7 +102,7 @@ def test_losses_on_whole_boxes_are_refused_with_the_reason() -> None:
 
 
 def test_assigners_of_dense_heads_are_refused() -> None:
-    with pytest.raises(PartError, match="Gaussian part"):
+    with pytest.raises(PartError, match="GaussianAssigner part"):
         part(HeatmapCriterion, assigner=part(ATSSAssigner))
 
 

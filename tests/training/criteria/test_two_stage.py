@@ -242,16 +242,16 @@ def test_compiles_whole_and_says_the_same() -> None:
 
 
 def test_refuses_what_cannot_learn() -> None:
-    with pytest.raises(PartError, match=r"Focal is a loss for sigmoid.*--cls-loss cross_entropy"):
+    with pytest.raises(PartError, match=r"FocalLoss is a loss for sigmoid.*--cls-loss cross_entropy"):
         TwoStageCriterion(cls_loss=part(FocalLoss))
-    with pytest.raises(PartError, match=r"ATSS assigns places.*criterion.first.assigner"):
+    with pytest.raises(PartError, match=r"ATSSAssigner assigns places.*criterion.first.assigner"):
         TwoStageCriterion(assigner=part(ATSSAssigner))
     dense = Detector(
         backbone=part(Timm, name="test_resnet"),
         neck=part(FPN, channels=8),
         head=part(FCOSHead, num_classes=3, channels=8),
     )
-    with pytest.raises(PartError, match=r"FCOS is none.*--head faster_rcnn"):
+    with pytest.raises(PartError, match=r"FCOSHead is none.*--head faster_rcnn"):
         TwoStageCriterion().check(dense)
     first = part(DenseCriterion, cls_loss=part(BCELoss))
     with pytest.raises(PartError, match=r"gives no soft targets"):
