@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torso.layers.compiling import compiled
 from torso.models.detector import Detector
@@ -84,9 +84,7 @@ class _Recorded:
         for mine, theirs in zip(self.inputs, images, strict=True):
             mine.copy_(theirs)
         self.graph.replay()
-        boxes, scores, labels, index, variance, level = self.outputs
-        spread, level = (None if column is None else column.clone() for column in (variance, level))
-        return Candidates(boxes.clone(), scores.clone(), labels.clone(), index.clone(), spread, level)
+        return self.outputs.map(torch.clone)
 
 
 def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:
@@ -96,23 +94,3 @@ def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:
             continue
         for parameter in module.parameters(recurse=False):
             parameter.data = parameter.data.to(dtype)
-
-
-def on_cpu(found: Candidates) -> Candidates:
-    """The same columns, bit for bit and each of its own type, in host memory; those there already are not copied.
-
-    From CUDA every column is queued into pinned memory (which non_blocking copies from CUDA make) and the host waits
-    once for all of them; a plain copy would wait for each.
-    """
-    device = found.scores.device
-    boxes, scores, labels, index = (_queued(column) for column in found[:4])
-    variance, level = (None if column is None else _queued(column) for column in (found.variance, found.level))
-    if device.type == "cuda":
-        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        arrived.record(torch.cuda.current_stream(device))
-        arrived.synchronize()
-    return Candidates(boxes, scores, labels, index, variance, level)
-
-
-def _queued(column: Tensor) -> Tensor:
-    return column.to("cpu", non_blocking=column.is_cuda)
