@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torso.layers.compiling import compiled
-from torso.models.detector import Detector
+from torso.inputs._base import Input
+from torso.suppression._base import Suppression
 from torso.types import Candidates, Images
 
 Precision = Literal["auto", "32", "bf16", "16"]
+
+
+class Detecting(Protocol):
+    """What prediction asks of a model, an nn.Module such as Detector.
+
+    names: its classes; multiple: what sides of a batch must be multiples of; input: the sizes at which it sees
+    pictures; mean: a buffer, on the model's device. detect: candidates after suppression, and after the head's third
+    stage where has_third_stage says that there is one; candidates: those before suppression.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def multiple(self) -> int: ...
+    @property
+    def input(self) -> Input: ...
+    @property
+    def suppression(self) -> Suppression: ...
+    @property
+    def mean(self) -> Tensor: ...
+    @property
+    def has_third_stage(self) -> bool: ...
+    def detect(self, images: Images) -> Candidates: ...
+    def candidates(self, images: Images) -> Candidates: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def modules(self) -> Iterator[nn.Module]: ...
+    def eval(self) -> Self: ...
+    def requires_grad_(self, requires_grad: bool = True) -> Self: ...
+    def to(self, *args: Any, **kwargs: Any) -> Self: ...
 
 
 class Runtime:
@@ -32,7 +62,7 @@ class Runtime:
 
     def __init__(
         self,
-        model: Detector,
+        model: Detecting,
         *,
         precision: Precision = "auto",
         compile: bool = False,
@@ -87,7 +117,7 @@ class _Recorded:
         return self.outputs.map(torch.clone)
 
 
-def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:
+def cast_weights(model: Detecting | nn.Module, dtype: torch.dtype) -> None:
     """Cast everything but BatchNorm, whose running statistics need float32, and the detector's own pixel statistics."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
