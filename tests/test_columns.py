@@ -10,7 +10,6 @@ import sys
 
 import pytest
 
-
 GROWN = """
 import importlib.util, sys
 from pathlib import Path
@@ -29,8 +28,9 @@ import torch
 from torso.folders import find, names
 from torso.types import Candidates, Images
 grow("torso.types", "    level: Tensor | None = None\\n", "    points: Tensor | None = None\\n")
-for name in [name for name in sys.modules if name.startswith("torso.") and name not in ("torso.types", "torso.folders")]:
-    del sys.modules[name]
+for name in [name for name in sys.modules if name.startswith("torso.")]:
+    if name not in ("torso.types", "torso.folders"):
+        del sys.modules[name]
 from torso.inputs._base import View
 from torso.types import Candidates
 from torso.inference.views import joined, mapped
@@ -39,7 +39,8 @@ corners = torch.rand(2, 40, 2, generator=torch.Generator().manual_seed(0)) * 90
 index = torch.arange(40).expand(2, 40)
 points = torch.stack([index, 2 * index, 3 * index], dim=-1).float()[..., None].expand(-1, -1, -1, 2)
 scores = torch.rand(2, 40, generator=torch.Generator().manual_seed(1))
-found = Candidates(torch.cat([corners, corners + 30], -1), scores, index % 3, index, torch.ones(2, 40, 4), points=points)
+boxes = torch.cat([corners, corners + 30], -1)
+found = Candidates(boxes, scores, index % 3, index, torch.ones(2, 40, 4), points=points)
 
 def sound(rows, what):
     assert rows.points is not None, what
@@ -73,7 +74,8 @@ def sample(number):
     labels = np.arange(9) + 10 * number
     boxes = np.concatenate([corners, corners + 20], axis=1)
     image = Image.fromarray(rng.integers(0, 255, (80, 80, 3), dtype=np.uint8))
-    return Sample(image=image, objects=Objects(boxes, labels, labels % 7 == 0, labels / 2), index=number, image_id=number)
+    objects = Objects(boxes, labels, labels % 7 == 0, labels / 2)
+    return Sample(image=image, objects=objects, index=number, image_id=number)
 
 def sound(objects, what):
     assert np.array_equal(objects.angle, objects.labels / 2), what

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
-BELOW = ("data", "training", "evaluation", "export", "report", "app", "cli")
+BELOW = ("data", "training", "evaluation", "anchors", "engine", "tasks", "export", "report", "app", "cli")
 HEAVY = ("torch", "torchvision", "timm", "pydantic", "pytorch_lightning", "numpy", "yaml", "matplotlib")
 
 

@@ -53,9 +53,8 @@ def image_walk() -> dict[str, set[str]]:
 
 def step_walk() -> dict[str, set[str]]:
     """A batch to the gradient of its loss."""
-    from torso.training.criteria._base import loss_of
-
     from torso.folders import find
+    from torso.training.criteria._base import loss_of
 
     recipe = find("retinanet", "recipes")(num_classes=3).build()
     model = torso.create("retinanet", num_classes=3, backbone="resnet18").train()

@@ -120,7 +120,9 @@ def _count(model: Part[Detector], built: Detector, size: tuple[int, int]) -> Sum
             maps = _Seen(out)
             counted.append((stage, module, flops, part, maps))
         raw, flops = _counted(built.head, maps, images)
-        stages = [_stage(*each, learning) for each in counted]  # not before all have run: only then is known who read what
+        stages = [
+            _stage(*each, learning) for each in counted
+        ]  # not before all have run: only then is known who read what
         stages.append(_stage("head", built.head, flops, model.get("head"), _Seen(), learning))
     return Summary(size, tuple(stages), dict(_shapes(raw)), built.head.num_classes)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from data.builders import write_coco
 from PIL import Image
 

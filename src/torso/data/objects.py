@@ -42,7 +42,7 @@ class Objects(NamedTuple):
 
     def map(self, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Objects:
         """Every column changed; one that is absent stays so."""
-        return Objects(*(None if column is None else change(column) for column in self))
+        return _objects([None if column is None else change(column) for column in self])
 
     def keep(self, rows: Bools) -> Objects:
         """Those where rows [n] is true."""
@@ -70,4 +70,8 @@ class Objects(NamedTuple):
         if not parts:
             return Objects.none()
         columns = [list(column) for column in zip(*parts, strict=True)]
-        return Objects(*(None if any(c is None for c in column) else np.concatenate(column) for column in columns))
+        return _objects([None if any(c is None for c in column) else np.concatenate(column) for column in columns])
+
+
+def _objects(columns: Sequence[npt.NDArray[Any] | None]) -> Objects:
+    return Objects(*columns)  # type: ignore[arg-type]  # the first three are never None

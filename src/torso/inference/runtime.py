@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from torso.layers.compiling import compiled
 from torso.inputs._base import Input
+from torso.layers.compiling import compiled
 from torso.suppression._base import Suppression
 from torso.types import Candidates, Images
 
@@ -77,7 +77,7 @@ class Runtime:
         dtype = {"bf16": torch.bfloat16, "16": torch.float16}.get(lower)
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         if device.type == "cuda":
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+            self.model.to(memory_format=torch.channels_last)
         if dtype is not None:
             cast_weights(self.model, dtype)
         function = self.model.detect if suppress else self.model.candidates
