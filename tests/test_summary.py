@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from torso.backbones.timm import Timm
 from torso.heads.fcos import FCOSHead
@@ -15,7 +16,7 @@ from torso.necks.fpn import FPN
 from torso.parts import Part, find, names, part
 from torso.summary import summarise
 from torso.training.compose_recipe import compose_recipe
-from torso.types import Images
+from torso.types import FeatureSpec, Images, RawPredictions
 from torso.zoo.fcos import fcos
 from torso.zoo.retinanet import retinanet
 
@@ -127,3 +128,25 @@ def test_a_size_that_does_not_fit_is_refused() -> None:
 def test_nothing_is_allocated() -> None:
     """At this size the pixels alone would take 12 GB if they were real."""
     assert summarise(small(), (32_000, 32_000)).flops > 1e12
+
+
+class _Queries(nn.Module):
+    def forward(self, queries: Tensor) -> Tensor:
+        return queries * 2
+
+
+class QueryHead(FCOSHead):
+    """Hands a view of a parameter to a submodule, as heads of learned queries do."""
+
+    def __init__(self, in_specs: Sequence[FeatureSpec]) -> None:
+        super().__init__(in_specs, num_classes=2, finest=8, coarsest=32, channels=32, tower=1)
+        self.queries, self.decoder = nn.Parameter(torch.zeros(5, 8)), _Queries()
+
+    def forward(self, features: list[Tensor], images: Images) -> RawPredictions:
+        self.decoder(self.queries[None].expand(len(images.pixels), -1, -1))
+        return super().forward(features, images)
+
+
+def test_a_head_of_learned_queries_can_be_counted() -> None:
+    counted = summarise(small().with_args(head=part(QueryHead)))
+    assert counted.learnable == summarise(small()).learnable + 5 * 8

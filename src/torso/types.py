@@ -7,8 +7,10 @@ Levels run fine to coarse and are chosen by stride, never by position.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -63,8 +65,6 @@ class Priors(NamedTuple):
     @property
     def boxes(self) -> Tensor:
         """[..., N, 4] xyxy, input pixels."""
-        import torch
-
         half = self.sizes_wh / 2
         return torch.cat([self.centers_xy - half, self.centers_xy + half], dim=-1)
 
@@ -120,7 +120,10 @@ class Candidates(NamedTuple):
 
     boxes: [B, T, 4] xyxy input pixels; scores: [B, T] float32 in 0..1, 0 marks an empty row; labels: [B, T] int64;
     index: [B, T] int64, the row of the raw prediction (-1 in empty rows); variance: [B, T, 4] px^2 or None.
-    level: [B, T] int64, the level that said it, 0 the finest, where levels do not compete; None where all rows do.
+    level: [B, T] int64, the level that predicts it, 0 the finest, where levels do not compete; None where all rows do.
+
+    A further column, [B, T, ...] or None, is a further field here: what follows carries every column along. One that
+    is measured in pixels is scaled in `moved` too; one whose empty value is not 0 is named in _EMPTY.
     """
 
     boxes: Tensor
@@ -129,6 +132,74 @@ class Candidates(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on candidates
     variance: Tensor | None = None
     level: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Candidates:
+        """Every column changed; one that is absent stays so."""
+        return _candidates([None if column is None else change(column) for column in self])
+
+    def changed(self, **columns: Tensor | None) -> Candidates:
+        """With other columns in the place of those named; as _replace, whose answer torch.compile cannot return."""
+        return _candidates([columns.get(name, column) for name, column in zip(self._fields, self, strict=True)])
+
+    def take(self, rows: Tensor) -> Candidates:
+        """The rows of these numbers, [B, K] int64 in 0..T; T, one past the last, is the empty row."""
+        named = zip(self._fields, self, strict=True)
+        return _candidates([None if c is None else gather_rows(c, rows, _EMPTY.get(n, 0)) for n, c in named])
+
+    def narrow(self, start: int, length: int) -> Candidates:
+        """At most `length` rows of each image from `start` on: [B, <= length, ...], views."""
+        return self.map(lambda column: column[:, start : start + length])
+
+    def image(self, row: int) -> Candidates:
+        """Those of one image, [1, T, ...], views."""
+        return self.map(lambda column: column[row : row + 1])
+
+    @staticmethod
+    def concat(parts: Sequence[Candidates]) -> Candidates:
+        """Rows [B, T_i] of one batch, part after part: [B, sum of T_i]; a column that one part lacks is absent."""
+        columns = [list(column) for column in zip(*parts, strict=True)]
+        return _candidates([None if any(c is None for c in column) else torch.cat(column, dim=1) for column in columns])
+
+    def moved(self, scale_xy: Tensor, offset_xy: Tensor, *, mirrored: bool = False) -> Candidates:
+        """In the pixels of another picture, there = here * scale + offset, both [2]; float32, not clipped.
+
+        mirrored: whether scale_x is negative, said by the caller so that nothing has to be read from the device.
+        """
+        boxes = self.boxes.float() * scale_xy.repeat(2) + offset_xy.repeat(2)
+        variance = None if self.variance is None else self.variance.float() * scale_xy.repeat(2) ** 2
+        if mirrored:
+            corners = [2, 1, 0, 3]
+            boxes, variance = boxes[..., corners], None if variance is None else variance[..., corners]
+        return self.changed(boxes=boxes, variance=variance)
+
+    def on_cpu(self) -> Candidates:
+        """The same, bit for bit and each column of its own type, in host memory; what is there already is not copied.
+
+        From CUDA every column is queued into pinned memory (which non_blocking copies from CUDA make) and the host
+        waits once for all of them; a plain copy would wait for each.
+        """
+        device = self.scores.device
+        copied = self.map(lambda column: column.to("cpu", non_blocking=column.is_cuda))
+        if device.type == "cuda":
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrived.record(torch.cuda.current_stream(device))
+            arrived.synchronize()
+        return copied
+
+
+_EMPTY = {"index": -1}
+"""The value of a column in an empty row, where it is not 0."""
+
+
+def _candidates(columns: Sequence[Tensor | None]) -> Candidates:
+    return Candidates(*columns)  # type: ignore[arg-type]  # the first four are never None
+
+
+def gather_rows(values: Tensor, rows: Tensor, empty: int) -> Tensor:
+    """One column's rows of the given numbers, `empty` for the number one past the last: [B, T, ...] to [B, K, ...]."""
+    padded = torch.cat([values, values.new_full((values.shape[0], 1, *values.shape[2:]), empty)], dim=1)
+    wide = rows.reshape(*rows.shape, *(1 for _ in values.shape[2:]))
+    return padded.gather(1, wide.expand(-1, -1, *values.shape[2:]))
 
 
 class RoIPredictions(NamedTuple):

@@ -12,8 +12,7 @@ from safetensors.torch import save_file
 from timm.layers.activations import PReLU
 from torch import nn
 
-from torso.backbones._adapt import load_published
-from torso.backbones.timm import Timm, _create
+from torso.backbones.timm import Timm, _create, load_published
 from torso.compose import built_on_meta
 from torso.parts import part
 
@@ -115,7 +114,7 @@ def test_weights_load_where_an_activation_that_learns_was_replaced(
 ) -> None:
     """Only the activations may differ, and what then has no counterpart is named."""
     if learns == "the new activation":
-        monkeypatch.setattr("torso.backbones._adapt.make_activation", lambda _: nn.PReLU(init=0.125))
+        monkeypatch.setattr("torso.backbones.timm.make_activation", lambda _: nn.PReLU(init=0.125))
     else:
         monkeypatch.setattr("torso.backbones.timm._create", partial(_create, act_layer=PReLU))
     donor = timm.create_model("test_resnet", **({"act_layer": PReLU} if learns == "the published one" else {}))

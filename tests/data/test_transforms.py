@@ -10,6 +10,7 @@ from data.builders import draw
 from PIL import Image
 
 from torso.data.dataset import sample_rng, to_item
+from torso.data.objects import Objects
 from torso.data.sample import Sample, Transform
 from torso.data.to_input import ToInput
 from torso.data.transforms.horizontal_flip import HorizontalFlip
@@ -33,9 +34,9 @@ def sample_of(number: int) -> Sample:
     drawn = PICTURES[number % len(PICTURES)]
     return Sample(
         image=drawn.image,
-        boxes=drawn.boxes.astype(np.float32),
-        labels=drawn.labels.astype(np.int64),
-        crowd=np.zeros(len(drawn.labels), dtype=np.bool_),
+        objects=Objects(
+            drawn.boxes.astype(np.float32), drawn.labels.astype(np.int64), np.zeros(len(drawn.labels), dtype=np.bool_)
+        ),
         index=number,
         image_id=number + 1,
     )
@@ -170,9 +171,11 @@ def test_photometric_changes_what_it_says() -> None:
 def test_boxes_are_clipped_and_dropped_by_the_stated_rule() -> None:
     sample = replace(
         sample_of(0),
-        boxes=np.array([[-10, 0, 30, 10], [-95, 0, 5, 10], [20, 20, 20.5, 40], [130, 0, 140, 9]], np.float32),
-        labels=np.arange(4),
-        crowd=np.zeros(4, dtype=np.bool_),
+        objects=Objects(
+            np.array([[-10, 0, 30, 10], [-95, 0, 5, 10], [20, 20, 20.5, 40], [130, 0, 140, 9]], np.float32),
+            np.arange(4),
+            np.zeros(4, dtype=np.bool_),
+        ),
     )
     assert sample.clipped().labels.tolist() == [0]
     assert sample.clipped().boxes.tolist() == [[0, 0, 30, 10]]
@@ -182,9 +185,8 @@ def test_boxes_are_clipped_and_dropped_by_the_stated_rule() -> None:
 
 def with_crowd(boxes: list[list[float]], crowd: list[bool]) -> Sample:
     """Labels number the boxes."""
-    return replace(
-        sample_of(0), boxes=np.array(boxes, np.float32), labels=np.arange(len(boxes)), crowd=np.array(crowd, np.bool_)
-    )
+    objects = Objects(np.array(boxes, np.float32), np.arange(len(boxes)), np.array(crowd, np.bool_))
+    return replace(sample_of(0), objects=objects)
 
 
 def test_a_crowd_stays_as_long_as_any_of_it_is_seen() -> None:
@@ -265,7 +267,7 @@ def test_every_transform(name: str) -> None:
         np.testing.assert_array_equal(sample.boxes, boxes)
         item = to_item(one)
         assert item.pixels.shape == (3, *one.size_hw)
-        assert item.boxes.shape == (len(item.labels), 4)
+        assert item.objects is one.objects
         assert len(one.boxes) == len(one.labels) == len(one.crowd)
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from data.builders import write_coco
 from PIL import Image
 
 from torso.data.coco import read_coco
 from torso.data.dataset import DetectionDataset
 from torso.data.loader import train_loader
+from torso.data.objects import Objects
 from torso.data.sample import Sample
 from torso.data.sampler import EpochSampler
 from torso.data.to_input import ToInput
@@ -55,8 +57,8 @@ def test_other_policies_keep_whole_pictures(dataset: WindowDataset) -> None:
 def test_boxes_that_are_cut_too_much_become_crowd() -> None:
     boxes = [[10, 10, 30, 30], [50, 10, 70, 30], [60, 10, 80, 30], [64, 0, 99, 9], [0, 0, 99, 99]]
     sample = Sample(
-        image=Image.new("RGB", (100, 100)), boxes=np.array(boxes, np.float32), labels=np.arange(5),
-        crowd=np.array([False, False, False, False, True]), index=0, image_id=1,
+        image=Image.new("RGB", (100, 100)), index=0, image_id=1,
+        objects=Objects(np.array(boxes, np.float32), np.arange(5), np.array([False, False, False, False, True])),
     )  # fmt: skip
     cut = cut_out(sample, (0, 0, 64, 64), 0.5)
     assert cut.labels.tolist() == [0, 1, 2, 4]
@@ -74,7 +76,7 @@ def test_a_sample_is_a_pure_function_of_seed_epoch_and_index(dataset: WindowData
     for key in ((0, 3), (1, 3), (1, 20)):
         one, other = dataset[key], again[key]
         assert one.pixels.equal(other.pixels)
-        assert one.boxes.equal(other.boxes)
+        assert np.array_equal(one.objects.boxes, other.objects.boxes)
         assert one.canvas_hw == (64, 64)
     flips = {dataset.sample(epoch, 3).to_original[0] < 0 for epoch in range(9)}
     assert flips == {False, True}
@@ -92,7 +94,7 @@ def test_a_batch_has_one_scale(tmp_path: Path, policy: Letterbox | ShortSide, fe
     annotations = read_coco(root / "train.json", root / "images")
     dataset = DetectionDataset(annotations, [ToInput(policy, 32, few=few)])
     sampler = EpochSampler(size=10, batch_size=2, accumulate=1, seed=3, scales=(0.5, 1.0, 1.5))
-    plain = [dataset[0, i].boxes for i in range(10)]
+    plain = [torch.from_numpy(dataset[0, i].objects.boxes) for i in range(10)]
     seen = set()
     for _ in range(2):
         for (batch,) in train_loader(dataset, sampler, divisor=32):

@@ -26,6 +26,8 @@ from torso.types import Candidates, Images
 class BrightBox(nn.Module):
     """Finds the tight box of bright pixels of each picture, at input size, and counts how it was called."""
 
+    has_third_stage = False
+
     def __init__(self, policy: Any = None, variance: bool = False) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)

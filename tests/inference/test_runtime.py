@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from torso.inference.runtime import on_cpu
 from torso.types import Candidates
 
 
@@ -22,7 +21,7 @@ def candidates(device: str, *, variance: bool = True) -> Candidates:
 @pytest.mark.parametrize("variance", [True, False])
 def test_columns_in_host_memory_are_handed_on_as_they_are(variance: bool) -> None:
     found = candidates("cpu", variance=variance)
-    assert all(ours is theirs for ours, theirs in zip(on_cpu(found), found, strict=True))
+    assert all(ours is theirs for ours, theirs in zip(found.on_cpu(), found, strict=True))
 
 
 @pytest.mark.gpu
@@ -32,7 +31,7 @@ def test_from_cuda_the_bits_come_with_one_wait(variance: bool) -> None:
     found, wanted = candidates("cuda", variance=variance), candidates("cpu", variance=variance)
     torch.cuda.set_sync_debug_mode("error")  # at a copy that waits for itself; the event's wait is not one
     try:
-        got = on_cpu(found)
+        got = found.on_cpu()
     finally:
         torch.cuda.set_sync_debug_mode("default")
     for ours, theirs in zip(got, wanted, strict=True):

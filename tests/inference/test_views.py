@@ -34,6 +34,8 @@ ROWS = 30
 class Blobs(nn.Module):
     """Finds every bright region, once as it is and once, less sure, a pixel off: NMS must remove that one."""
 
+    has_third_stage = False
+
     def __init__(self, policy: Input | None = None, suppression: Suppression | None = None) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)

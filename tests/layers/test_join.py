@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from torso.layers.join import _join, _split, join_levels
+from torso.layers.pyramid import _join, _split, join_levels
 
 
 def test_values_and_gradients_are_those_of_cat() -> None:

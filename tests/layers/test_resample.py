@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torso.layers.resample import repeat, upsample_nearest, whole_factors
+from torso.layers.pyramid import repeat, upsample_nearest, whole_factors
 
 
 @pytest.mark.parametrize("factors", [(2, 2), (3, 2), (4, 4), (1, 8), (16, 16)])

@@ -11,8 +11,7 @@ from torso.backbones.extraction import Extraction
 from torso.backbones.shufflenet_v2 import ShuffleNetV2
 from torso.backbones.spinenet import SpineNet
 from torso.backbones.timm import Timm
-from torso.layers.conv import ConvNormAct
-from torso.layers.stem import StemConv2d, conv2d_on_blocks, fits
+from torso.layers.conv import ConvNormAct, StemConv2d, conv2d_on_blocks, fits_stem
 
 
 @pytest.mark.parametrize("kernel", [2, 3, 5, 6, 7])
@@ -29,11 +28,11 @@ def test_convolution_on_blocks_is_the_convolution(kernel: int, bias: bool) -> No
 
 
 def test_only_such_a_convolution_is_replaced_and_its_name_stays() -> None:
-    assert fits(nn.Conv2d(3, 8, 7, 2, 3))
-    assert fits(nn.Conv2d(3, 8, 6, 2, 2))
-    assert not fits(nn.Conv2d(3, 8, 6, 2, 3))
-    assert not fits(nn.Conv2d(3, 8, 4, 4))
-    assert not fits(nn.Conv2d(3, 8, 3, 1, 1))
+    assert fits_stem(nn.Conv2d(3, 8, 7, 2, 3))
+    assert fits_stem(nn.Conv2d(3, 8, 6, 2, 2))
+    assert not fits_stem(nn.Conv2d(3, 8, 6, 2, 3))
+    assert not fits_stem(nn.Conv2d(3, 8, 4, 4))
+    assert not fits_stem(nn.Conv2d(3, 8, 3, 1, 1))
     body = Timm(name="resnet18").body
     assert isinstance(body.conv1, StemConv2d)
     assert "conv1.weight" in body.state_dict()

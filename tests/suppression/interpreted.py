@@ -14,7 +14,7 @@ from torso.kernels.fuse_triton import cluster_triton
 from torso.kernels.keep_triton import keep_triton
 from torso.kernels.pick_triton import pick_triton
 from torso.kernels.rule import Decay, Rule
-from torso.suppression._batched import rank, scored
+from torso.suppression._base import rank, scored
 
 from .cases import cases
 

@@ -117,7 +117,7 @@ def test_limits_before_equal_a_smaller_input(name: str) -> None:
         if seen[label] <= 9 and candidates.scores[0, row] > 0.3:
             chosen.append(row)
     chosen = sorted(chosen[:20])
-    fewer = Candidates(*(None if x is None else x[:, chosen] for x in candidates))  # type: ignore[arg-type]
+    fewer = candidates.map(lambda x: x[:, chosen])
     limits = {"pre_nms_top": 20, "pre_nms_top_per_class": 9, "score_threshold": 0.3}
     for limited, small in zip(built(name, **limits)(candidates)[:5], built(name)(fewer)[:5], strict=True):
         assert torch.equal(limited, small)

@@ -11,7 +11,7 @@ from torso.geometry.boxes import area, iou_matrix
 from torso.kernels.keep import batched_keep, keep_portable
 from torso.kernels.keep_cpu import iou_in_place
 from torso.kernels.rule import Rule
-from torso.suppression._batched import rank
+from torso.suppression._base import rank
 from torso.suppression.nms import NMS
 from torso.types import Candidates
 

@@ -16,7 +16,7 @@ from torso.kernels.keep import batched_keep, keep_portable
 from torso.kernels.pick import pick_portable, pick_rows
 from torso.kernels.rule import Comparison, Decay, Rule
 from torso.parts import named, names
-from torso.suppression._batched import rank, scored
+from torso.suppression._base import rank, scored
 from torso.suppression.nms import NMS
 from torso.suppression.soft_nms import SoftNMS
 from torso.types import Candidates
@@ -102,7 +102,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 
 def _to_gpu(candidates: Candidates) -> Candidates:
-    return Candidates(*(None if field is None else field.cuda() for field in candidates))
+    return candidates.map(torch.Tensor.cuda)
 
 
 def _assert_same(gpu: Candidates, cpu: Candidates, **tolerance: float) -> None:
@@ -141,7 +141,7 @@ def test_gpu_settles_long_chains_and_takes_images_in_turns(monkeypatch: pytest.M
     crowd = random_candidates(7, 5, 300, 3)
     together = NMS()(_to_gpu(crowd))
     monkeypatch.setattr("torso.kernels.keep_triton._MASK_BYTES", 1)
-    _assert_same(NMS()(_to_gpu(crowd)), Candidates(*(f if f is None else f.cpu() for f in together)))
+    _assert_same(NMS()(_to_gpu(crowd)), together.on_cpu())
 
 
 @pytest.mark.gpu
@@ -198,7 +198,7 @@ def test_rows_come_in_any_order(name: str, how: str) -> None:
     """And the next test's measure lets pass what is alike."""
     candidates, suppression = _unlike(name), named(how, "suppression").build()
     order = torch.randperm(candidates.scores.shape[1], generator=torch.Generator().manual_seed(6))
-    turned = Candidates(*(None if x is None else x[:, order] for x in candidates))
+    turned = candidates.map(lambda x: x[:, order])
     _assert_alike(suppression(turned), suppression(candidates))
 
 
@@ -208,7 +208,7 @@ def test_rows_come_in_any_order(name: str, how: str) -> None:
 @pytest.mark.parametrize("name", cases())
 def test_gpu_gives_what_the_cpu_gives(name: str, how: str) -> None:
     candidates, suppression = _unlike(name), named(how, "suppression").build()
-    found = Candidates(*(None if x is None else x.cpu() for x in suppression(_to_gpu(candidates))))
+    found = suppression(_to_gpu(candidates)).on_cpu()
     _assert_alike(found, suppression(candidates))
 
 

@@ -9,7 +9,7 @@ from torso.geometry.overlaps import BoxOverlap, PairOverlap
 from torso.kernels.fuse import cluster_portable
 from torso.kernels.fuse_cpu import cluster_cpu
 from torso.kernels.rule import Comparison, Rule
-from torso.suppression._batched import rank
+from torso.suppression._base import rank
 from torso.suppression.weighted_fusion import WeightedFusion
 from torso.types import Candidates
 

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torso.backbones._stages import Staged
 from torso.blocks._base import Block
 from torso.blocks.sppf import SPPF
-from torso.layers.conv import Activation, ConvNormAct
+from torso.layers.conv import Activation, ConvNormAct, StemConv2d
 from torso.layers.csp import C3, C2f
-from torso.layers.stem import StemConv2d
 from torso.parts import Part
 from torso.types import FeatureSpec
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from torso.data.objects import Objects
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -28,6 +30,11 @@ class ImageRecord(NamedTuple):
     crowd: Bools
     difficult: Bools
     area: Floats
+
+    @property
+    def objects(self) -> Objects:
+        """What a sample takes of them."""
+        return Objects(self.boxes, self.labels, self.crowd)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -36,7 +36,7 @@ def collate(items: Sequence[Item], divisor: int = 32) -> Batch:
     pixels = [item.pixels for item in items]
     return Batch(
         images=stack_images(pixels, _canvas(items, divisor), [item.to_original for item in items]),
-        targets=_targets(items),
+        targets=Targets.padded([item.objects for item in items], target_rows(max(i.objects.number for i in items))),
         index=torch.tensor([item.index for item in items]),
         image_ids=torch.tensor([item.image_id for item in items]),
     )
@@ -44,15 +44,3 @@ def collate(items: Sequence[Item], divisor: int = 32) -> Batch:
 
 def _canvas(items: Sequence[Item], divisor: int) -> SizeHW:
     return padded_size([item.canvas_hw or (item.pixels.shape[1], item.pixels.shape[2]) for item in items], divisor)
-
-
-def _targets(items: Sequence[Item]) -> Targets:
-    rows = target_rows(max(len(item.boxes) for item in items))
-    boxes = torch.zeros(len(items), rows, 4)
-    labels = torch.zeros(len(items), rows, dtype=torch.int64)
-    valid = torch.zeros(len(items), rows, dtype=torch.bool)
-    crowd = torch.zeros(len(items), rows, dtype=torch.bool)
-    for b, item in enumerate(items):
-        n = len(item.boxes)
-        boxes[b, :n], labels[b, :n], valid[b, :n], crowd[b, :n] = item.boxes, item.labels, True, item.crowd
-    return Targets(boxes=boxes, labels=labels, valid=valid, crowd=crowd)

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor, from_numpy
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from torso.data.annotations import Annotations
+from torso.data.objects import Objects
 from torso.data.sample import Sample, Transform
 from torso.geometry.resize import SizeHW
 from torso.images import image_to_tensor, read_image
@@ -20,12 +21,10 @@ Key = tuple[int, int] | tuple[int, int, float]
 
 
 class Item(NamedTuple):
-    """A sample as tensors: pixels uint8 [3, h, w]; boxes [n, 4], labels [n], crowd [n]; the rest as in Sample."""
+    """A sample ready for a batch: pixels uint8 [3, h, w]; the rest as in Sample."""
 
     pixels: Tensor
-    boxes: Tensor
-    labels: Tensor
-    crowd: Tensor
+    objects: Objects
     index: int  # type: ignore[assignment]  # the field's name; tuple.index has no use here
     image_id: int
     to_original: tuple[float, float, float, float]
@@ -87,26 +86,17 @@ class DetectionDataset(Dataset[Item]):
                 f"{record.path}: the picture is {image.width}x{image.height}, its annotation says "
                 f"{record.size_hw[1]}x{record.size_hw[0]}; boxes cannot be trusted: annotate this very file"
             )
-        return Sample(
-            image=image,
-            boxes=record.boxes,
-            labels=record.labels,
-            crowd=record.crowd,
-            index=index,
-            image_id=record.image_id,
-        )
+        return Sample(image=image, objects=record.objects, index=index, image_id=record.image_id)
 
     def _draw(self, rng: np.random.Generator) -> Sample:
         return self.load(int(rng.integers(len(self))))
 
 
 def to_item(sample: Sample) -> Item:
-    """Tensors of a sample; pixels stay uint8, because float and normalisation are cheaper on the device."""
+    """The item of a sample; pixels stay uint8, because float and normalisation are cheaper on the device."""
     return Item(
         pixels=image_to_tensor(sample.image),
-        boxes=from_numpy(np.ascontiguousarray(sample.boxes, dtype=np.float32)),
-        labels=from_numpy(np.ascontiguousarray(sample.labels, dtype=np.int64)),
-        crowd=from_numpy(np.ascontiguousarray(sample.crowd, dtype=np.bool_)),
+        objects=sample.objects,
         index=sample.index,
         image_id=sample.image_id,
         to_original=sample.to_original,

@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from torso.data.objects import Bools, Boxes, Objects
 from torso.geometry.resize import SizeHW
 from torso.images import resize_image
-
-Boxes = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,16 +19,14 @@ class Sample:
     """One picture on its way to the model.
 
     image: RGB, content only: padding is never part of it, so flips and colours need not know of it.
-    boxes: [n, 4] float32 xyxy px of image; labels [n] int64; crowd [n] bool.
+    objects: what is annotated in it, in px of image.
     to_original: (scale_x, scale_y, offset_x, offset_y), original = here * scale + offset; a flip has a negative scale.
     canvas_hw: the size it is to be padded to, at least image's, or None (then the batch's largest decides).
     scale: factor of the input policy's size at which the sample's whole batch is shown (multi-scale training).
     """
 
     image: Image.Image
-    boxes: Boxes
-    labels: npt.NDArray[np.int64]
-    crowd: Bools
+    objects: Objects
     index: int
     image_id: int
     to_original: tuple[float, float, float, float] = (1.0, 1.0, 0.0, 0.0)
@@ -42,20 +38,33 @@ class Sample:
         """(height, width) of the picture."""
         return self.image.height, self.image.width
 
+    @property
+    def boxes(self) -> Boxes:
+        """[n, 4] float32 xyxy px of image."""
+        return self.objects.boxes
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """[n] int64."""
+        return self.objects.labels
+
+    @property
+    def crowd(self) -> Bools:
+        """[n] bool."""
+        return self.objects.crowd
+
     def keep(self, rows: Bools) -> Sample:
-        """Only the boxes where rows [n] is true."""
-        return replace(self, boxes=self.boxes[rows], labels=self.labels[rows], crowd=self.crowd[rows])
+        """Only the objects where rows [n] is true."""
+        return replace(self, objects=self.objects.keep(rows))
 
     def mapped(
         self, image: Image.Image, scale_xy: tuple[float, float], offset_xy: tuple[float, float] = (0.0, 0.0)
     ) -> Sample:
         """The sample on another picture, where here * scale + offset is the new place; boxes are not clipped."""
         (sx, sy), (ox, oy) = scale_xy, offset_xy
-        moved = self.boxes * np.array([sx, sy, sx, sy], np.float32) + np.array([ox, oy, ox, oy], np.float32)
-        boxes = np.concatenate([np.minimum(moved[:, :2], moved[:, 2:]), np.maximum(moved[:, :2], moved[:, 2:])], axis=1)
         a, b, c, d = self.to_original
         back = (a / sx, b / sy, c - ox * a / sx, d - oy * b / sy)
-        return replace(self, image=image, boxes=boxes, to_original=back)
+        return replace(self, image=image, objects=self.objects.moved(scale_xy, offset_xy), to_original=back)
 
     def resized(self, frame_hw: SizeHW) -> Sample:
         """The sample with its frame (the canvas, or without one the picture) brought to frame_hw.
@@ -86,22 +95,15 @@ class Sample:
         A box stays if both sides are at least min_side px after the cut and at least min_visible of its area is left; a
         crowd as long as any of it is, since what shows of it would be taught as background.
         """
-        height, width = self.size_hw
-        boxes = np.clip(self.boxes, 0, np.array([width, height, width, height], np.float32))
-        sides = boxes[:, 2:] - boxes[:, :2]
-        before = (self.boxes[:, 2:] - self.boxes[:, :2]).prod(axis=1)
-        enough = (sides >= min_side).all(axis=1) & (sides.prod(axis=1) >= min_visible * before)
-        return replace(self, boxes=boxes).keep(np.where(self.crowd, (sides > 0).all(axis=1), enough))
+        cut = self.objects.clipped(self.size_hw)
+        sides = cut.boxes[:, 2:] - cut.boxes[:, :2]
+        enough = (sides >= min_side).all(axis=1) & (cut.area >= min_visible * self.objects.area)
+        return replace(self, objects=cut.keep(np.where(cut.crowd, (sides > 0).all(axis=1), enough)))
 
 
 def joined(canvas: Sample, parts: Sequence[Sample]) -> Sample:
-    """canvas with the boxes of all parts, which must lie in its pixels; an empty list leaves none."""
-    return replace(
-        canvas,
-        boxes=np.concatenate([np.zeros((0, 4), np.float32), *(part.boxes for part in parts)]),
-        labels=np.concatenate([np.zeros(0, np.int64), *(part.labels for part in parts)]),
-        crowd=np.concatenate([np.zeros(0, np.bool_), *(part.crowd for part in parts)]),
-    )
+    """canvas with the objects of all parts, which must lie in its pixels; an empty list leaves none."""
+    return replace(canvas, objects=Objects.concat([part.objects for part in parts]))
 
 
 def check_probability(value: float, owner: str) -> float:

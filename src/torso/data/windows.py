@@ -75,9 +75,6 @@ def cut_out(sample: Sample, window: Window, min_visible: float) -> Sample:
     if (x1, y1, y2, x2) == (0, 0, *sample.size_hw):
         return sample
     moved = sample.mapped(sample.image.crop(window), (1.0, 1.0), (-float(x1), -float(y1)))
-    limit = np.array([x2 - x1, y2 - y1, x2 - x1, y2 - y1], np.float32)
-    boxes = np.clip(moved.boxes, 0, limit)
-    left = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    before = (moved.boxes[:, 2:] - moved.boxes[:, :2]).prod(axis=1)
-    marked = replace(moved, boxes=boxes, crowd=moved.crowd | (left < min_visible * before))
-    return marked.keep(left > 0)
+    cut = moved.objects.clipped((y2 - y1, x2 - x1))
+    marked = cut.as_crowd(cut.area < min_visible * moved.objects.area)
+    return replace(moved, objects=marked.keep(cut.area > 0))

@@ -18,7 +18,7 @@ from torso.data.to_input import ToInput
 from torso.evaluation.detection import DetectionEvaluator, DetectionScores
 from torso.evaluation.views import detect_views
 from torso.inference.detections import Detections
-from torso.inference.runtime import Precision, Runtime, on_cpu
+from torso.inference.runtime import Precision, Runtime
 from torso.inputs.pyramid import Pyramid
 from torso.inputs.tiles import Tiles
 from torso.models.detector import Detector
@@ -111,8 +111,7 @@ def to_detections(
 
 def _detected(runtime: Runtime, loader: DataLoader[Batch]) -> Iterator[tuple[Batch, Candidates]]:
     for batch in loader:
-        found = runtime(batch.images)
-        yield batch, on_cpu(found)
+        yield batch, runtime(batch.images).on_cpu()
 
 
 def _ranks() -> tuple[int, int]:

@@ -29,9 +29,11 @@ class Head(nn.Module):
     forward: list of [B, C_i, h_i, w_i], fine to coarse, and the batch -> raw predictions of its family.
     decode: raw predictions -> Candidates in input pixels, clipped to each picture. Score fusion, the score threshold
     and the per-level top-k live here, because they need the levels; suppression does not.
+    refine: a third stage on the boxes that suppression kept (masks, keypoints), where has_third_stage is true.
     """
 
     num_classes: int
+    has_third_stage: bool = False
 
     @property
     def has_uncertainty(self) -> bool:
@@ -42,6 +44,14 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def decode(self, raw: RawPredictions, images: Images) -> Candidates:
+        raise NotImplementedError
+
+    def refine(self, features: list[Tensor], kept: Candidates, images: Images) -> Candidates:
+        """The kept rows, [B, T] best first, with what the third stage says of them; called where has_third_stage.
+
+        features: the maps of the same forward pass that `kept` comes from. Empty rows (score 0) come too and stay
+        empty; rows keep their number and order.
+        """
         raise NotImplementedError
 
     def class_rows(self, parameter: str) -> ClassRows | None:

@@ -11,8 +11,7 @@ from torch import Tensor
 from torso.geometry.boxes import clip_boxes
 from torso.geometry.priors._base import gather_priors
 from torso.heads.dense import DenseHead
-from torso.kernels.keep import batched_keep
-from torso.suppression._batched import first_rows, take
+from torso.kernels.keep import batched_keep, first_rows
 from torso.types import Candidates, DensePredictions, Images, Priors
 
 
@@ -45,7 +44,7 @@ def best_proposals(
     boxes, scores = torch.where(sound[..., None], boxes, 0), torch.where(sound, scores, 0)
     kept = batched_keep(boxes, sound, levels, iou_threshold=iou_threshold, max_keep=keep)
     ranked = Candidates(boxes, scores, torch.zeros_like(rows), rows)
-    return take(ranked, first_rows(kept, min(keep, rows.shape[1])))
+    return ranked.take(first_rows(kept, min(keep, rows.shape[1])))
 
 
 def roi_priors(boxes: Tensor) -> Priors:

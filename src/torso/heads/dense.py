@@ -31,7 +31,7 @@ from torso.heads._dense_checks import (
     written_values,
 )
 from torso.layers.conv import Activation, Norm
-from torso.layers.join import join_levels
+from torso.layers.pyramid import join_levels
 from torso.parts import Part, part, preset
 from torso.types import Candidates, DensePredictions, FeatureSpec, Images, RawPredictions
 

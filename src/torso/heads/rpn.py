@@ -28,6 +28,6 @@ class RPNHead(
 
     def decode(self, raw: RawPredictions, images: Images) -> Candidates:
         """As of any dense head, but a box without a side that is left in the picture is an empty row (mmdetection)."""
-        boxes, scores, labels, index, variance, level = super().decode(raw, images)
-        sound = (boxes[..., 2:] > boxes[..., :2]).all(-1)
-        return Candidates(boxes, scores.where(sound, 0.0), labels, index.where(sound, -1), variance, level)
+        found = super().decode(raw, images)
+        sound = (found.boxes[..., 2:] > found.boxes[..., :2]).all(-1)
+        return found.changed(scores=found.scores.where(sound, 0.0), index=found.index.where(sound, -1))

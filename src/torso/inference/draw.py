@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from torso.images import Source, read_image
-from torso.inference.detections import Detections
 from torso.types import Priors
 
 Rgb = tuple[int, int, int]
@@ -30,6 +29,25 @@ _PALETTE: tuple[Rgb, ...] = (
     (130, 110, 255), (190, 96, 40), (178, 200, 255), (224, 20, 110), (255, 198, 150), (110, 60, 190),
     (255, 120, 20), (236, 176, 255), (40, 80, 190), (160, 30, 40),
 )  # fmt: skip
+
+
+class Found(Protocol):
+    """Predictions to draw, best first, such as Detections.
+
+    boxes: [n, 4] xyxy original pixels; scores, labels: [n]; names: the class names that labels number; masks:
+    [n, H, W] bool or None.
+    """
+
+    @property
+    def boxes(self) -> Tensor: ...
+    @property
+    def scores(self) -> Tensor: ...
+    @property
+    def labels(self) -> Tensor: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def masks(self) -> Tensor | None: ...
 
 
 class Truth(NamedTuple):
@@ -48,7 +66,7 @@ def class_colour(label: int) -> Rgb:
 
 def draw(
     image: Source,
-    detections: Detections | None = None,
+    detections: Found | None = None,
     *,
     truth: Truth | None = None,
     priors: Priors | Tensor | None = None,
@@ -119,7 +137,7 @@ class _Canvas:
             if labels and name:
                 self.waiting.append((f"{name} (crowd)" if is_crowd else name, rect, TRUTH_COLOUR, False))
 
-    def predictions(self, found: Detections, labels: bool) -> None:
+    def predictions(self, found: Found, labels: bool) -> None:
         """Solid in the class colour within a dark hairline; best drawn last, its label placed first."""
         rects = self._rects(found.boxes)
         for rect, label in reversed(list(zip(rects, found.labels.tolist(), strict=True))):
@@ -127,9 +145,10 @@ class _Canvas:
             self.pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=_DARK, width=1)
             self.pen.rectangle(rect, outline=class_colour(label), width=self.line)
         if labels:
-            texts = [f"{one.name} {one.score:.2f}" for one in found]
+            scored = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
+            texts = [f"{found.names[label]} {score:.2f}" for label, score in scored]
             colours = [class_colour(label) for label in found.labels.tolist()]
-            self.waiting.extend(zip(texts, rects, colours, [True] * len(found), strict=True))
+            self.waiting.extend(zip(texts, rects, colours, [True] * len(rects), strict=True))
 
     def finish(self) -> Image.Image:
         """Labels last, over all lines."""

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,12 +15,11 @@ from torch import nn
 from torso.geometry.resize import SizeHW
 from torso.images import Source, read_image, stack_images
 from torso.inference.detections import Detections
-from torso.inference.runtime import Precision, Runtime, on_cpu
-from torso.inference.views import Look, Picture, answer, each, take_apart, to_original, widened
+from torso.inference.runtime import Detecting, Precision, Runtime
+from torso.inference.views import Look, Picture, answer, take_apart, to_original, widened
 from torso.inputs._stack import stacked
 from torso.inputs.pyramid import Pyramid
 from torso.inputs.tiles import Tiles
-from torso.models.detector import Detector
 from torso.types import Candidates, Images
 
 _PATIENCE = 8  # batches that a picture of a rare shape waits for company before it goes alone
@@ -45,7 +43,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Detector,
+        model: Detecting,
         *,
         score_threshold: float = 0.0,
         batch_size: int = 1,
@@ -64,7 +62,13 @@ class Predictor:
         if self.device != model.mean.device:
             model = copy.deepcopy(model).to(self.device)
         self.model, self.score_threshold, self.batch_size = model, score_threshold, batch_size
-        self.input = stacked(model.input, tiles=tiles, pyramid=pyramid)
+        own = tiles is None and pyramid is None
+        self.input = model.input if own else stacked(model.input, tiles=tiles, pyramid=pyramid)
+        if self.input.together and model.has_third_stage:
+            raise ValueError(
+                "this model's head has a third stage, which needs the maps of each view, but its input's views are "
+                "suppressed together: give no pyramid, and tiles with merge=union"
+            )
         self._fixed = compile or graphs
         own_weights = precision == "32" or (precision == "auto" and self.device.type != "cuda")
         self._runtime = (
@@ -129,21 +133,21 @@ class Predictor:
             scales += scales[-1:] * (self.batch_size - len(batch))
         found = self.detect(stack_images(tensors, batch[0].view.canvas_hw, scales))
         for row, look in enumerate(batch):
-            look.found = each(found, partial(torch.narrow, dim=0, start=row, length=1))
+            look.found = found.image(row)
             look.pixels = look.pixels[:, :0]  # a batch of results may wait long; its pixels need not
 
     def detect(self, images: Images) -> Candidates:
         """Candidates of one batch on the CPU, in input pixels; before suppression where views share one."""
         if self._runtime is not None:
-            return on_cpu(self._runtime(images))
+            return self._runtime(images).on_cpu()
         function = self.model.candidates if self.input.together else self.model.detect
         with torch.inference_mode(), evaluating(self.model):
-            return on_cpu(function(Images(*(x.to(self.device) for x in images))))
+            return function(Images(*(x.to(self.device) for x in images))).on_cpu()
 
     def _suppress(self, found: Candidates, times: int) -> Candidates:
         """Suppression of rows from the CPU, on the model's device; times: how many pictures' limits they have."""
         suppression = widened(self.model.suppression, times)
-        return on_cpu(suppression(each(found, lambda column: column.to(self.device))))
+        return suppression(found.map(lambda column: column.to(self.device))).on_cpu()
 
     def _detections(self, found: Candidates, entry: _Entry) -> Detections:
         scores = found.scores[0]
@@ -184,9 +188,12 @@ def _device(name: torch.device | str) -> torch.device:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: Detecting | nn.Module) -> Iterator[None]:
     """Every module in eval mode inside, and in whichever mode it was before afterwards (frozen norms included)."""
     modes = [(module, module.training) for module in model.modules()]
+    if not any(training for _, training in modes):
+        yield
+        return
     model.eval()
     try:
         yield

@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
+from torso.inputs._base import Input
 from torso.layers.compiling import compiled
-from torso.models.detector import Detector
+from torso.suppression._base import Suppression
 from torso.types import Candidates, Images
 
 Precision = Literal["auto", "32", "bf16", "16"]
+
+
+class Detecting(Protocol):
+    """What prediction asks of a model, an nn.Module such as Detector.
+
+    names: its classes; multiple: what sides of a batch must be multiples of; input: the sizes at which it sees
+    pictures; mean: a buffer, on the model's device. detect: candidates after suppression, and after the head's third
+    stage where has_third_stage says that there is one; candidates: those before suppression.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def multiple(self) -> int: ...
+    @property
+    def input(self) -> Input: ...
+    @property
+    def suppression(self) -> Suppression: ...
+    @property
+    def mean(self) -> Tensor: ...
+    @property
+    def has_third_stage(self) -> bool: ...
+    def detect(self, images: Images) -> Candidates: ...
+    def candidates(self, images: Images) -> Candidates: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def modules(self) -> Iterator[nn.Module]: ...
+    def eval(self) -> Self: ...
+    def requires_grad_(self, requires_grad: bool = True) -> Self: ...
+    def to(self, *args: Any, **kwargs: Any) -> Self: ...
 
 
 class Runtime:
@@ -32,7 +62,7 @@ class Runtime:
 
     def __init__(
         self,
-        model: Detector,
+        model: Detecting,
         *,
         precision: Precision = "auto",
         compile: bool = False,
@@ -47,7 +77,7 @@ class Runtime:
         dtype = {"bf16": torch.bfloat16, "16": torch.float16}.get(lower)
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         if device.type == "cuda":
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+            self.model.to(memory_format=torch.channels_last)
         if dtype is not None:
             cast_weights(self.model, dtype)
         function = self.model.detect if suppress else self.model.candidates
@@ -84,35 +114,13 @@ class _Recorded:
         for mine, theirs in zip(self.inputs, images, strict=True):
             mine.copy_(theirs)
         self.graph.replay()
-        boxes, scores, labels, index, variance, level = self.outputs
-        spread, level = (None if column is None else column.clone() for column in (variance, level))
-        return Candidates(boxes.clone(), scores.clone(), labels.clone(), index.clone(), spread, level)
+        return self.outputs.map(torch.clone)
 
 
-def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:
+def cast_weights(model: Detecting | nn.Module, dtype: torch.dtype) -> None:
     """Cast everything but BatchNorm, whose running statistics need float32, and the detector's own pixel statistics."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             continue
         for parameter in module.parameters(recurse=False):
             parameter.data = parameter.data.to(dtype)
-
-
-def on_cpu(found: Candidates) -> Candidates:
-    """The same columns, bit for bit and each of its own type, in host memory; those there already are not copied.
-
-    From CUDA every column is queued into pinned memory (which non_blocking copies from CUDA make) and the host waits
-    once for all of them; a plain copy would wait for each.
-    """
-    device = found.scores.device
-    boxes, scores, labels, index = (_queued(column) for column in found[:4])
-    variance, level = (None if column is None else _queued(column) for column in (found.variance, found.level))
-    if device.type == "cuda":
-        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        arrived.record(torch.cuda.current_stream(device))
-        arrived.synchronize()
-    return Candidates(boxes, scores, labels, index, variance, level)
-
-
-def _queued(column: Tensor) -> Tensor:
-    return column.to("cpu", non_blocking=column.is_cuda)

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -72,17 +72,13 @@ def mapped(found: Candidates, view: View, original_hw: SizeHW) -> Candidates:
     scale, offset = torch.tensor(to_original(view), dtype=torch.float32).view(2, 2)
     height, width = original_hw
     limit = torch.tensor([width, height, width, height], dtype=torch.float32)
-    boxes = found.boxes.float() * scale.repeat(2) + offset.repeat(2)
-    variance = None if found.variance is None else found.variance.float() * scale.repeat(2) ** 2
-    if view.flipped:
-        mirrored = [2, 1, 0, 3]
-        boxes, variance = boxes[..., mirrored], None if variance is None else variance[..., mirrored]
-    boxes = torch.minimum(boxes.clamp(min=0), limit)
+    moved = found.moved(scale, offset, mirrored=view.flipped)
+    boxes = torch.minimum(moved.boxes.clamp(min=0), limit)
     scores = found.scores.float()
     if view.sides is not None:
         side = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1).sqrt()
         scores = scores.where((side >= view.sides[0]) & (side <= view.sides[1]), 0.0)
-    return Candidates(boxes, scores, found.labels, found.index, variance, found.level)
+    return moved.changed(boxes=boxes, scores=scores)
 
 
 Suppress = Callable[[Candidates, int], Candidates]
@@ -114,19 +110,7 @@ def joined(parts: Sequence[Candidates]) -> Candidates:
 
     Without their levels: an object lies on another level of a larger view, and must be kept once.
     """
-    columns = zip(*(part._replace(level=None) for part in parts), strict=True)
-    return candidates_of([None if any(c is None for c in column) else torch.cat(column, dim=1) for column in columns])
-
-
-def each(found: Candidates, change: Callable[[Tensor], Tensor]) -> Candidates:
-    """The candidates with every column changed; one that is absent stays so."""
-    return candidates_of([None if column is None else change(column) for column in found])
-
-
-def candidates_of(columns: Sequence[Any]) -> Candidates:
-    """Candidates of their six columns."""
-    boxes, scores, labels, index, variance, level = columns
-    return Candidates(boxes, scores, labels, index, variance, level)
+    return Candidates.concat([part.changed(level=None) for part in parts])
 
 
 def widened(suppression: Suppression, times: int) -> Suppression:

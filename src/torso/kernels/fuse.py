@@ -43,8 +43,8 @@ def cluster_portable(ranked: Candidates, labels: Tensor | None, test: Comparison
 
     def join(step: Tensor, sums: Tensor, weights: Tensor, founders: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         at = step.reshape(1, 1).expand(batch, 1)
-        row = Candidates(*(None if x is None else _row(x, at) for x in ranked))  # type: ignore[arg-type]
-        fused = Candidates(sums / weights.clamp(min=_TINY).unsqueeze(-1), weights, ranked.labels, ranked.index)
+        row = ranked.map(lambda column: _row(column, at))
+        fused = ranked.changed(boxes=sums / weights.clamp(min=_TINY).unsqueeze(-1), scores=weights)
         overlaps = test.overlap(fused, row)[..., 0]
         open_ = test.holds(overlaps) & (weights > 0)
         if labels is not None:

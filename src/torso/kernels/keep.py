@@ -53,6 +53,16 @@ def keep_rows(ranked: Candidates, labels: Tensor | None, test: Comparison, max_k
     return settle(test.holds(test.overlap(ranked, ranked)), ranked.scores > 0, labels, limit)
 
 
+def first_rows(keep: Tensor, count: int) -> Tensor:
+    """Numbers of the first `count` kept rows of each image: [B, T] bool to [B, count] int64, T where none is left."""
+    batch, rows = keep.shape
+    place = keep.long().cumsum(dim=1) - 1
+    place = place.where(keep & (place < count), count)  # all others meet in one column more, cut off below
+    numbers = torch.arange(rows, device=keep.device).expand(batch, rows)
+    order = torch.full((batch, count + 1), rows, dtype=torch.int64, device=keep.device)
+    return order.scatter(1, place, numbers)[:, :count]
+
+
 def _keep_boxes(boxes: Tensor, valid: Tensor, labels: Tensor | None, rule: Rule, max_keep: int) -> Tensor:
     boxes = boxes.detach().float()
     if has_kernel(boxes.device.type):

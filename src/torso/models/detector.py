@@ -82,8 +82,16 @@ class Detector(nn.Module):
         return torch.where((y & x)[:, None], pixels, 0.0).to(next(self.backbone.parameters()).dtype)
 
     def detect(self, images: Images) -> Candidates:
-        """Candidates of a batch, best first, duplicates removed, in input pixels."""
-        return self.suppression(self.candidates(images))
+        """Candidates of a batch, best first, duplicates removed, in input pixels.
+
+        Where the head has a third stage, it has seen them with the maps of the same pass; other heads' maps are freed
+        before suppression.
+        """
+        if not self.has_third_stage:
+            return self.suppression(self.candidates(images))
+        features = self.features(images)
+        kept = self.suppression(self.head.decode(self.head(features, images), images))
+        return self.head.refine(features, kept, images)
 
     def candidates(self, images: Images) -> Candidates:
         """What the head decodes, before suppression, in input pixels."""
@@ -111,6 +119,11 @@ class Detector(nn.Module):
         )
         found = predictor([images] if single else images)
         return found[0] if single else found
+
+    @property
+    def has_third_stage(self) -> bool:
+        """Whether `detect` ends in a stage of the head that looks at the rows which suppression kept (Head.refine)."""
+        return self.head.has_third_stage
 
     @property
     def specs(self) -> Sequence[tuple[str, Any]]:

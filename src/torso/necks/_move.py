@@ -7,7 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from torso.layers.resample import upsample_nearest
+from torso.layers.pyramid import upsample_nearest
 
 Padding = Literal["same", "symmetric"]
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
-from torso.layers.resample import upsample_nearest
+from torso.layers.pyramid import upsample_nearest
 from torso.necks._base import Neck, cut, initialise_linear, level_widths, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
 from torso.types import FeatureSpec

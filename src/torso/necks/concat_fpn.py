@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
-from torso.layers.resample import upsample_nearest
+from torso.layers.pyramid import upsample_nearest
 from torso.necks._base import Neck, initialise_linear, level_widths, levels_between
 from torso.types import FeatureSpec
 

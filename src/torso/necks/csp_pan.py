@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.csp import C3, C2f
-from torso.layers.resample import upsample_nearest
+from torso.layers.pyramid import upsample_nearest
 from torso.necks._base import Neck, check_doubling, cut, initialise_linear, level_widths, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
 from torso.types import FeatureSpec

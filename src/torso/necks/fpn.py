@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from torso.layers.conv import Activation, ConvNormAct, Norm
-from torso.layers.resample import upsample_nearest
+from torso.layers.pyramid import upsample_nearest
 from torso.necks._base import Neck, levels_between
 from torso.necks._extra import ExtraKind, ExtraLevels
 from torso.types import FeatureSpec

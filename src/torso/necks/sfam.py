@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torso.blocks.se import SE
 from torso.layers.batch_norm import BatchNorm2d
 from torso.layers.conv import Activation, ConvNormAct, Norm
-from torso.layers.resample import upsample_nearest
+from torso.layers.pyramid import upsample_nearest
 from torso.necks._base import Neck, levels_between
 from torso.types import FeatureSpec
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torso.geometry.overlaps import Overlap
-from torso.suppression._batched import groups
+from torso.suppression._base import groups
 from torso.types import Candidates
 
 VotingForm = Literal["paper", "seed"]
@@ -53,7 +53,7 @@ def vote(
     moved, spread = zip(*(_mean(weights * sure[..., c].unsqueeze(1), weights, chosen.boxes[..., c], rows.boxes[..., c])
                           for c in range(4)), strict=True)  # fmt: skip
     boxes, variance = torch.stack(moved, dim=-1).where(filled, 0.0), torch.stack(spread, dim=-1).where(filled, 0.0)
-    return Candidates(boxes, chosen.scores, chosen.labels, chosen.index, variance, chosen.level)
+    return chosen.changed(boxes=boxes, variance=variance)
 
 
 def _mean(weights: Tensor, shares: Tensor, own: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,7 @@ from torch import Tensor
 from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.kernels.rule import overlap_of
 from torso.layers.compiling import is_exporting
-from torso.suppression._base import Limits, Suppression
-from torso.suppression._batched import check_score, take
+from torso.suppression._base import Limits, Suppression, check_score
 from torso.types import Candidates
 
 MatrixMethod = Literal["linear", "gaussian"]
@@ -57,9 +56,7 @@ class MatrixNMS(Suppression):
         rows = self.ranked(candidates)
         scores = rows.scores * self._decay(rows)
         scores, order = scores.where(scores >= self.min_score, 0.0).sort(dim=1, descending=True, stable=True)
-        moved = take(rows, order)
-        moved = Candidates(moved.boxes, scores, moved.labels, moved.index, moved.variance, moved.level)
-        return self.best(moved, scores > 0)
+        return self.best(rows.take(order).changed(scores=scores), scores > 0)
 
     def _decay(self, rows: Candidates) -> Tensor:
         """[B, T] in 0..1, of rows that are best first."""
@@ -81,7 +78,7 @@ class MatrixNMS(Suppression):
 
     def _pairs(self, rows: Candidates, start: int, step: int) -> Tensor:
         """[B, T, S]: overlap of every better row with the S rows from start; 0 for any other pair."""
-        columns = Candidates(*(None if field is None else field[:, start : start + step] for field in rows))  # type: ignore[arg-type]
+        columns = rows.narrow(start, step)
         overlaps = self.overlap(rows, columns).clamp(min=0.0, max=1.0)
         pairs = (rows.scores > 0).unsqueeze(2) & (columns.scores > 0).unsqueeze(1)
         own, others = self.groups(rows), self.groups(columns)

@@ -6,8 +6,7 @@ from typing import get_args
 
 from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.kernels.rule import Decay, DecayMethod, comparison
-from torso.suppression._base import Limits, Suppression
-from torso.suppression._batched import check_score, pick_candidates, scored, take
+from torso.suppression._base import Limits, Suppression, check_score, pick_candidates, scored
 from torso.types import Candidates
 
 
@@ -57,6 +56,5 @@ class SoftNMS(Suppression):
             rows = self.ranked(candidates)
         picks = limits.max_detections if limits.max_per_class is None else rows.scores.shape[1]
         order, scores = pick_candidates(rows, self.groups(rows), self.test, self.decay, picks)
-        found = take(rows, order)  # built anew: torch.compile cannot return what _replace made
-        found = Candidates(found.boxes, scores, found.labels, found.index, found.variance, found.level)
+        found = rows.take(order).changed(scores=scores)
         return found if limits.max_per_class is None else self.best(found, found.scores > 0)

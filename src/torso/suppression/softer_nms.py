@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from torch import Tensor
 
+from torso.geometry.coders._base import Coder
 from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.kernels.keep import keep_rows
 from torso.kernels.rule import Decay, comparison
 from torso.parts import arguments
-from torso.suppression._base import Limits, Suppression
-from torso.suppression._batched import check_score, gather_rows, pick_candidates, take
+from torso.suppression._base import Limits, Predicts, Suppression, check_score, pick_candidates
 from torso.suppression._vote import Voting, VotingForm, vote
-from torso.types import Candidates
-
-if TYPE_CHECKING:
-    from torso.geometry.coders._base import Coder
-    from torso.heads._base import Head
+from torso.types import Candidates, gather_rows
 
 ScoreMethod = Literal["hard", "linear", "gaussian"]
 
@@ -74,11 +70,10 @@ class SofterNMS(Suppression):
             raise ValueError(f"Softer-NMS weighs boxes by their variance, and these have none: {_REMEDY}")
         rows = self.ranked(candidates)
         order, scores = self._chosen(rows)
-        found = take(rows, order)
-        found = Candidates(found.boxes, scores, found.labels, found.index, found.variance, found.level)
+        found = rows.take(order).changed(scores=scores)
         return vote(found, order, rows, self.voting, self.test.overlap, class_agnostic=self.limits.class_agnostic)
 
-    def check(self, head: Head) -> None:
+    def check(self, head: Predicts) -> None:
         if not head.has_uncertainty:
             raise ValueError(f"Softer-NMS weighs boxes by their variance, and {type(head).__name__} {_missing(head)}")
 
@@ -102,14 +97,14 @@ _TRAINED = "--head.uncertainty=true --box-loss kl"
 _REMEDY = f"choose nms or soft_nms, or a head that is trained with {_TRAINED}"
 
 
-def _missing(head: Head) -> str:
+def _missing(head: Predicts) -> str:
     """Why a head predicts no variance, and what does."""
     if "uncertainty" not in arguments(type(head)):
         return (
             "cannot learn one: choose --suppression nms or soft_nms, or a model of a dense or two-stage head "
             f"(retinanet, fcos, faster_rcnn), trained with {_TRAINED}"
         )
-    coder: Coder = head.coder  # type: ignore[assignment]  # of every head that has the argument
+    coder: Coder = head.coder  # type: ignore[attr-defined]  # of every head that has the argument
     if coder.bins:
         return (
             "predicts none of its distributions of sides; plain codes have one: train with --head.coder ltrb "

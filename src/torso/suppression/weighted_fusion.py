@@ -11,7 +11,6 @@ from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.kernels.fuse import cluster_rows
 from torso.kernels.rule import check_count, comparison
 from torso.suppression._base import Limits, Suppression
-from torso.suppression._batched import take
 from torso.types import Candidates
 
 FusedScore = Literal["mean", "max"]
@@ -58,7 +57,7 @@ class WeightedFusion(Suppression):
         rows = self.ranked(candidates)
         fused = self._fused(rows, cluster_rows(rows, self.groups(rows), self.test))
         scores, order = fused.scores.sort(dim=1, descending=True, stable=True)
-        return self.best(take(fused, order), scores > 0)
+        return self.best(fused.take(order), scores > 0)
 
     def _fused(self, rows: Candidates, founders: Tensor) -> Candidates:
         """Clusters in the rows of their founders, [B, T]; all other rows have score 0."""
@@ -74,7 +73,7 @@ class WeightedFusion(Suppression):
             variance = _sums(variance.float() * scores.unsqueeze(-1), founders) / least
         merged = scores if self.score == "max" else mass / count.clamp(min=1.0)
         merged = merged * count.clamp(max=float(self.sources)) / self.sources
-        return Candidates(boxes, merged.where(count > 0, 0.0), rows.labels, rows.index, variance, rows.level)
+        return rows.changed(boxes=boxes, scores=merged.where(count > 0, 0.0), variance=variance)
 
 
 def _sums(values: Tensor, founders: Tensor) -> Tensor:

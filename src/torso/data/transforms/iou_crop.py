@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from torso.data.sample import Boxes, Draw, Sample, Transform
+from torso.data.objects import Boxes
+from torso.data.sample import Draw, Sample, Transform
 
 
 class IoUCrop(Transform):

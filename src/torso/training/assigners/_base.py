@@ -68,9 +68,7 @@ def with_a_row(targets: Targets) -> Targets:
     """The same, of M >= 1: without a row one that is not valid, so that there is something to gather from."""
     if targets.boxes.shape[1]:
         return targets
-    boxes, labels, valid, crowd = (x.new_zeros(x.shape[0], 1, *x.shape[2:]) for x in targets[:4])
-    masks = None if targets.masks is None else targets.masks.new_zeros(len(boxes), 1, *targets.masks.shape[2:])
-    return Targets(boxes, labels, valid, crowd, masks)
+    return targets.map(lambda column: column.new_zeros(column.shape[0], 1, *column.shape[2:]))
 
 
 def boxes_to_match(priors: Priors, point_scale: float) -> Tensor:

@@ -77,7 +77,7 @@ class SimOTAAssigner(Assigner):
         absent = -((1 - root).log().clamp(min=-100)).sum(-1)  # what a prior costs where it should score nothing
         state = _Taken.none(boxes)
         for start, part in zip(range(0, may.shape[1], CHUNK), parts, strict=True):
-            chunk = Targets(*(field[:, part] for field in targets[:4]))
+            chunk = targets.narrow(start, CHUNK)
             cost, iou = self._cost(priors, chunk, boxes, root, absent)
             allowed = candidate[..., None] & may[:, None, part]
             cost, iou = torch.where(allowed, cost, torch.inf), torch.where(allowed, iou, 0.0)

@@ -70,8 +70,7 @@ class TaskAlignedAssigner(Assigner):
         targets = with_a_row(targets)
         claims = []
         for start in range(0, targets.boxes.shape[1], CHUNK):
-            chunk = Targets(*(field[:, start : start + CHUNK] for field in targets[:4]))
-            claims.append(self._claims(priors, chunk, boxes, scores))
+            claims.append(self._claims(priors, targets.narrow(start, CHUNK), boxes, scores))
         rows, metric, fit = (torch.cat(x, dim=1) for x in zip(*claims, strict=True))  # [B, M, top]
         target, best = strongest_claim(rows, torch.where(metric > 0, fit, -1.0), boxes.shape[1])
         own = torch.arange(rows.shape[1], device=rows.device)[:, None]
