@@ -44,7 +44,7 @@ class Torso:
         from torso.backbones.timm import Timm
         from torso.inputs.letterbox import Letterbox
         from torso.parts import find, part
-        from torso.training.losses.giou import GIoULoss
+        from torso.training.losses.iou import GIoULoss
         from torso.training.losses.l1 import L1Loss
 
         recipe = find(name, "recipes")(num_classes=CLASSES)

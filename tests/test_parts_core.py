@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import pickle
 from typing import Any, Literal
 
 import pytest
 
-from torso.folders import Entry, _entries
 from torso.necks.fpn import FPN
 from torso.parts import (
     Part,
@@ -50,20 +48,6 @@ class Car:
         self.wheels, self.engine, self.gears = wheels, engine.build(), gears
 
 
-def test_a_file_holds_one_class_or_a_family_of_functions() -> None:
-    one = '"""A neck (Paper)."""\nclass Neck: ...\nclass _Helper: ...\ndef helper(): ...'
-    assert _entries("one", ast.parse(one)) == {"one": Entry("one", "Neck", "A neck (Paper).")}
-    family = '"""Sizes (Paper)."""\ndef a_s():\n    """Small."""\ndef a_l(): ...\ndef _h(): ...'
-    assert _entries("sizes", ast.parse(family)) == {
-        "a_s": Entry("sizes", "a_s", "Small."),
-        "a_l": Entry("sizes", "a_l", "Sizes (Paper)."),
-    }
-    named = 'def a():\n    """Plain."""\ndef a_spp():\n    """With a pyramid."""'
-    assert set(_entries("a", ast.parse(named))) == {"a", "a_spp"}
-    with pytest.raises(PartError, match="one public class, or functions only"):
-        _entries("two", ast.parse("class A: ...\nclass B: ..."))
-
-
 def test_building_passes_the_neighbours_first() -> None:
     car = part(Car, engine=part(Engine, power=3)).build(4)
     assert (car.wheels, car.engine.power) == (4, 3)
@@ -79,7 +63,7 @@ def test_building_passes_the_neighbours_first() -> None:
         ({"size_hw": (1, 2, 3)}, r"Car\.size_hw wants 2 values"),
         ({"size_hw": (1, 2.5)}, r"Car\.size_hw wants 2 values"),
         ({"engine": 3}, r"Car\.engine wants a Engine part; 3 came"),
-        ({"engine": part(FocalLoss)}, r"Car\.engine wants a Engine part; part\(Focal\) came"),
+        ({"engine": part(FocalLoss)}, r"Car\.engine wants a Engine part; part\(FocalLoss\) came"),
         ({"engine": Engine(power=1)}, r"Car\.engine wants a Engine part"),
         ({"spares": [part(Engine, power=1), 3]}, r"Car\.spares wants"),
     ],

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from torso.backbones.timm import Timm
-from torso.heads.fcos import FCOSHead
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.necks.fpn import FPN
@@ -16,7 +15,7 @@ from torso.parts import Part, find, names, part
 from torso.summary import summarise
 from torso.training.compose_recipe import compose_recipe
 from torso.types import Images
-from torso.zoo.fcos import fcos
+from torso.zoo.fcos import FCOSHead, fcos
 from torso.zoo.retinanet import retinanet
 
 

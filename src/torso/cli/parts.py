@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 
 from torso.cli._flags import Parser, UsageError
 from torso.cli._signature import Signature, read_signature
-from torso.parts import KINDS, describe, names, nearest, singular
+from torso.parts import KINDS, describe, names, nearest, refusals, singular
 
 _ABOUT = {
     "zoo": "models with their paper's defaults: torso train NAME; a multiply-add is 2 FLOP of torso show",
@@ -62,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_kinds(kinds: list[str], as_json: bool) -> None:
+    for refusal in dict.fromkeys(text for kind in kinds for text in refusals(kind).values()):
+        print(f"left out: {refusal}", file=sys.stderr)
     if as_json:
         print(json.dumps({kind: _lines(kind) for kind in kinds}, indent=1, ensure_ascii=False))
         return

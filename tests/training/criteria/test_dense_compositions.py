@@ -31,13 +31,11 @@ from torso.training.assigners.yolo_v5 import YOLOv5Assigner
 from torso.training.criteria._base import loss_of
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
-from torso.training.losses.ciou import CIoULoss
 from torso.training.losses.cross_entropy import CrossEntropyLoss
 from torso.training.losses.dfl import DFLLoss
 from torso.training.losses.focal import FocalLoss
 from torso.training.losses.ghm import GHMLoss
-from torso.training.losses.giou import GIoULoss
-from torso.training.losses.iou import IoULoss
+from torso.training.losses.iou import CIoULoss, GIoULoss, IoULoss
 from torso.training.losses.l1 import L1Loss
 from torso.training.losses.qfl import QFLLoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
