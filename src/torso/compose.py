@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torso.blocks._base import Block
 from torso.folders import chained
+from torso.heads._base import Head
 from torso.models.detector import Detector
 from torso.necks.at_levels import AtLevels
 from torso.parts import Part, PartError, find, named, names, nearest, part, produced
@@ -105,9 +105,18 @@ def create(
 
 
 def called(function: Callable[..., Part[T]], num_classes: int | None) -> Part[T]:
-    """A zoo model or recipe for so many classes; one whose own number is 1 is class-agnostic and keeps it."""
-    own = inspect.signature(function).parameters["num_classes"].default
-    return function() if num_classes is None or own == 1 else function(num_classes=num_classes)
+    """A zoo model or recipe for so many classes; one of a class-agnostic head keeps its own."""
+    made = function()
+    if num_classes is None:
+        return made
+    model: Part[Any] = made.get("model") if made.accepts("model") else made
+    return made if finds_objects_only(model) else function(num_classes=num_classes)
+
+
+def finds_objects_only(model: Part[Detector]) -> bool:
+    """Whether the model's head finds one class, "object", whatever the data's classes are."""
+    head: type[Head] = produced(model.get("head"))
+    return head.objects_only
 
 
 def trainable(model: Part[Detector], *, asked: Collection[str] = ()) -> Part[Detector]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Re
 
     UsageError where it cannot.
     """
-    from torso.training.compose_recipe import check, compose_recipe
+    from torso.training.compose_recipe import check, compose_recipe, recipe_of_head
 
     changed = {name: getattr(args, name) for name in _recipe_arguments() if getattr(args, name) is not None}
     try:
@@ -125,6 +126,8 @@ def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Re
         check(recipe)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if args.head is not None and (paper := recipe_of_head(recipe.get("model").get("head"))) is not None:
+        print(f"--head {args.head} brings its own criterion, by which {paper} is trained", file=sys.stderr)
     return recipe
 
 
