@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,9 +134,9 @@ def test_a_papers_classes_are_heads_and_its_functions_models(house: House) -> No
 def test_a_misfiled_file_is_told_of_where_it_is_asked_for_and_nowhere_else(house: House, text: str, said: str) -> None:
     house.put("heads/two.py", text)
     assert house.ask("'fcos' in names('heads'), 'two' in names('heads')") == "(True, False)"
-    asked = house.verb("parts", "heads.two")
-    assert asked.returncode == 2
-    assert said in asked.stderr
+    for asked in (house.verb("parts", "heads.two"), house.verb("parts", "two")):
+        assert asked.returncode == 2
+        assert said in asked.stderr
     listed = house.verb("parts", "heads")
     assert listed.returncode == 0
     assert "fcos" in listed.stdout
@@ -153,3 +154,22 @@ def test_two_parts_of_one_name_are_refused_with_both_files(house: House) -> None
     assert (
         house.ask("'fcos' in names('zoo'), 'fcos' in names('heads'), 'atss' in names('heads')") == "(True, False, True)"
     )
+
+
+def test_a_paper_is_two_files(house: House) -> None:
+    """The two of docs/adding_a_part.md: model, sizes, head and its criterion are there, and nothing else is touched."""
+    page = (Path(__file__).parents[1] / "docs" / "adding_a_part.md").read_text(encoding="utf-8")
+    files = re.findall(r"`src/torso/(\S+one_anchor\.py)`", page)
+    texts = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if b.startswith(('"""One', '"""How One'))]
+    assert files == ["zoo/one_anchor.py", "training/recipes/one_anchor.py"]
+    for file, text in zip(files, texts, strict=True):
+        house.put(file, text)
+    shown = house.verb("show", "one_anchor", "--yaml", "--backbone=test_resnet")
+    assert shown.returncode == 0, shown.stderr
+    assert "part: heads.one_anchor" in shown.stdout
+    assert "part: assigners.atss" in shown.stdout
+    other = house.verb("show", "fcos", "--head=one_anchor", "--yaml", "--backbone=test_resnet")
+    assert "part: assigners.atss" in other.stdout
+    assert "one_anchor is trained" in other.stderr
+    assert "one square anchor a place" in house.verb("parts", "heads").stdout
+    assert "OneAnchorHead" in house.verb("parts", "heads.one_anchor").stdout

@@ -57,8 +57,8 @@ def names(kind: str) -> list[str]:
 
 
 def is_name(kind: str, name: str) -> bool:
-    """Whether a part of this kind is, or once was, called so."""
-    return name in index(kind) or f"{kind}.{name}" in OLD_NAMES
+    """Whether a part is, once was, or would be called so, were its file in order (`entry` says what is wrong)."""
+    return name in index(kind) or name in refusals(kind) or f"{kind}.{name}" in OLD_NAMES
 
 
 def describe(kind: str) -> dict[str, str]:
@@ -201,7 +201,7 @@ def find(name: str, kind: str | None = None, *, allow: Sequence[str] = ()) -> Ca
 
 
 def _only_kind(name: str) -> str:
-    owners = [k for k in KINDS if is_name(k, name) or name in refusals(k)]
+    owners = [k for k in KINDS if is_name(k, name)]
     if len(owners) != 1:
         known = [f"{k}.{n}" for k in KINDS for n in names(k)]
         hint = f"it is a name of {owners}: say which" if owners else nearest(name, known)

@@ -12,7 +12,7 @@ from torso.cli import _views as views
 from torso.cli._flags import Parser, UsageError
 from torso.cli._signature import Argument, ancestors, read_signature
 from torso.folders import chained
-from torso.parts import PartError, names, nearest, singular
+from torso.parts import PartError, is_name, names, nearest, singular
 
 if TYPE_CHECKING:
     from torso.parts import Part
@@ -75,7 +75,7 @@ def check_names(args: argparse.Namespace) -> None:
     if _is_file(model):
         if not Path(model).is_file():
             raise UsageError(f"no file at {model}; `torso show MODEL --yaml` prints a recipe to save")
-    elif model not in names("zoo"):
+    elif not is_name("zoo", model):
         raise UsageError(f"no model is called {model!r}; {nearest(model, names('zoo'))}")
     if args.pretrained not in (None, "hub", "none") and not Path(args.pretrained).is_file():
         raise UsageError(f"--pretrained {args.pretrained}: no such file; 'hub' or a weight file was wanted")
@@ -89,7 +89,7 @@ def check_names(args: argparse.Namespace) -> None:
         if slot == "sampler":
             known.append("none")
         for name in _chain(chosen) if slot == "neck" else [chosen]:
-            if name.replace("-", "_") not in known:
+            if name.replace("-", "_") not in known and not is_name(kind, name.replace("-", "_")):
                 raise UsageError(f"{_flag(slot)}: no {singular(kind)} is called {name!r}; {nearest(name, known)}")
     for path, name in args.dotted.items():
         if path.rpartition(".")[2] == "block" and name.replace("-", "_") not in ("none", *names("blocks")):
