@@ -3,7 +3,8 @@
     python benchmarks/accuracy.py --data DATA --out DIR [--seeds 0 1 2 3] [--jobs 6]
 
 DATA holds bccd/ (github.com/Shenggan/BCCD_Dataset as COCO: train.json, val.json, images/) and
-weights/tf_efficientnet_lite0_in1k_timm.safetensors (timm's keys; keymaps.efficientnet_lite0.write_weights makes it).
+weights/tf_efficientnet_lite0_in1k_timm.safetensors (timm's keys;
+torso.backbones._efficientnet_lite0.write_weights makes it).
 
 Both sides get the same pretrained EfficientNet-Lite0, the same pictures in the same order with the same augmentation
 (torso's data pipeline), the same optimiser (AdamW) and schedule, frozen BatchNorm, bf16 autocast on CUDA, and the same
@@ -44,7 +45,7 @@ class Torso:
         from torso.backbones.timm import Timm
         from torso.inputs.letterbox import Letterbox
         from torso.parts import find, part
-        from torso.training.losses.giou import GIoULoss
+        from torso.training.losses.iou import GIoULoss
         from torso.training.losses.l1 import L1Loss
 
         recipe = find(name, "recipes")(num_classes=CLASSES)

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from torso.compose import compose_model, create, from_yaml, swap_model, to_yaml
+from torso.compose import called, compose_model, create, finds_objects_only, from_yaml, swap_model, to_yaml
 from torso.data.targets import Targets
+from torso.models.detector import Detector
 from torso.necks.fpn import FPN
 from torso.parts import Part, PartError, named, names, part
-from torso.training.compose_recipe import check, compose_recipe
+from torso.training.compose_recipe import check, compose_recipe, recipe_of_head
 from torso.types import Images
 from torso.zoo.retinanet import retinanet
 
@@ -22,6 +23,16 @@ TINY = {"backbone.name": "test_resnet", "neck.channels": "16", "head.channels": 
 def test_no_swap_is_the_zoo_model() -> None:
     assert compose_model("retinanet", num_classes=3) == retinanet(num_classes=3)
     assert compose_model("rpn", num_classes=3) == compose_model("rpn")  # one class, whatever the data's
+
+
+def test_only_a_class_agnostic_head_keeps_its_one_class() -> None:
+    def faces(*, num_classes: int = 1) -> Part[Detector]:
+        return retinanet(num_classes=num_classes)
+
+    assert called(faces, None).get("head").get("num_classes") == 1
+    assert called(faces, 5).get("head").get("num_classes") == 5
+    assert finds_objects_only(compose_model("rpn"))
+    assert not finds_objects_only(faces())
 
 
 def test_a_timm_name_is_a_backbone_and_keeps_the_freezing() -> None:
@@ -123,6 +134,34 @@ def test_the_criterion_of_a_head_comes_with_it() -> None:
     assert recipe.get("model").get("neck").get("extra") == "conv_c5"
     kept = compose_recipe("retinanet", num_classes=3, head="dense")
     assert kept.get("criterion") == compose_recipe("retinanet").get("criterion")
+
+
+@pytest.mark.parametrize(
+    ("head", "paper", "base"),
+    [
+        ("tal", "tal_n", "fcos"),
+        ("yolox", "yolox_s", "retinanet"),
+        ("yolov5", "yolov5n", "yolov3"),
+        ("ssd", "ssd300", "fcos"),
+        ("efficientdet", "efficientdet_d0", "fcos"),
+        ("grid", "yolov1", "fcos"),
+        ("rpn", "rpn", "fcos"),
+        ("faster_rcnn", "faster_rcnn", "retinanet"),
+        ("centernet_points", "centernet_points", "fcos"),
+        ("yolov3", "yolov3", "yolov5n"),
+    ],
+)
+def test_a_head_brings_its_papers_criterion(head: str, paper: str, base: str) -> None:
+    """Heads are told by the file that defines them: recipes are called by size, a head of code not as its paper."""
+    own = compose_recipe(paper)
+    assert own.get("model").get("head").name == f"heads.{head}"
+    assert compose_recipe(base, head=head).get("criterion") == own.get("criterion")
+    assert own.get("criterion") != compose_recipe(base).get("criterion")
+
+
+def test_every_head_of_a_paper_has_a_recipe() -> None:
+    assert {n for n in names("heads") if recipe_of_head(named(n, "heads")) is None} == {"dense"}
+    assert recipe_of_head(named("yolov3", "heads")) == "yolov3"
 
 
 def test_overrides_reach_recipe_model_and_criterion() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import pickle
 from typing import Any, Literal
 
 import pytest
 
-from torso.folders import Entry, _entries
 from torso.necks.fpn import FPN
 from torso.parts import (
     Part,
@@ -48,20 +46,6 @@ class Car:
         name: str = "car",
     ) -> None:
         self.wheels, self.engine, self.gears = wheels, engine.build(), gears
-
-
-def test_a_file_holds_one_class_or_a_family_of_functions() -> None:
-    one = '"""A neck (Paper)."""\nclass Neck: ...\nclass _Helper: ...\ndef helper(): ...'
-    assert _entries("one", ast.parse(one)) == {"one": Entry("one", "Neck", "A neck (Paper).")}
-    family = '"""Sizes (Paper)."""\ndef a_s():\n    """Small."""\ndef a_l(): ...\ndef _h(): ...'
-    assert _entries("sizes", ast.parse(family)) == {
-        "a_s": Entry("sizes", "a_s", "Small."),
-        "a_l": Entry("sizes", "a_l", "Sizes (Paper)."),
-    }
-    named = 'def a():\n    """Plain."""\ndef a_spp():\n    """With a pyramid."""'
-    assert set(_entries("a", ast.parse(named))) == {"a", "a_spp"}
-    with pytest.raises(PartError, match="one public class, or functions only"):
-        _entries("two", ast.parse("class A: ...\nclass B: ..."))
 
 
 def test_building_passes_the_neighbours_first() -> None:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from torso.backbones.timm import Timm
-from torso.heads.fcos import FCOSHead
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.necks.fpn import FPN
@@ -17,7 +16,7 @@ from torso.parts import Part, find, names, part
 from torso.summary import summarise
 from torso.training.compose_recipe import compose_recipe
 from torso.types import FeatureSpec, Images, RawPredictions
-from torso.zoo.fcos import fcos
+from torso.zoo.fcos import FCOSHead, fcos
 from torso.zoo.retinanet import retinanet
 
 

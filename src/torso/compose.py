@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torso.blocks._base import Block
 from torso.folders import chained
+from torso.heads._base import Head
 from torso.models.detector import Detector
 from torso.necks.at_levels import AtLevels
-from torso.parts import Part, PartError, find, named, names, nearest, part, produced
+from torso.parts import Part, PartError, find, is_name, named, names, nearest, part, produced
 from torso.yaml_text import from_yaml, to_yaml
 
 __all__ = ["compose_model", "create", "from_yaml", "swap_model", "to_yaml"]
@@ -105,9 +105,18 @@ def create(
 
 
 def called(function: Callable[..., Part[T]], num_classes: int | None) -> Part[T]:
-    """A zoo model or recipe for so many classes; one whose own number is 1 is class-agnostic and keeps it."""
-    own = inspect.signature(function).parameters["num_classes"].default
-    return function() if num_classes is None or own == 1 else function(num_classes=num_classes)
+    """A zoo model or recipe for so many classes; one of a class-agnostic head keeps its own."""
+    made = function()
+    if num_classes is None:
+        return made
+    model: Part[Any] = made.get("model") if made.accepts("model") else made
+    return made if finds_objects_only(model) else function(num_classes=num_classes)
+
+
+def finds_objects_only(model: Part[Detector]) -> bool:
+    """Whether the model's head finds one class, "object", whatever the data's classes are."""
+    head: type[Head] = produced(model.get("head"))
+    return head.objects_only
 
 
 def trainable(model: Part[Detector], *, asked: Collection[str] = ()) -> Part[Detector]:
@@ -157,7 +166,7 @@ def named_part(choice: Choice, kind: str) -> Part[Any]:
 
 
 def _backbone(choice: Choice) -> Part[Any]:
-    if isinstance(choice, Part) or choice in names("backbones"):
+    if isinstance(choice, Part) or is_name("backbones", choice):
         return named_part(choice, "backbones")
     import timm
 
@@ -200,10 +209,10 @@ def _neck(choice: Choice) -> Part[Any]:
     """The neck of that name; a block, by name or as a part, becomes a neck that puts it at the levels it belongs to."""
     if isinstance(choice, str):
         name = choice.replace("-", "_")
-        if name not in names("necks") and name not in names("blocks"):
+        if not is_name("necks", name) and not is_name("blocks", name):
             hint = nearest(choice, [*names("necks"), *names("blocks")])
             raise PartError(f"no neck is called {choice!r}; {hint}")
-        choice = named(name, "necks" if name in names("necks") else "blocks")
+        choice = named(name, "necks" if is_name("necks", name) else "blocks")
     return part(AtLevels, block=choice) if issubclass(produced(choice), Block) else choice
 
 

@@ -1,7 +1,9 @@
 """The registry of parts is the folders: which names there are, what file each stands in, and what it is in a line.
 
-A part file holds one public class and gives it the file's name, or it holds a family of functions (`swin_t`, `swin_s`
-...), each a name of its own. Everything here but `find` is read from the sources by ast: nothing is imported for it.
+A name belongs to a class or a function. One public class in a file is called as the file; several are called as they
+call themselves (GIoULoss: giou). A file of functions alone is a family, each a name of its own (`swin_t`, `swin_s`). A
+paper's file in zoo/ has both: its classes are heads, its functions models. Everything here but `find` is read from the
+sources by ast: nothing is imported for it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import ast
 import difflib
 import functools
 import importlib
-import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,49 +42,148 @@ KINDS: Mapping[str, str] = types.MappingProxyType(
 )
 
 
+# A paper's file holds its heads and its models: the classes of the zoo are names of another kind than its functions.
+_CLASSES_OF = {"zoo": "heads"}
+# What such a file says of another library's weights is no name: LIBRARY_model(), LIBRARY_to_torso(state).
+_FOREIGN = ("_model", "_to_torso")
+
+OLD_NAMES: dict[str, str] = {}
+"""{"kind.old": "kind.new"}: names that were called otherwise once, for old files and commands. `find` reads it."""
+
+
 def names(kind: str) -> list[str]:
     """Short names of a kind's parts, read without importing anything."""
     return sorted(index(kind))
 
 
+def is_name(kind: str, name: str) -> bool:
+    """Whether a part is, once was, or would be called so, were its file in order (`entry` says what is wrong)."""
+    return name in index(kind) or name in refusals(kind) or f"{kind}.{name}" in OLD_NAMES
+
+
 def describe(kind: str) -> dict[str, str]:
-    """The one line of every part of a kind: the first of its file's docstring, or of its function's in a family."""
+    """The one line of every part of a kind: of its file's docstring, or its own where the file defines several."""
     return {name: index(kind)[name].line for name in names(kind)}
 
 
 class Entry(typing.NamedTuple):
-    """Where a name of the folders is defined: the file's stem, the class or function, and its one line."""
+    """Where a name of the folders is defined: the full module, the class or function, and its one line."""
 
     module: str
     symbol: str
     line: str
 
 
-@functools.cache
 def index(kind: str) -> Mapping[str, Entry]:
-    """{short name: where it is}. PartError for a file that holds neither one public class nor functions."""
-    found: dict[str, Entry] = {}
-    for file in sorted(_folder(kind).glob("[!_]*.py")):
-        found.update(_entries(file.stem, ast.parse(file.read_text(encoding="utf-8"))))
-    return types.MappingProxyType(found)
+    """{short name: where it is}, of the files that can be read; `refusals` has the others."""
+    return _read(kind)[0]
 
 
-def _entries(stem: str, tree: ast.Module) -> dict[str, Entry]:
-    line = _first_line(tree)
+def refusals(kind: str) -> Mapping[str, str]:
+    """{name or file's stem: why it is no name of this kind}: a misfiled file, or one name for two things."""
+    return _read(kind)[1]
+
+
+def entry(kind: str, name: str) -> Entry:
+    """Where a name, present or old, is defined. PartError, naming the nearest, for one that is none or is refused."""
+    kind, _, name = OLD_NAMES.get(f"{kind}.{name}", f"{kind}.{name}").partition(".")
+    if name in index(kind):
+        return index(kind)[name]
+    if name in refusals(kind):
+        raise PartError(refusals(kind)[name])
+    raise PartError(f"no {singular(kind)} is called {name!r}; {nearest(name, names(kind))}")
+
+
+@functools.cache
+def source(module: str) -> ast.Module:
+    """A file of torso, parsed once; nobody changes what this gives. SyntaxError where it is not Python."""
+    return ast.parse(_path(module).with_suffix(".py").read_bytes())
+
+
+@functools.cache
+def _read(kind: str) -> tuple[Mapping[str, Entry], Mapping[str, str]]:
+    claims: dict[str, list[Entry]] = {}
+    refused: dict[str, str] = {}
+    for package in _packages(kind):
+        for file in sorted(_path(package).glob("[!_]*.py")):
+            try:
+                for name, found in _entries(kind, f"{package}.{file.stem}"):
+                    claims.setdefault(name, []).append(found)
+            except PartError as error:
+                refused[file.stem] = str(error)
+    refused |= {name: _claimed_twice(kind, name, found) for name, found in claims.items() if len(found) > 1}
+    entries = {name: found[0] for name, found in claims.items() if len(found) == 1}
+    return types.MappingProxyType(entries), types.MappingProxyType(refused)
+
+
+def _entries(kind: str, module: str) -> list[tuple[str, Entry]]:
+    """The names that a file gives to a kind. PartError for a file of which nobody could tell what it is for."""
+    try:
+        tree = source(module)
+    except SyntaxError as error:
+        raise PartError(f"{_shown(module)}, line {error.lineno}, is not Python: {error.msg}") from None
     public = [n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and not n.name.startswith("_")]
-    functions = [n for n in public if isinstance(n, ast.FunctionDef)]
+    if not public:
+        raise PartError(
+            f"{_shown(module)} has no public class and no public function, so it is no part: give it one, or a file "
+            "name that begins with an underscore"
+        )
     classes = [n for n in public if isinstance(n, ast.ClassDef)]
-    if [n.name for n in public] == [stem]:
-        return {stem: Entry(stem, stem, line)}
+    functions = [n for n in public if isinstance(n, ast.FunctionDef) and not n.name.endswith(_FOREIGN)]
+    if kind in _CLASSES_OF:
+        classes = []
+    elif not module.startswith(KINDS[kind] + "."):
+        functions = []
+    if classes:
+        return _of_classes(kind, module, classes, _first_line(tree))
+    return _of_functions(module, functions, _first_line(tree))
+
+
+def _of_classes(kind: str, module: str, classes: list[ast.ClassDef], line: str) -> list[tuple[str, Entry]]:
+    """One class has its file's name, several have their own."""
+    stem = module.rpartition(".")[2]
     if len(classes) == 1:
-        return {stem: Entry(stem, classes[0].name, line)}
-    if classes or not functions:
-        raise PartError(f"{stem}.py wants one public class, or functions only; it has {[n.name for n in public]}")
-    return {f.name: Entry(stem, f.name, _first_line(f) or line) for f in functions}
+        at_home = module.startswith(KINDS[kind] + ".")  # a paper's first line is its model's
+        return [(stem, Entry(module, classes[0].name, line if at_home else _first_line(classes[0]) or line))]
+    return [(_own_name(c.name, kind, stem), Entry(module, c.name, _first_line(c) or line)) for c in classes]
 
 
-def _first_line(node: ast.Module | ast.FunctionDef) -> str:
+def _own_name(symbol: str, kind: str, stem: str) -> str:
+    """GIoULoss -> giou; the file's own stem where that is the same, so that a second class beside one renames none."""
+    own = symbol.removesuffix(singular(kind).capitalize()).lower()
+    return stem if own == stem.replace("_", "") else own
+
+
+def _of_functions(module: str, functions: list[ast.FunctionDef], line: str) -> list[tuple[str, Entry]]:
+    """A function that is called as its file and is alone in it has the file's line."""
+    if [f.name for f in functions] == [module.rpartition(".")[2]]:
+        return [(f.name, Entry(module, f.name, line)) for f in functions]
+    return [(f.name, Entry(module, f.name, _first_line(f) or line)) for f in functions]
+
+
+def _claimed_twice(kind: str, name: str, entries: Sequence[Entry]) -> str:
+    files = " and ".join(f"{e.symbol} in {_shown(e.module)}" for e in entries)
+    return f"{kind}.{name} is the name of {files}: rename all but one"
+
+
+def _first_line(node: ast.Module | ast.FunctionDef | ast.ClassDef) -> str:
     return (ast.get_docstring(node) or "").split("\n")[0]
+
+
+def _packages(kind: str) -> list[str]:
+    """Where a kind's parts stand: its own package, and the papers' where their classes are of this kind."""
+    if kind not in KINDS:
+        raise PartError(f"no kind of part is called {kind!r}; {nearest(kind, KINDS)}")
+    return [KINDS[kind], *(KINDS[papers] for papers, of in _CLASSES_OF.items() if of == kind)]
+
+
+def _path(module: str) -> Path:
+    return Path(__file__).parent.joinpath(*module.split(".")[1:])
+
+
+def _shown(module: str) -> str:
+    """heads/two.py"""
+    return "/".join(module.split(".")[1:]) + ".py"
 
 
 def find(name: str, kind: str | None = None, *, allow: Sequence[str] = ()) -> Callable[..., Any]:
@@ -95,18 +195,18 @@ def find(name: str, kind: str | None = None, *, allow: Sequence[str] = ()) -> Ca
         return _find_foreign(name, allow)
     if "." in name:
         kind, _, name = name.partition(".")
-    if kind is None:
-        owners = [k for k in KINDS if name in names(k)]
-        if len(owners) != 1:
-            known = [f"{k}.{n}" for k in KINDS for n in names(k)]
-            hint = f"it is a name of {owners}: say which" if owners else nearest(name, known)
-            raise PartError(f"no single part is called {name!r}; {hint}")
-        kind = owners[0]
-    if name not in names(kind):
-        raise PartError(f"no {singular(kind)} is called {name!r}; {nearest(name, names(kind))}")
-    entry = index(kind)[name]
-    target: Callable[..., Any] = getattr(importlib.import_module(f"{KINDS[kind]}.{entry.module}"), entry.symbol)
+    found = entry(kind or _only_kind(name), name)
+    target: Callable[..., Any] = getattr(importlib.import_module(found.module), found.symbol)
     return target
+
+
+def _only_kind(name: str) -> str:
+    owners = [k for k in KINDS if is_name(k, name)]
+    if len(owners) != 1:
+        known = [f"{k}.{n}" for k in KINDS for n in names(k)]
+        hint = f"it is a name of {owners}: say which" if owners else nearest(name, known)
+        raise PartError(f"no single part is called {name!r}; {hint}")
+    return owners[0]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -147,17 +247,16 @@ def singular(kind: str) -> str:
 
 def qualified_name(target: Callable[..., Any]) -> str:
     """kind.name for members of the folders, module:name otherwise."""
-    module = target.__module__
-    for kind, package in KINDS.items():
-        if module.startswith(package + ".") and "." not in module[len(package) + 1 :]:
-            return f"{kind}.{target.__name__ if inspect.isfunction(target) else module[len(package) + 1 :]}"
-    return f"{module}:{target.__name__}"
+    module, symbol = target.__module__, target.__name__
+    for kind in KINDS:
+        if module.rpartition(".")[0] in _packages(kind) and (module, symbol) in _names_by_symbol(kind):
+            return f"{kind}.{_names_by_symbol(kind)[module, symbol]}"
+    return f"{module}:{symbol}"
 
 
-def _folder(kind: str) -> Path:
-    if kind not in KINDS:
-        raise PartError(f"no kind of part is called {kind!r}; {nearest(kind, KINDS)}")
-    return Path(__file__).parent.joinpath(*KINDS[kind].split(".")[1:])
+@functools.cache
+def _names_by_symbol(kind: str) -> Mapping[tuple[str, str], str]:
+    return types.MappingProxyType({(e.module, e.symbol): name for name, e in index(kind).items()})
 
 
 def _find_foreign(name: str, allow: Sequence[str]) -> Callable[..., Any]:

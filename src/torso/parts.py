@@ -14,7 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from torso.errors import PartError
-from torso.folders import KINDS, describe, find, index, names, nearest, no_argument, qualified_name, singular
+from torso.folders import (
+    KINDS,
+    describe,
+    find,
+    index,
+    is_name,
+    names,
+    nearest,
+    no_argument,
+    qualified_name,
+    refusals,
+    singular,
+)
 from torso.plain_values import freeze, options, parse, validate, words
 
 __all__ = [
@@ -25,6 +37,7 @@ __all__ = [
     "describe",
     "find",
     "index",
+    "is_name",
     "named",
     "names",
     "nearest",
@@ -32,6 +45,7 @@ __all__ = [
     "preset",
     "produced",
     "qualified_name",
+    "refusals",
     "singular",
 ]
 

@@ -195,7 +195,7 @@ def _bundle(state: Any, model: Any, recipe: Any, record: Mapping[str, Any]) -> B
 def _not_ours(path: Path) -> WeightsError:
     return WeightsError(
         f"{path} is no torso weight file: it does not say which model it holds; build the model yourself and load the "
-        "tensors with load_state_dict (torso.keymaps translates torchvision's)"
+        "tensors with load_state_dict (torchvision_to_torso in torso.zoo.retinanet and the like renames torchvision's)"
     )
 
 

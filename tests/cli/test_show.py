@@ -35,6 +35,29 @@ def test_levels_that_the_head_leaves_unread_are_said(torso: Command) -> None:
     assert [level["read"] for level in shown["stages"][1]["levels"]] == [False, True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("base", "head", "paper", "flags"),
+    [
+        ("fcos", "tal", "tal_n", ["--head.coarsest=32", "--neck.coarsest=32"]),
+        ("fcos", "yolox", "yolox_s", ["--head.coarsest=32", "--neck.coarsest=32"]),
+        ("yolov3", "yolov5", "yolov5n", []),
+        ("ssd512", "ssd", "ssd300", []),
+        ("retinanet", "efficientdet", "efficientdet_d0", []),
+        ("fcos", "grid", "yolov1", ["--head.finest=32"]),
+        ("fcos", "ssd", "ssd300", []),
+    ],
+)
+def test_a_head_brings_its_papers_criterion_and_it_is_said(
+    torso: Command, base: str, head: str, paper: str, flags: list[str]
+) -> None:
+    shown = torso("show", base, f"--head={head}", "--backbone=test_resnet", "--yaml", *flags)
+    assert shown.code == 0, shown.err
+    own = from_yaml(torso("show", paper, "--yaml").out)
+    assert from_yaml(shown.out).get("criterion") == own.get("criterion")
+    assert shown.sentence.startswith(f"--head {head} brings its own criterion, by which ")
+    assert torso("show", base, "--yaml").err == ""
+
+
 def test_tiles_are_said_and_counted_by_the_tile(torso: Command) -> None:
     flags = [f for f in TINY if not f.startswith("--input")]
     whole, tiled = (torso("show", "fcos", *flags, *more).out for more in ([], ["--tiles=640,320", "--overlap=0.2"]))

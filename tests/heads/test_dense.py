@@ -12,14 +12,14 @@ from torso.compose import built_on_meta, compose_model
 from torso.geometry.priors.anchors import Anchors
 from torso.geometry.priors.points import Points
 from torso.heads.dense import DenseHead
-from torso.heads.fcos import FCOSHead
-from torso.heads.retinanet import RetinaNetHead
 from torso.heads.rpn import RPNHead
 from torso.necks.at_levels import AtLevels
 from torso.necks.matrix import Matrix
 from torso.parts import PartError, named, part
 from torso.suppression.nms import NMS
 from torso.types import DensePredictions, FeatureSpec, Images
+from torso.zoo.fcos import FCOSHead
+from torso.zoo.retinanet import RetinaNetHead
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16, 32, 64, 128))
 

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from torso.backbones.timm import Timm
-from torso.heads.atss import ATSSHead
 from torso.heads.faster_rcnn import FasterRCNNHead
-from torso.heads.fcos import FCOSHead
 from torso.heads.rpn import RPNHead
 from torso.models.detector import Detector
 from torso.necks.fpn import FPN
 from torso.parts import part
 from torso.types import FeatureSpec, Images, RoIPredictions
+from torso.zoo.atss import ATSSHead
 from torso.zoo.faster_rcnn import faster_rcnn
+from torso.zoo.fcos import FCOSHead
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (4, 8, 16, 32, 64))
 SIZE = (100, 141)  # no multiple of any stride

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torso.heads.fcos import FCOSHead
 
 from torso.backbones.timm import Timm
-from torso.heads.fcos import FCOSHead
 from torso.inference.predictor import Predictor
 from torso.inference.runtime import Runtime
 from torso.inputs.letterbox import Letterbox

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from torso.backbones.timm import Timm
-from torso.heads.fcos import FCOSHead
 from torso.inference.predictor import Predictor, evaluating
 from torso.inputs.letterbox import Letterbox
 from torso.inputs.short_side import ShortSide
@@ -21,6 +20,7 @@ from torso.models.detector import Detector
 from torso.necks.fpn import FPN
 from torso.parts import part
 from torso.types import Candidates, Images
+from torso.zoo.fcos import FCOSHead
 
 
 class BrightBox(nn.Module):

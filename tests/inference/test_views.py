@@ -13,7 +13,6 @@ from scipy import ndimage
 from torch import nn
 
 from torso.backbones.timm import Timm
-from torso.heads.fcos import FCOSHead
 from torso.inference.predictor import Predictor
 from torso.inference.views import joined, mapped
 from torso.inputs._base import Input
@@ -27,6 +26,7 @@ from torso.suppression._base import Suppression
 from torso.suppression.nms import NMS
 from torso.suppression.soft_nms import SoftNMS
 from torso.types import Candidates, Images
+from torso.zoo.fcos import FCOSHead
 
 ROWS = 30
 

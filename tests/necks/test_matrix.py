@@ -7,10 +7,7 @@ import torch
 from neck_cases import SMALL, check_exports, check_learns, connected, count, levels, maps
 
 from torso.data.targets import Targets
-from torso.heads.atss import ATSSHead
 from torso.heads.faster_rcnn import FasterRCNNHead
-from torso.heads.fcos import FCOSHead
-from torso.heads.retinanet import RetinaNetHead
 from torso.necks.fpn import FPN
 from torso.necks.matrix import Matrix
 from torso.parts import find
@@ -18,6 +15,9 @@ from torso.training.assigners.fcos import FCOSAssigner
 from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.criteria._base import loss_of
 from torso.types import Images
+from torso.zoo.atss import ATSSHead
+from torso.zoo.fcos import FCOSHead
+from torso.zoo.retinanet import RetinaNetHead
 
 
 def test_nineteen_of_twenty_five_levels() -> None:

@@ -18,7 +18,6 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torso.data.targets import Targets
 from torso.heads.faster_rcnn import FasterRCNNHead
 from torso.kernels.roi import multi_level_roi_align, roi_levels
-from torso.keymaps.faster_rcnn import torchvision_recipe, torchvision_to_torso
 from torso.models.detector import Detector
 from torso.parts import part
 from torso.training.assigners.max_iou import MaxIoUAssigner
@@ -29,6 +28,7 @@ from torso.training.losses.bce import BCELoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.samplers.random import RandomSampler
 from torso.types import Images
+from torso.zoo.faster_rcnn import torchvision_model, torchvision_to_torso
 
 CLASSES = 20
 SIZES = [(192, 256), (173, 231)]
@@ -56,7 +56,7 @@ def pair() -> Pair:
     theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES + 1)
     pixels = torch.randint(0, 256, (2, 3, 192, 256), dtype=torch.uint8)
     images = Images(pixels, torch.tensor(SIZES, dtype=torch.float32), torch.tensor([[1.0, 1.0, 0.0, 0.0]] * 2))
-    ours = torchvision_recipe(CLASSES).override("head.proposals", KEPT).build()
+    ours = torchvision_model(num_classes=CLASSES).override("head.proposals", KEPT).build()
     _make_lively(theirs, ours.normalise(images))
     theirs.rpn._post_nms_top_n = {"training": KEPT, "testing": KEPT}
     ours.load_state_dict(torchvision_to_torso(theirs.state_dict()))
@@ -221,7 +221,7 @@ def test_published_counts() -> None:
     values as parameters where it has buffers.
     """
     with torch.device("meta"):
-        recipe = torchvision_recipe(90)
+        recipe = torchvision_model(num_classes=90)
         total = sum(p.numel() for p in recipe.build().parameters())
     assert total == 41_755_286 - 4 * 1025 + 53_120
 
@@ -236,5 +236,5 @@ def test_norms_without_epsilon_keep_their_function(pair: Pair) -> None:
 
 
 def test_unknown_tensor_is_named() -> None:
-    with pytest.raises(ValueError, match=r"mask_head.*fasterrcnn_resnet50_fpn"):
+    with pytest.raises(ValueError, match=r"fasterrcnn_resnet50_fpn.*mask_head"):
         torchvision_to_torso({"roi_heads.mask_head.0.weight": torch.zeros(1)})

@@ -23,8 +23,8 @@ from torchvision_cases import (
 )
 
 from tools.parity.torchvision_recipes import fcos as recipe
-from torso.keymaps.fcos import torchvision_model, torchvision_to_torso
 from torso.models.detector import Detector
+from torso.zoo.fcos import torchvision_model, torchvision_to_torso
 
 CLASSES = 7
 

@@ -25,10 +25,10 @@ from torchvision_cases import (
 
 from tools.parity.torchvision_recipes import retinanet as recipe
 from torso.data.targets import Targets
-from torso.keymaps._rename import with_own_norms
-from torso.keymaps.retinanet import torchvision_model, torchvision_to_torso
 from torso.models.detector import Detector
 from torso.training.assigners.max_iou import MaxIoUAssigner
+from torso.zoo._rename import with_own_norms
+from torso.zoo.retinanet import torchvision_model, torchvision_to_torso
 
 CLASSES = 7
 

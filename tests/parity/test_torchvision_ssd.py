@@ -24,9 +24,9 @@ from torchvision_cases import (
 )
 
 from tools.parity.torchvision_recipes import ssd300 as recipe
-from torso.keymaps.ssd import torchvision_model, torchvision_to_torso
 from torso.models.detector import Detector
 from torso.types import DensePredictions, Images
+from torso.zoo.ssd import torchvision_model, torchvision_to_torso
 
 CLASSES = 7  # and background
 SIZES = ((300, 300),) * 2

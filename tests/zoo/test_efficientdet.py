@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from torso.keymaps.efficientdet import effdet_to_torso
 from torso.models.detector import Detector
 from torso.parts import find
 from torso.summary import summarise
 from torso.types import Images
+from torso.zoo.efficientdet import effdet_to_torso
 
 # parameters in M and FLOPs in G, table 2 of the paper; 90 outputs, as the published weights have
 PUBLISHED = {

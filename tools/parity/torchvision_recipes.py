@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from torso.data.transforms.horizontal_flip import HorizontalFlip
-from torso.keymaps.fcos import torchvision_model as fcos_model
-from torso.keymaps.retinanet import torchvision_model as retinanet_model
-from torso.keymaps.ssd import torchvision_model as ssd_model
 from torso.parts import Part, part
 from torso.training.assigners.fcos import FCOSAssigner
 from torso.training.assigners.max_iou import MaxIoUAssigner
@@ -13,11 +10,14 @@ from torso.training.assigners.ssd import SSDAssigner
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.cross_entropy import CrossEntropyLoss
 from torso.training.losses.focal import FocalLoss
-from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import GIoULoss
 from torso.training.losses.l1 import L1Loss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.recipe import Recipe
 from torso.training.samplers.hard_negative import HardNegativeSampler
+from torso.zoo.fcos import torchvision_model as fcos_model
+from torso.zoo.retinanet import torchvision_model as retinanet_model
+from torso.zoo.ssd import torchvision_model as ssd_model
 
 
 def retinanet(*, num_classes: int = 91) -> Part[Recipe]:

@@ -59,10 +59,11 @@ def write_page(result: RunResult, splits: Splits, *, limit: int | None = None, c
 
 def _judged(splits: Splits, folder: Path, limit: int | None) -> Annotations | None:
     """The val split as the run judged it: classes in train's order, cut to the limit, "object" for a proposer."""
+    from torso.compose import finds_objects_only
     from torso.data.splits import choose_splits
     from torso.yaml_text import from_yaml
 
-    proposer = from_yaml(folder / "recipe.yaml").get("model").get("head").name == "heads.rpn"
+    proposer = finds_objects_only(from_yaml(folder / "recipe.yaml").get("model"))
     chosen = choose_splits(splits, holdout=0, limit=limit, objects_only=proposer)
     return chosen.val
 

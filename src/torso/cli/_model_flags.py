@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from torso.cli import _views as views
 from torso.cli._flags import Parser, UsageError
 from torso.cli._signature import Argument, ancestors, read_signature
 from torso.folders import chained
-from torso.parts import PartError, names, nearest, singular
+from torso.parts import PartError, is_name, names, nearest, singular
 
 if TYPE_CHECKING:
     from torso.parts import Part
@@ -74,7 +75,7 @@ def check_names(args: argparse.Namespace) -> None:
     if _is_file(model):
         if not Path(model).is_file():
             raise UsageError(f"no file at {model}; `torso show MODEL --yaml` prints a recipe to save")
-    elif model not in names("zoo"):
+    elif not is_name("zoo", model):
         raise UsageError(f"no model is called {model!r}; {nearest(model, names('zoo'))}")
     if args.pretrained not in (None, "hub", "none") and not Path(args.pretrained).is_file():
         raise UsageError(f"--pretrained {args.pretrained}: no such file; 'hub' or a weight file was wanted")
@@ -88,7 +89,7 @@ def check_names(args: argparse.Namespace) -> None:
         if slot == "sampler":
             known.append("none")
         for name in _chain(chosen) if slot == "neck" else [chosen]:
-            if name.replace("-", "_") not in known:
+            if name.replace("-", "_") not in known and not is_name(kind, name.replace("-", "_")):
                 raise UsageError(f"{_flag(slot)}: no {singular(kind)} is called {name!r}; {nearest(name, known)}")
     for path, name in args.dotted.items():
         if path.rpartition(".")[2] == "block" and name.replace("-", "_") not in ("none", *names("blocks")):
@@ -107,7 +108,7 @@ def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Re
 
     UsageError where it cannot.
     """
-    from torso.training.compose_recipe import check, compose_recipe
+    from torso.training.compose_recipe import check, compose_recipe, recipe_of_head
 
     changed = {name: getattr(args, name) for name in _recipe_arguments() if getattr(args, name) is not None}
     try:
@@ -125,6 +126,8 @@ def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Re
         check(recipe)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if args.head is not None and (paper := recipe_of_head(recipe.get("model").get("head"))) is not None:
+        print(f"--head {args.head} brings its own criterion, by which {paper} is trained", file=sys.stderr)
     return recipe
 
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import ast
 import copy
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-import torso
-from torso.parts import KINDS, PartError, index, names, nearest, singular
-
-_ROOT = Path(torso.__file__).parent
+from torso.folders import entry, source
 
 
 @dataclass(frozen=True)
@@ -36,28 +31,16 @@ class Signature:
 
 def read_signature(kind: str, name: str) -> Signature:
     """The signature of one part; PartError for a name that is none, with the nearest."""
-    if name not in names(kind):
-        raise PartError(f"no {singular(kind)} is called {name!r}; {nearest(name, names(kind))}")
-    entry = index(kind)[name]
+    line = entry(kind, name).line
     tree, node = _definition(kind, name)
     arguments = _of_function(node, tree) if isinstance(node, ast.FunctionDef) else _of_class(node, tree)
-    return Signature(f"{kind}.{name}", node.name, entry.line, _doc(node, tree), tuple(arguments))
+    return Signature(f"{kind}.{name}", node.name, line, _doc(node, tree), tuple(arguments))
 
 
 def _definition(kind: str, name: str) -> tuple[ast.Module, ast.FunctionDef | ast.ClassDef]:
-    entry = index(kind)[name]
-    tree = _parse(_file(f"{KINDS[kind]}.{entry.module}"))
-    return tree, next(n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == entry.symbol)
-
-
-def _file(module: str) -> Path:
-    return _ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
-
-
-@cache
-def _parse(file: Path) -> ast.Module:
-    """Each file once: a command asks for the same few hundreds of times. Nobody changes what this gives."""
-    return ast.parse(file.read_text(encoding="utf-8"))
+    found = entry(kind, name)
+    tree = source(found.module)
+    return tree, next(n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == found.symbol)
 
 
 def _of_function(node: ast.FunctionDef, tree: ast.Module) -> list[Argument]:
@@ -113,7 +96,7 @@ def _imported(name: str, tree: ast.Module) -> tuple[str, ast.Module] | None:
         if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("torso."):
             original = {a.asname or a.name: a.name for a in item.names}.get(name)
             if original is not None:
-                return original, _parse(_file(item.module or ""))
+                return original, source(item.module or "")
     return None
 
 

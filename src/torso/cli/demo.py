@@ -68,7 +68,6 @@ def demo_recipe(weights: Path | None = None) -> Part[Recipe]:
     from 400 pictures, and their backward pass is the dearest on a CPU.
     """
     from torso.backbones.timm import Timm
-    from torso.heads.fcos import FCOSHead
     from torso.inputs.letterbox import Letterbox
     from torso.models.detector import Detector
     from torso.necks.fpn import FPN
@@ -77,8 +76,9 @@ def demo_recipe(weights: Path | None = None) -> Part[Recipe]:
     from torso.training.assigners.atss import ATSSAssigner
     from torso.training.criteria.dense import DenseCriterion
     from torso.training.losses.focal import FocalLoss
-    from torso.training.losses.giou import GIoULoss
+    from torso.training.losses.iou import GIoULoss
     from torso.training.recipes.recipe import Recipe
+    from torso.zoo.fcos import FCOSHead
 
     model = part(
         Detector,

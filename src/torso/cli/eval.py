@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from torso.evaluation.run import Settings, collect
 
     truth, notes = open_split(args.data, args.split, args.holdout)
-    model, bundle = checkpoint.open_checkpoint(args)
-    proposer = bundle.model["head"]["part"] == "heads.rpn"
+    model, _ = checkpoint.open_checkpoint(args)
+    proposer = model.head.objects_only
     if proposer:
         from torso.data.splits import as_objects
 

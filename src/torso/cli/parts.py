@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 
 from torso.cli._flags import Parser, UsageError
 from torso.cli._signature import Signature, read_signature
-from torso.parts import KINDS, describe, names, nearest, singular
+from torso.parts import KINDS, describe, is_name, names, nearest, refusals, singular
 
 _ABOUT = {
     "zoo": "models with their paper's defaults: torso train NAME; a multiply-add is 2 FLOP of torso show",
@@ -62,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_kinds(kinds: list[str], as_json: bool) -> None:
+    for refusal in dict.fromkeys(text for kind in kinds for text in refusals(kind).values()):
+        print(f"left out: {refusal}", file=sys.stderr)
     if as_json:
         print(json.dumps({kind: _lines(kind) for kind in kinds}, indent=1, ensure_ascii=False))
         return
@@ -85,7 +88,7 @@ def _find(what: str) -> Signature:
         if kind not in KINDS:
             raise UsageError(f"no kind of part is called {kind!r}; {nearest(kind, KINDS)}")
         return _read(kind, name)
-    owners = [k for k in KINDS if what in _lines(k)]
+    owners = [k for k in KINDS if what in _lines(k) or is_name(k, what)]
     if len(owners) == 1:
         return _read(owners[0], what)
     if owners:

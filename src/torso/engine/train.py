@@ -21,6 +21,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from torso.anchors.coverage import prior_note
+from torso.compose import finds_objects_only
 from torso.data.annotations import Annotations
 from torso.data.splits import Data, Splits, choose_splits
 from torso.engine.checkpoint_file import KEY, AtomicIO, load_checkpoint
@@ -121,11 +122,6 @@ def build_model(recipe: Part[Recipe], names: tuple[str, ...], *, load: bool = Tr
     return model
 
 
-def _finds_objects_only(recipe: Part[Recipe]) -> bool:
-    name: str = recipe.get("model").get("head").name
-    return name == "heads.rpn"
-
-
 def _record(resume: Path) -> dict[str, Any]:
     """What the checkpoint says beside its tensors."""
     checkpoint = load_checkpoint(resume)
@@ -156,7 +152,7 @@ def _splits(
         data, holdout, limit = (record["origin"][key] for key in ("folder", "holdout", "limit"))
     if data is None:
         raise ValueError("no data came; give the folder of a data set, or (train, val) annotations")
-    splits = choose_splits(data, holdout=holdout, limit=limit, objects_only=_finds_objects_only(recipe))
+    splits = choose_splits(data, holdout=holdout, limit=limit, objects_only=finds_objects_only(recipe.get("model")))
     if record is not None and list(splits.train.class_names) != record["names"]:
         raise ValueError(
             f"{record['path']} knows the classes {', '.join(record['names'])}, the data has "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,9 @@ class Head(nn.Module):
     """
 
     num_classes: int
-    has_third_stage: bool = False
+    has_third_stage: ClassVar[bool] = False
+    objects_only: ClassVar[bool] = False
+    """Whether it finds one class, "object", whatever the data's classes are: a proposer, judged by its recall."""
 
     @property
     def has_uncertainty(self) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torso.compose import Chain, Choice, asked_of_backbone, built_on_meta, called, named_part, swap_model, trainable
+from torso.folders import entry
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, arguments, find, names, nearest, part, produced
 from torso.training.criteria._base import Criterion
@@ -119,12 +120,32 @@ def _from_file(path: str | Path, num_classes: int | None) -> Part[Recipe]:
     return recipe if num_classes is None else recipe.override("model.head.num_classes", num_classes)
 
 
-def _criterion_of(head: Part[Any], present: Part[Criterion]) -> Part[Criterion]:
-    """The criterion of the recipe that is named like the head; the present one where there is none."""
+def recipe_of_head(head: Part[Any]) -> str | None:
+    """The recipe whose model has a head of this class; None for a head of no paper (the generic one, a foreign one).
+
+    A paper's recipe is called as the file that defines its head, so that file is asked first. A head of heads/ may have
+    another name than its paper (grid is YOLOv1's): then it is looked for in all.
+    """
     kind, _, short = head.name.partition(".")
-    if kind != "heads" or short not in names("recipes"):
+    if kind != "heads":
+        return None
+    home = _file_of("heads", short)
+    for name in sorted(names("zoo"), key=lambda name: _file_of("recipes", name) != home):
+        if find(name, "recipes")().get("model").get("head").target is head.target:
+            return name
+    return None
+
+
+def _file_of(kind: str, name: str) -> str:
+    return entry(kind, name).module.rpartition(".")[2]
+
+
+def _criterion_of(head: Part[Any], present: Part[Criterion]) -> Part[Criterion]:
+    """The criterion by which the head's paper trains it; the present one for a head of no paper."""
+    name = recipe_of_head(head)
+    if name is None:
         return present
-    made: Part[Criterion] = find(short, "recipes")().get("criterion")
+    made: Part[Criterion] = find(name, "recipes")().get("criterion")
     return made
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torso.backbones import spinenet_sizes as sizes
 from torso.backbones.spinenet import SpineNet
-from torso.heads.retinanet import RetinaNetHead
 from torso.inputs.letterbox import Letterbox
 from torso.models.detector import Detector
 from torso.parts import Part, part
 from torso.suppression.nms import NMS
+from torso.zoo.retinanet import RetinaNetHead
 
 
 def spinenet_49s(*, num_classes: int = 80) -> Part[Detector]:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torso.keymaps.efficientdet import effdet_to_torso
 from torso.models.detector import Detector
 from torso.parts import find
 from torso.types import Images
+from torso.zoo.efficientdet import effdet_to_torso
 
 if importlib.util.find_spec("effdet") is None:
     pytest.skip("effdet is not installed here; `make parity` builds its environment", allow_module_level=True)

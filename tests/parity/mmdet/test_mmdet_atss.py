@@ -25,10 +25,10 @@ import torch
 from mmdet.models.dense_heads import ATSSHead as PeerATSSHead
 from mmdet.models.task_modules.assigners import ATSSAssigner as PeerATSSAssigner
 
-from torso.heads.atss import ATSSHead
 from torso.suppression.nms import NMS
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.recipes.atss import atss as recipe
+from torso.zoo.atss import ATSSHead
 
 STRIDES = (8, 16, 32, 64, 128)
 WIDTH = 128  # the least that has 32 groups here too

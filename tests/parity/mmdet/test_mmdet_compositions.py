@@ -25,8 +25,7 @@ from torso.training.assigners.ssd import SSDAssigner
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.cross_entropy import CrossEntropyLoss
-from torso.training.losses.giou import GIoULoss
-from torso.training.losses.iou import IoULoss
+from torso.training.losses.iou import GIoULoss, IoULoss
 from torso.training.losses.qfl import QFLLoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.samplers.hard_negative import HardNegativeSampler

@@ -27,16 +27,15 @@ from mmdet.models.dense_heads import FCOSHead as PeerFCOSHead
 from mmdet.models.dense_heads import RetinaHead
 
 from torso.geometry.coders.ltrb import LTRBCoder
-from torso.heads.fcos import FCOSHead
-from torso.heads.retinanet import RetinaNetHead
 from torso.parts import part
 from torso.suppression.nms import NMS
 from torso.training.assigners.fcos import FCOSAssigner
 from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.criteria.dense import DenseCriterion
-from torso.training.losses.giou import GIoULoss
-from torso.training.losses.iou import IoULoss
+from torso.training.losses.iou import GIoULoss, IoULoss
 from torso.training.losses.l1 import L1Loss
+from torso.zoo.fcos import FCOSHead
+from torso.zoo.retinanet import RetinaNetHead
 
 STRIDES = (8, 16, 32, 64, 128)
 WIDTH = 128  # the least that has 32 groups here too

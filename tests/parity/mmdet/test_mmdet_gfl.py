@@ -23,11 +23,10 @@ import pytest
 import torch
 from mmdet.models.dense_heads import GFLHead as PeerGFLHead
 
-from torso.heads.gfl import GFLHead
 from torso.suppression.nms import NMS
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.recipes.gfl import gfl as recipe
-from torso.zoo.gfl import gfl
+from torso.zoo.gfl import GFLHead, gfl
 
 STRIDES = (8, 16, 32, 64, 128)
 WIDTH = 128  # the least that has 32 groups here too

@@ -23,11 +23,11 @@ import torch
 from mmdet.models.dense_heads import SSDHead as PeerSSDHead
 from torch import Tensor
 
-from torso.heads.ssd import SSDHead
 from torso.parts import find, part
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.samplers.hard_negative import HardNegativeSampler
 from torso.types import FeatureSpec, Images
+from torso.zoo.ssd import SSDHead
 
 WIDTH = 16
 STRIDES = {300: (8, 16, 32, 64, 100, 300), 512: (8, 16, 32, 64, 128, 256, 512)}

@@ -33,8 +33,6 @@ from torch import Tensor, nn
 
 from torso.data.targets import Targets
 from torso.heads.dense import DenseHead
-from torso.heads.yolov3 import YOLOv3Head
-from torso.heads.yolox import YOLOXHead
 from torso.parts import find, part
 from torso.suppression.nms import NMS
 from torso.training.assigners._base import Assigner
@@ -43,6 +41,8 @@ from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.yolo_box import YOLOBoxLoss
 from torso.types import Candidates, DensePredictions, FeatureSpec, Priors
+from torso.zoo.yolov3 import YOLOv3Head
+from torso.zoo.yolox import YOLOXHead
 
 WIDTHS = (8, 16, 32)
 SETS = target_sets()

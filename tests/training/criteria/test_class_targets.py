@@ -19,7 +19,7 @@ from torso.training.losses._base import ClassLoss
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.cross_entropy import CrossEntropyLoss
 from torso.training.losses.focal import FocalLoss
-from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import GIoULoss
 from torso.training.losses.qfl import QFLLoss
 from torso.types import FeatureSpec
 

@@ -31,13 +31,11 @@ from torso.training.assigners.yolo_v5 import YOLOv5Assigner
 from torso.training.criteria._base import loss_of
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
-from torso.training.losses.ciou import CIoULoss
 from torso.training.losses.cross_entropy import CrossEntropyLoss
 from torso.training.losses.dfl import DFLLoss
 from torso.training.losses.focal import FocalLoss
 from torso.training.losses.ghm import GHMLoss
-from torso.training.losses.giou import GIoULoss
-from torso.training.losses.iou import IoULoss
+from torso.training.losses.iou import CIoULoss, GIoULoss, IoULoss
 from torso.training.losses.l1 import L1Loss
 from torso.training.losses.qfl import QFLLoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
@@ -359,9 +357,17 @@ SIGMOID: dict[str, Any] = {"priors": ANCHORS}
         (HEADS["yolo_v3"], {"assigner": part(ATSSAssigner)}, "the yolo coder says only centres in a prior's own cell"),
         (HEADS["yolo_v5"], {"assigner": part(YOLOv5Assigner)}, r"add --criterion\.cls_on positives"),
         (SIGMOID, {"cls_on": "positives"}, "nothing learns background"),
-        (HEADS["gfl"], {"box_loss": part(L1Loss)}, "L1Loss compares codes, but this head's coder predicts a distribution"),
+        (
+            HEADS["gfl"],
+            {"box_loss": part(L1Loss)},
+            "L1Loss compares codes, but this head's coder predicts a distribution",
+        ),
         (HEADS["yolox"], {"level_weights": (1.0, 2.0), "quality_target": "one"}, "but the head has 3 levels"),
-        (SIGMOID, {"normaliser": "quality"}, "MaxIoUAssigner gives no soft targets, which the class loss or its normaliser"),
+        (
+            SIGMOID,
+            {"normaliser": "quality"},
+            "MaxIoUAssigner gives no soft targets, which the class loss or its normaliser",
+        ),
         (SIGMOID, {"cls_target": "assigner"}, r"add --criterion\.cls_target one"),
         (
             HEADS["yolo_v5"],

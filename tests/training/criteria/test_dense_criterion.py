@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from torso.data.targets import Targets
-from torso.heads.fcos import FCOSHead
-from torso.heads.retinanet import RetinaNetHead
 from torso.parts import PartError, part
 from torso.training.assigners._base import Assigner
 from torso.training.assigners.atss import ATSSAssigner
@@ -21,10 +19,12 @@ from torso.training.criteria._dense_matching import matched
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.cross_entropy import CrossEntropyLoss
 from torso.training.losses.focal import FocalLoss
-from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import GIoULoss
 from torso.training.losses.l1 import L1Loss
 from torso.training.samplers.random import RandomSampler
 from torso.types import DensePredictions, FeatureSpec, Images, Priors
+from torso.zoo.fcos import FCOSHead
+from torso.zoo.retinanet import RetinaNetHead
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16, 32, 64, 128))
 

@@ -21,9 +21,8 @@ from torso.training.criteria._dense_matching import matched
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.criteria.heatmap import HeatmapCriterion
 from torso.training.losses.bce import BCELoss
-from torso.training.losses.ciou import CIoULoss
 from torso.training.losses.ghm import GHMLoss
-from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import CIoULoss, GIoULoss
 from torso.types import DensePredictions, FeatureSpec, Images
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16))

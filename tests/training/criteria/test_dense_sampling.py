@@ -22,7 +22,7 @@ from torso.training.criteria._objectness import background_costs
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.cross_entropy import CrossEntropyLoss
-from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import GIoULoss
 from torso.training.samplers._base import Sampler
 from torso.training.samplers.hard_negative import HardNegativeSampler
 from torso.training.samplers.random import RandomSampler

@@ -24,7 +24,7 @@ from torso.training.criteria._dense_matching import matched
 from torso.training.criteria._matches import matches_of
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
-from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import GIoULoss
 from torso.types import DensePredictions, FeatureSpec, Images
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16))

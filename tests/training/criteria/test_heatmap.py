@@ -13,7 +13,7 @@ from torso.training.assigners.atss import ATSSAssigner
 from torso.training.assigners.gaussian import GaussianAssigner
 from torso.training.criteria._base import Terms, loss_of
 from torso.training.criteria.heatmap import HeatmapCriterion
-from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import GIoULoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.centernet_points import centernet_points as recipe
 from torso.types import HeatmapPredictions, Images

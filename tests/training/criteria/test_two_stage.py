@@ -13,7 +13,6 @@ from torso.backbones.timm import Timm
 from torso.data.targets import Targets
 from torso.heads._roi_proposals import SecondStage, roi_priors
 from torso.heads.faster_rcnn import FasterRCNNHead
-from torso.heads.fcos import FCOSHead
 from torso.models.detector import Detector
 from torso.necks.fpn import FPN
 from torso.parts import PartError, find, part
@@ -25,11 +24,12 @@ from torso.training.criteria.dense import DenseCriterion
 from torso.training.criteria.two_stage import TwoStageCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.focal import FocalLoss
-from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import GIoULoss
 from torso.training.losses.l1 import L1Loss
 from torso.training.recipes.faster_rcnn import faster_rcnn
 from torso.training.samplers.random import RandomSampler
 from torso.types import Candidates, Images
+from torso.zoo.fcos import FCOSHead
 
 ALL = part(RandomSampler, number=100_000, positive_share=1.0)
 

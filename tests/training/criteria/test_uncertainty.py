@@ -15,8 +15,6 @@ from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors._base import gather_priors
 from torso.heads._roi_proposals import roi_priors
 from torso.heads.faster_rcnn import FasterRCNNHead
-from torso.heads.fcos import FCOSHead
-from torso.heads.retinanet import RetinaNetHead
 from torso.heads.rpn import RPNHead
 from torso.models.detector import Detector
 from torso.necks.fpn import FPN
@@ -28,10 +26,12 @@ from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.criteria._base import Criterion, loss_of
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.criteria.two_stage import TwoStageCriterion
-from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import GIoULoss
 from torso.training.losses.kl import KLLoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.types import Images, Priors
+from torso.zoo.fcos import FCOSHead
+from torso.zoo.retinanet import RetinaNetHead
 
 IMAGES = Images(
     torch.rand(2, 3, 96, 128, generator=torch.Generator().manual_seed(1)) * 255,

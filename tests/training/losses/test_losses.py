@@ -10,12 +10,9 @@ import torchvision
 from torso.parts import Part, PartError, find, names, part, produced
 from torso.training.losses._base import BoxLoss, ClassLoss
 from torso.training.losses.bce import BCELoss
-from torso.training.losses.ciou import CIoULoss
 from torso.training.losses.cross_entropy import CrossEntropyLoss
-from torso.training.losses.diou import DIoULoss
 from torso.training.losses.focal import FocalLoss
-from torso.training.losses.giou import GIoULoss
-from torso.training.losses.iou import IoULoss
+from torso.training.losses.iou import CIoULoss, DIoULoss, GIoULoss, IoULoss
 from torso.training.losses.l1 import L1Loss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 

@@ -7,7 +7,7 @@ from torso.parts import Part, part
 from torso.training.assigners.atss import ATSSAssigner
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.focal import FocalLoss
-from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import GIoULoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.atss import atss as model
 

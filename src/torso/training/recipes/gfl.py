@@ -7,7 +7,7 @@ from torso.parts import Part, part
 from torso.training.assigners.atss import ATSSAssigner
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.dfl import DFLLoss
-from torso.training.losses.giou import GIoULoss
+from torso.training.losses.iou import GIoULoss
 from torso.training.losses.qfl import QFLLoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.gfl import gfl as model

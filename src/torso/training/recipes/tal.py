@@ -10,8 +10,8 @@ from torso.parts import Part, part
 from torso.training.assigners.task_aligned import TaskAlignedAssigner
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
-from torso.training.losses.ciou import CIoULoss
 from torso.training.losses.dfl import DFLLoss
+from torso.training.losses.iou import CIoULoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo import tal as zoo
 

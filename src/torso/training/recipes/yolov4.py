@@ -9,7 +9,7 @@ from torso.parts import Part, part
 from torso.training.assigners.yolo_v3 import YOLOv3Assigner
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
-from torso.training.losses.ciou import CIoULoss
+from torso.training.losses.iou import CIoULoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo.yolov4 import yolov4 as model
 

@@ -10,7 +10,7 @@ from torso.parts import Part, part
 from torso.training.assigners.yolo_v5 import YOLOv5Assigner
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
-from torso.training.losses.ciou import CIoULoss
+from torso.training.losses.iou import CIoULoss
 from torso.training.recipes.recipe import Recipe
 from torso.zoo import yolov5 as zoo
 

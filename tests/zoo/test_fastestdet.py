@@ -12,10 +12,10 @@ from torch import Tensor
 from torso.data.clean import clean
 from torso.data.layout import open_dataset
 from torso.evaluation.run import Settings, collect
-from torso.keymaps.fastestdet import COCO_NAMES, fastestdet_model, fastestdet_to_torso
 from torso.models.detector import Detector
 from torso.types import DensePredictions, Images
 from torso.weights import load, save
+from torso.zoo.fastestdet import COCO_NAMES, fastestdet_model, fastestdet_to_torso
 
 State = dict[str, Tensor]
 

@@ -12,11 +12,11 @@ from torso.geometry.coders.fastestdet import FastestDetCoder
 from torso.geometry.priors.shapes import Shapes
 from torso.heads.dense import DenseHead
 from torso.inputs.fixed import Fixed
-from torso.keymaps._rename import Rules, renamed
 from torso.models.detector import Detector
 from torso.necks.fastestdet import FastestDet
 from torso.parts import Part, part
 from torso.suppression.nms import NMS
+from torso.zoo._rename import Rules, renamed
 
 _EPS = 1e-5  # of its norms
 _OUTPUTS = {"obj": "quality_out", "reg": "box_out", "cls": "cls_out"}
