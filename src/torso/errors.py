@@ -55,6 +55,10 @@ class PartError(ValueError):
             message.format(self.message), argument=self.argument, got=self.got, expected=self.expected, remedies=moved
         )
 
+    def found_in(self, where: object) -> PartError:
+        """The same error, told of the file that it came from."""
+        return self.within({}, str(where).replace("{", "{{").replace("}", "}}") + ": {}")
+
     def __reduce__(self) -> tuple[Any, ...]:
         state = {k: getattr(self, k) for k in ("argument", "got", "expected", "remedies")}
         return _rebuilt, (type(self), self.message, state)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torso import foreign
 from torso.errors import PartError
 
 KINDS: Mapping[str, str] = types.MappingProxyType(
@@ -42,13 +43,35 @@ KINDS: Mapping[str, str] = types.MappingProxyType(
 
 
 def names(kind: str) -> list[str]:
-    """Short names of a kind's parts, read without importing anything."""
-    return sorted(index(kind))
+    """Short names of a kind's parts, those of installed packages too, read without importing anything."""
+    return sorted({*index(kind), *installed(kind)})
 
 
 def describe(kind: str) -> dict[str, str]:
     """The one line of every part of a kind: the first of its file's docstring, or of its function's in a family."""
-    return {name: index(kind)[name].line for name in names(kind)}
+    own, others = index(kind), installed(kind)
+    return {name: own[name].line if name in own else foreign.first_line(others[name].where) for name in names(kind)}
+
+
+@functools.cache
+def installed(kind: str) -> Mapping[str, foreign.Declared]:
+    """{short name: what an installed package declares by it}. Torso's own names stay its own; see `hidden`."""
+    found: dict[str, foreign.Declared] = {}
+    for one in foreign.declared():
+        if one.kind == kind and one.name.isidentifier() and one.name not in index(kind):
+            found.setdefault(one.name, one)
+    return types.MappingProxyType(found)
+
+
+def hidden(kind: str) -> list[str]:
+    """A sentence for each declared name that stands for something else already: a part of torso, or of a package."""
+    own, others = index(kind), installed(kind)
+    lines = []
+    for one in foreign.declared():
+        if one.kind == kind and others.get(one.name) != one:
+            owner = "torso's own" if one.name in own else f"that of {others[one.name].package}"
+            lines.append(f"{one.name} of {one.package} is hidden by {owner}; name it {one.where}")
+    return lines
 
 
 class Entry(typing.NamedTuple):
@@ -87,12 +110,14 @@ def _first_line(node: ast.Module | ast.FunctionDef) -> str:
 
 
 def find(name: str, kind: str | None = None, *, allow: Sequence[str] = ()) -> Callable[..., Any]:
-    """The class or zoo function of a name: "fpn" (with its kind), "necks.fpn", or "module:Class" from `allow`.
+    """The class or zoo function of a name: "fpn" (with its kind), "necks.fpn", or "module:Class" that is permitted.
+
+    allow: modules outside torso that may be named; see `torso.foreign` for what else permits.
 
     Raises PartError for anything else, naming the nearest.
     """
-    if ":" in name:
-        return _find_foreign(name, allow)
+    if foreign.is_foreign(name):
+        return foreign.find(name, allow)
     if "." in name:
         kind, _, name = name.partition(".")
     if kind is None:
@@ -104,6 +129,8 @@ def find(name: str, kind: str | None = None, *, allow: Sequence[str] = ()) -> Ca
         kind = owners[0]
     if name not in names(kind):
         raise PartError(f"no {singular(kind)} is called {name!r}; {nearest(name, names(kind))}")
+    if name not in index(kind):
+        return foreign.find(installed(kind)[name].where)
     entry = index(kind)[name]
     target: Callable[..., Any] = getattr(importlib.import_module(f"{KINDS[kind]}.{entry.module}"), entry.symbol)
     return target
@@ -158,15 +185,3 @@ def _folder(kind: str) -> Path:
     if kind not in KINDS:
         raise PartError(f"no kind of part is called {kind!r}; {nearest(kind, KINDS)}")
     return Path(__file__).parent.joinpath(*KINDS[kind].split(".")[1:])
-
-
-def _find_foreign(name: str, allow: Sequence[str]) -> Callable[..., Any]:
-    module, _, attribute = name.partition(":")
-    if not any(module == a or module.startswith(a + ".") for a in allow):
-        raise PartError(
-            f"{name!r} lies outside torso and its module was not allowed; if you trust it, pass allow=({module!r},)"
-        )
-    target = getattr(importlib.import_module(module), attribute, None)
-    if not callable(target) or getattr(target, "__module__", None) != module:
-        raise PartError(f"{module} defines no class called {attribute!r}")
-    return typing.cast(Callable[..., Any], target)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import copy
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torso
+from torso import foreign
+from torso.folders import installed
 from torso.parts import KINDS, PartError, index, names, nearest, singular
 
 _ROOT = Path(torso.__file__).parent
@@ -38,13 +39,26 @@ def read_signature(kind: str, name: str) -> Signature:
     """The signature of one part; PartError for a name that is none, with the nearest."""
     if name not in names(kind):
         raise PartError(f"no {singular(kind)} is called {name!r}; {nearest(name, names(kind))}")
-    entry = index(kind)[name]
-    tree, node = _definition(kind, name)
+    if name in index(kind):
+        return _signature(f"{kind}.{name}", index(kind)[name].line, *_definition(kind, name))
+    one = installed(kind)[name]
+    return replace(read_foreign(one.where), name=f"{kind}.{name}", symbol=f"{one.where} of {one.package}")
+
+
+def read_foreign(where: str) -> Signature:
+    """The signature of "module:Class", from its source; PartError where that is not found."""
+    tree, node = foreign.definition(where)
+    return _signature(where, foreign.first_line(where), tree, node)
+
+
+def _signature(name: str, line: str, tree: ast.Module, node: ast.FunctionDef | ast.ClassDef) -> Signature:
     arguments = _of_function(node, tree) if isinstance(node, ast.FunctionDef) else _of_class(node, tree)
-    return Signature(f"{kind}.{name}", node.name, entry.line, _doc(node, tree), tuple(arguments))
+    return Signature(name, node.name, line, _doc(node, tree), tuple(arguments))
 
 
 def _definition(kind: str, name: str) -> tuple[ast.Module, ast.FunctionDef | ast.ClassDef]:
+    if name not in index(kind):
+        return foreign.definition(installed(kind)[name].where)
     entry = index(kind)[name]
     tree = _parse(_file(f"{KINDS[kind]}.{entry.module}"))
     return tree, next(n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == entry.symbol)
@@ -54,10 +68,8 @@ def _file(module: str) -> Path:
     return _ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
 
-@cache
-def _parse(file: Path) -> ast.Module:
-    """Each file once: a command asks for the same few hundreds of times. Nobody changes what this gives."""
-    return ast.parse(file.read_text(encoding="utf-8"))
+# Each file once: a command asks for the same few hundreds of times. Nobody changes what this gives.
+_parse = foreign.parsed
 
 
 def _of_function(node: ast.FunctionDef, tree: ast.Module) -> list[Argument]:
@@ -108,13 +120,23 @@ def _alias(name: str, tree: ast.Module) -> tuple[ast.expr, ast.Module] | None:
 
 
 def _imported(name: str, tree: ast.Module) -> tuple[str, ast.Module] | None:
-    """The own name, and the file of the house, of what a file imports as `name`."""
+    """The own name, and the file, of what a file imports as `name` by a module's full name."""
     for item in tree.body:
-        if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("torso."):
+        if isinstance(item, ast.ImportFrom) and item.module and not item.level:
             original = {a.asname or a.name: a.name for a in item.names}.get(name)
-            if original is not None:
-                return original, _parse(_file(item.module or ""))
+            file = None if original is None else _source(item.module)
+            if original is not None and file is not None:
+                return original, _parse(file)
     return None
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module of the house or of a package that declares parts; of other libraries nothing is read."""
+    package = module.partition(".")[0]
+    if package == "torso":
+        return _file(module) if module != package else None
+    declaring = {one.where.partition(":")[0].partition(".")[0] for one in foreign.declared()}
+    return foreign.source(module) if package in declaring else None
 
 
 def _made(node: ast.FunctionDef, tree: ast.Module) -> tuple[ast.Call, tuple[ast.ClassDef, ast.Module]] | None:
@@ -155,11 +177,7 @@ def _class_of(expression: ast.expr, tree: ast.Module) -> tuple[ast.ClassDef, ast
         if isinstance(item, ast.ClassDef) and item.name == expression.id:
             return item, tree
     home = _imported(expression.id, tree)
-    return None if home is None else (_class_called(home[1], home[0]), home[1])
-
-
-def _class_called(tree: ast.Module, name: str) -> ast.ClassDef:
-    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    return None if home is None else _class_of(ast.Name(home[0]), home[1])
 
 
 def _doc(node: ast.FunctionDef | ast.ClassDef, tree: ast.Module) -> str:
@@ -176,7 +194,10 @@ def _doc(node: ast.FunctionDef | ast.ClassDef, tree: ast.Module) -> str:
 
 def ancestors(kind: str, name: str) -> list[str]:
     """Names of the classes that a part derives from, nearest first, as far as the house defines them."""
-    tree, node = _definition(kind, name)
+    try:
+        tree, node = _definition(kind, name)
+    except PartError:  # declared by a package without a source to read
+        return []
     found: list[str] = []
     base = _base(node, tree) if isinstance(node, ast.ClassDef) else None
     while base is not None:
