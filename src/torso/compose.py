@@ -119,7 +119,10 @@ def called(function: Callable[..., Part[T]], num_classes: int | None) -> Part[T]
     takes = inspect.signature(function).parameters.get("num_classes")
     if takes is None or inspect.isclass(function):
         raise PartError(f"{qualified_name(function)} is no model: expected a function with the argument num_classes")
-    return function() if num_classes is None or takes.default == 1 else function(num_classes=num_classes)
+    made = function() if num_classes is None or takes.default == 1 else function(num_classes=num_classes)
+    if not isinstance(made, Part):
+        raise PartError(f"{qualified_name(function)} must return a Part; it returns a {type(made).__name__}")
+    return made
 
 
 def trainable(model: Part[Detector], *, asked: Collection[str] = ()) -> Part[Detector]:

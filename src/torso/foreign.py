@@ -197,6 +197,6 @@ def source(module: str) -> Path | None:
         ImportError,
         ValueError,
         KeyError,
-    ):  # ValueError, KeyError: modules without a spec, namespaces in namespaces
+    ):  # KeyError: a namespace in a namespace
         return None
     return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None

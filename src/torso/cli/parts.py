@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from dataclasses import asdict
 
 from torso.cli._flags import Parser, UsageError
@@ -46,7 +48,7 @@ def add_arguments(parser: Parser) -> None:
         "what",
         nargs="?",
         metavar="KIND|PART",
-        help=f"a kind ({', '.join(KINDS)}), a part (necks.fpn), or mypkg.parts:Class",
+        help=f"a kind ({', '.join(KINDS)}), a part (necks.fpn), or one of your own (mypkg.parts:Squeeze)",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if what in KINDS or what in by_singular:
         _print_kinds([by_singular.get(what, what)], args.json)
         return 0
-    signature = read_foreign(what) if is_foreign(what) else _find(what)
+    signature = _read_foreign(what) if is_foreign(what) else _find(what)
     print(json.dumps(asdict(signature), indent=1) if args.json else _page(signature))
     return 0
 
@@ -106,6 +108,16 @@ def _read(kind: str, name: str) -> Signature:
     if name == "none" and kind in _NOTHING:
         return Signature(f"{kind}.none", "None", _NOTHING[kind], "", ())
     return read_signature(kind, name)
+
+
+def _read_foreign(name: str) -> Signature:
+    """The part "module:Class", from the current directory too: its source is read and nothing of it runs."""
+    path = list(sys.path)
+    sys.path.append(os.getcwd())
+    try:
+        return read_foreign(name)
+    finally:
+        sys.path[:] = path
 
 
 def _page(signature: Signature) -> str:

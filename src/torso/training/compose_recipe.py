@@ -40,8 +40,8 @@ def compose_recipe(
     """How a zoo model is trained, with parts swapped and arguments changed; `check` says whether it can learn.
 
     Args:
-        name: of the zoo, the path of a YAML file that holds a recipe, or "module:function" from outside torso: it has the
-            argument num_classes and returns the Part of a recipe, or of a detector whose head has a recipe in torso.
+        name: of the zoo, the path of a YAML file that holds a recipe, or "module:function" from outside torso: it has
+            the argument num_classes and returns the Part of a recipe, or of a detector whose head has one in torso.
         num_classes: None takes the zoo's or the file's own; rpn keeps its one class whatever it is.
         head: the criterion of that head's own recipe comes along; heads without one keep the present criterion.
         assigner, cls_loss, box_loss, sampler: swapped inside the criterion; in a two-stage criterion those of its
