@@ -8,24 +8,18 @@ import sys
 import torch
 
 import torso
-from torso.data.clean import clean
-from torso.data.collate import collate
-from torso.data.dataset import DetectionDataset
-from torso.data.layout import open_dataset
-from torso.data.to_input import ToInput
-from torso.training.criteria._base import loss_of
 
 
 def train(folder: str, *, epochs: int = 1, backbone: str = "resnet18", **arguments: object) -> torso.Detector:
-    annotations, _ = clean(open_dataset(folder, "train"))
-    model = torso.create("fcos", class_names=annotations.class_names, backbone=backbone, overrides=arguments)
-    criterion = torso.find("fcos", "recipes")().get("criterion").build()
-    dataset = DetectionDataset(annotations, [ToInput(model.input, model.multiple)])
+    data, notes = torso.open_dataset(folder, "train")
+    print(*notes, f"{len(data)} images to learn from", sep="\n")
+    recipe = torso.recipe("fcos", num_classes=len(data.class_names), backbone=backbone, overrides=arguments)
+    model, criterion = recipe.get("model").build(), recipe.get("criterion").build()
+    model.names = data.class_names
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for epoch in range(epochs):
-        for rows in torch.randperm(len(dataset)).split(4):
-            batch = collate([dataset[epoch, int(row)] for row in rows], model.multiple)
-            loss, terms = loss_of(criterion(model, batch.images, batch.targets))
+        for batch in torso.batches(data, model, epoch=epoch, batch_size=4, augment=recipe.get("augment")):
+            loss, terms = torso.loss_of(criterion(model, batch.images, batch.targets))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from data.builders import CLASSES, write_coco
 
+import torso
 from torso.cli._flags import Parser
 from torso.cli.main import VERBS, main
 from torso.parts import index, names, part
@@ -72,6 +74,28 @@ def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         exec(compile(block, "docs/python.md", "exec"), known)
     assert load(tmp_path / "mine.safetensors").names == CLASSES
     assert (tmp_path / "runs" / "small" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("page", ["python.md", "example_loop.py"])
+def test_the_examples_use_public_names_only(page: str) -> None:
+    """They import torso itself, torch and the standard library, and every name of torso is a documented one."""
+    path = ROOT / "docs" / page
+    sources = [path.read_text(encoding="utf-8")] if page.endswith(".py") else blocks(path, "python")
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    imported = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    imported |= {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)}
+    assert {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names} == {"torso", "torch"}
+    used = {
+        n.attr
+        for n in nodes
+        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "torso"
+    }
+    assert used <= set(torso.__all__)
+
+
+def test_every_public_name_is_there_and_described() -> None:
+    for name in torso.__all__:
+        assert name == "__version__" or getattr(torso, name).__doc__
 
 
 def test_the_readme_names_a_model_of_every_family() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torso.blocks._base import Block
 from torso.folders import chained
+from torso.foreign import Allow, honours_allow, is_foreign
 from torso.heads._base import Head
 from torso.models.detector import Detector
 from torso.necks.at_levels import AtLevels
-from torso.parts import Part, PartError, find, is_name, named, names, nearest, part, produced
+from torso.parts import Part, PartError, find, is_name, named, names, nearest, part, produced, qualified_name
 from torso.yaml_text import from_yaml, to_yaml
 
 __all__ = ["compose_model", "create", "from_yaml", "swap_model", "to_yaml"]
@@ -27,6 +29,7 @@ _NECK_OWN = ("widths", "strides")
 _BACKBONE_KEEPS = ("frozen_stride", "frozen_norm", "checkpointing", "drop_path", "block", "block_strides")
 
 
+@honours_allow
 def compose_model(
     name: str,
     *,
@@ -37,6 +40,7 @@ def compose_model(
     suppression: Choice | None = None,
     input: Choice | None = None,
     overrides: Mapping[str, object] | None = None,
+    allow: Allow = (),
 ) -> Part[Detector]:
     """A zoo model with some parts swapped and some arguments changed.
 
@@ -46,18 +50,23 @@ def compose_model(
         neck: a name, "none", several as "spp+pan" or a sequence; blocks may stand among them. A part may stand for
             each name.
         overrides: {dotted path: value}, e.g. {"neck.channels": "128"}; text is read by the argument's type.
+        allow: modules outside torso; "mypkg.parts:Squeeze" may then stand wherever a name may, name itself included (a
+            function with the argument num_classes that returns the Part of a Detector).
 
     Arguments that a new part shares by name with the one before it carry over (finest, coarsest, channels,
     num_classes ...), unless the new part sets them; of a backbone's only how it is trained (frozen_norm, drop_path ...)
     and its block. Raises PartError naming the nearest names.
     """
-    model: Part[Detector] = called(find(name, "zoo"), num_classes)
+    model: Part[Any] = called(find(name, "zoo"), num_classes)
+    if not issubclass(produced(model), Detector) and model.accepts("model"):
+        model = model.get("model")  # what is named outside torso may give a recipe
     model = swap_model(model, backbone=backbone, neck=neck, head=head, suppression=suppression, input=input)
     for path, value in (overrides or {}).items():
         model = model.override(path.replace("-", "_"), value)
     return model
 
 
+@honours_allow
 def create(
     name: str,
     *,
@@ -70,6 +79,7 @@ def create(
     input: Choice | None = None,
     overrides: Mapping[str, object] | None = None,
     pretrained: str | None = None,
+    allow: Allow = (),
 ) -> Detector:
     """The built model of `compose_model`, in training mode.
 
@@ -77,6 +87,7 @@ def create(
         class_names: one a class; num_classes follows from them where it is not given.
         pretrained: weights of the backbone: "hub" (its publisher's download) or a local file. None starts at random,
             and then nothing stays frozen (see `trainable`).
+        allow: modules outside torso whose parts may be named, as in compose_model.
 
     Raises PartError for what cannot be composed, ValueError where pretrained weights cannot be had.
     """
@@ -106,7 +117,11 @@ def create(
 
 def called(function: Callable[..., Part[T]], num_classes: int | None) -> Part[T]:
     """A zoo model or recipe for so many classes; one of a class-agnostic head keeps its own."""
+    if inspect.isclass(function) or "num_classes" not in inspect.signature(function).parameters:
+        raise PartError(f"{qualified_name(function)} is no model: expected a function with the argument num_classes")
     made = function()
+    if not isinstance(made, Part):
+        raise PartError(f"{qualified_name(function)} must return a Part; it returns a {type(made).__name__}")
     if num_classes is None:
         return made
     model: Part[Any] = made.get("model") if made.accepts("model") else made
@@ -162,11 +177,13 @@ def swap_model(
 
 def named_part(choice: Choice, kind: str) -> Part[Any]:
     """The part of a short name ("giou" or "smooth-l1"), or the part given."""
-    return choice if isinstance(choice, Part) else named(choice.replace("-", "_"), kind)
+    if isinstance(choice, Part):
+        return choice
+    return named(choice if is_foreign(choice) else choice.replace("-", "_"), kind)
 
 
 def _backbone(choice: Choice) -> Part[Any]:
-    if isinstance(choice, Part) or is_name("backbones", choice):
+    if isinstance(choice, Part) or is_foreign(choice) or is_name("backbones", choice):
         return named_part(choice, "backbones")
     import timm
 
@@ -209,10 +226,10 @@ def _neck(choice: Choice) -> Part[Any]:
     """The neck of that name; a block, by name or as a part, becomes a neck that puts it at the levels it belongs to."""
     if isinstance(choice, str):
         name = choice.replace("-", "_")
-        if not is_name("necks", name) and not is_name("blocks", name):
+        if not is_foreign(choice) and not is_name("necks", name) and not is_name("blocks", name):
             hint = nearest(choice, [*names("necks"), *names("blocks")])
             raise PartError(f"no neck is called {choice!r}; {hint}")
-        choice = named(name, "necks" if is_name("necks", name) else "blocks")
+        choice = named_part(choice, "blocks" if is_name("blocks", name) and not is_name("necks", name) else "necks")
     return part(AtLevels, block=choice) if issubclass(produced(choice), Block) else choice
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 Settings = Mapping[str, object]
@@ -55,6 +56,10 @@ class PartError(ValueError):
             message.format(self.message), argument=self.argument, got=self.got, expected=self.expected, remedies=moved
         )
 
+    def found_in(self, where: object) -> PartError:
+        """The same error, told of the file that it came from."""
+        return self.within({}, str(where).replace("{", "{{").replace("}", "}}") + ": {}")
+
     def __reduce__(self) -> tuple[Any, ...]:
         state = {k: getattr(self, k) for k in ("argument", "got", "expected", "remedies")}
         return _rebuilt, (type(self), self.message, state)
@@ -69,6 +74,33 @@ def mismatch(argument: str, expected: str, got: object, *, remedies: Sequence[Re
         expected=expected,
         remedies=remedies,
     )
+
+
+class Kind:
+    """A value that is told by its kind where writing it out would be long: "a list of 3", "a tensor [2, 3]"."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        value = self.value
+        if value is None or (isinstance(value, bool | int | float | str | Path) and len(repr(value)) <= 80):
+            return repr(value)
+        shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+        if shape is not None and dtype is not None:
+            return f"a {type(value).__name__} {list(shape)} of {dtype}"
+        if isinstance(value, type):
+            return f"the class {value.__name__}"
+        size = f" of {len(value)}" if isinstance(value, list | tuple | dict | set) else ""
+        name = type(value).__name__
+        return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}{size}"
+
+
+def expect(argument: str, value: object, kinds: type | tuple[type, ...], expected: str) -> None:
+    """PartError unless the argument's value is of one of these kinds; True and False count as bool only."""
+    allowed = kinds if isinstance(kinds, tuple) else (kinds,)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed and object not in allowed):
+        raise mismatch(argument, expected, Kind(value))
 
 
 def in_python(settings: Settings) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torso import foreign
 from torso.errors import PartError
 
 KINDS: Mapping[str, str] = types.MappingProxyType(
@@ -52,18 +53,41 @@ OLD_NAMES: dict[str, str] = {}
 
 
 def names(kind: str) -> list[str]:
-    """Short names of a kind's parts, read without importing anything."""
-    return sorted(index(kind))
+    """Short names of a kind's parts, those of installed packages too, read without importing anything."""
+    return sorted({*index(kind), *installed(kind)})
 
 
 def is_name(kind: str, name: str) -> bool:
     """Whether a part is, once was, or would be called so, were its file in order (`entry` says what is wrong)."""
-    return name in index(kind) or name in refusals(kind) or f"{kind}.{name}" in OLD_NAMES
+    known = name in index(kind) or name in installed(kind)
+    return known or name in refusals(kind) or f"{kind}.{name}" in OLD_NAMES
 
 
 def describe(kind: str) -> dict[str, str]:
     """The one line of every part of a kind: of its file's docstring, or its own where the file defines several."""
-    return {name: index(kind)[name].line for name in names(kind)}
+    own, others = index(kind), installed(kind)
+    return {name: own[name].line if name in own else foreign.first_line(others[name].where) for name in names(kind)}
+
+
+@functools.cache
+def installed(kind: str) -> Mapping[str, foreign.Declared]:
+    """{short name: what an installed package declares by it}. Torso's own names stay its own; see `hidden`."""
+    found: dict[str, foreign.Declared] = {}
+    for one in foreign.declared():
+        if one.kind == kind and one.name.isidentifier() and one.name not in index(kind):
+            found.setdefault(one.name, one)
+    return types.MappingProxyType(found)
+
+
+def hidden(kind: str) -> list[str]:
+    """A sentence for each declared name that stands for something else already: a part of torso, or of a package."""
+    own, others = index(kind), installed(kind)
+    lines = []
+    for one in foreign.declared():
+        if one.kind == kind and others.get(one.name) != one:
+            owner = "torso's own" if one.name in own else f"that of {others[one.name].package}"
+            lines.append(f"{one.name} of {one.package} is hidden by {owner}; name it {one.where}")
+    return lines
 
 
 class Entry(typing.NamedTuple):
@@ -187,15 +211,20 @@ def _shown(module: str) -> str:
 
 
 def find(name: str, kind: str | None = None, *, allow: Sequence[str] = ()) -> Callable[..., Any]:
-    """The class or zoo function of a name: "fpn" (with its kind), "necks.fpn", or "module:Class" from `allow`.
+    """The class or zoo function of a name: "fpn" (with its kind), "necks.fpn", or "module:Class" that is permitted.
+
+    allow: modules outside torso that may be named; see `torso.foreign` for what else permits.
 
     Raises PartError for anything else, naming the nearest.
     """
-    if ":" in name:
-        return _find_foreign(name, allow)
+    if foreign.is_foreign(name):
+        return foreign.find(name, allow)
     if "." in name:
         kind, _, name = name.partition(".")
-    found = entry(kind or _only_kind(name), name)
+    kind = kind or _only_kind(name)
+    if name in installed(kind):
+        return foreign.find(installed(kind)[name].where)
+    found = entry(kind, name)
     target: Callable[..., Any] = getattr(importlib.import_module(found.module), found.symbol)
     return target
 
@@ -257,15 +286,3 @@ def qualified_name(target: Callable[..., Any]) -> str:
 @functools.cache
 def _names_by_symbol(kind: str) -> Mapping[tuple[str, str], str]:
     return types.MappingProxyType({(e.module, e.symbol): name for name, e in index(kind).items()})
-
-
-def _find_foreign(name: str, allow: Sequence[str]) -> Callable[..., Any]:
-    module, _, attribute = name.partition(":")
-    if not any(module == a or module.startswith(a + ".") for a in allow):
-        raise PartError(
-            f"{name!r} lies outside torso and its module was not allowed; if you trust it, pass allow=({module!r},)"
-        )
-    target = getattr(importlib.import_module(module), attribute, None)
-    if not callable(target) or getattr(target, "__module__", None) != module:
-        raise PartError(f"{module} defines no class called {attribute!r}")
-    return typing.cast(Callable[..., Any], target)

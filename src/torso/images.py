@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from torso.errors import Kind, mismatch
 from torso.geometry.resize import Resizing, SizeHW
 from torso.types import Images
 
@@ -92,6 +93,26 @@ def stack_images(
         row[:, : picture.shape[1], : picture.shape[2]] = picture
     sizes = torch.tensor([picture.shape[1:] for picture in pictures], dtype=torch.float32)
     return Images(batch, sizes, torch.tensor(to_original, dtype=torch.float32).reshape(-1, 4))
+
+
+def as_images(given: Images | Tensor, multiple: int = 1) -> Images:
+    """The batch as it is; a plain tensor [B, 3, H, W] of RGB in 0..255 as images that fill it, at their original size.
+
+    Sides that are no multiple of `multiple` are padded at the bottom and the right. ValueError for any other tensor.
+    """
+    if isinstance(given, Images):
+        return given
+    if not isinstance(given, Tensor):
+        raise mismatch("images", "Images or a tensor [B, 3, H, W] of RGB in 0..255", Kind(given))
+    if given.ndim != 4 or given.shape[1] != 3 or 0 in given.shape:
+        raise mismatch("images", "a tensor [B, 3, H, W] of RGB in 0..255", Kind(given))
+    if given.dtype != torch.uint8 and not given.is_floating_point():
+        raise mismatch("images", "a tensor of uint8 or floating RGB in 0..255", Kind(given))
+    batch, _, height, width = given.shape
+    sides = [torch.full((batch, 1), side, dtype=torch.float32, device=given.device) for side in (height, width)]
+    own = torch.tensor([1.0, 1.0, 0.0, 0.0], device=given.device).expand(batch, 4)
+    pixels = torch.nn.functional.pad(given, (0, -width % multiple, 0, -height % multiple))
+    return Images(pixels, torch.cat(sides, dim=1), own)
 
 
 def _read_file(path: Path) -> Image.Image:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from torso.errors import PartError
@@ -27,6 +27,7 @@ from torso.folders import (
     refusals,
     singular,
 )
+from torso.foreign import is_foreign
 from torso.plain_values import freeze, options, parse, validate, words
 
 __all__ = [
@@ -197,9 +198,7 @@ def named(name: str, kind: str | None = None, *, allow: Sequence[str] = ()) -> P
     target = find(name, kind, allow=allow)
     if not inspect.isfunction(target) or inspect.signature(target).parameters:
         return part(target)
-    made = target()
-    assert isinstance(made, Part), f"{target.__module__}.{target.__name__} must return a Part"
-    return made
+    return _returned(part(target))
 
 
 @functools.cache
@@ -273,26 +272,43 @@ def produced(p: Part[Any]) -> type:
     """The class that a part builds; for a zoo function, the class of the part that it returns."""
     if inspect.isclass(p.target):
         return p.target
-    return produced(p.target(**dict(p.args)))
+    return produced(_returned(p))
+
+
+def _returned(p: Part[Any]) -> Part[Any]:
+    """The Part that a function such as a preset or a zoo model gives; PartError where it gives something else."""
+    made = p.target(**dict(p.args))
+    if not isinstance(made, Part):
+        raise PartError(f"{p.name} must return a Part, such as part(Detector, ...); it returns a {type(made).__name__}")
+    return made
 
 
 def _parse_part(hint: Any, text: str, where: str) -> Any:
-    """A command-line text as a part of the house, by its short name."""
+    """A command-line text as a part, by its short name or as "module:Class"."""
     if text.lower() == "none":
         for nothing in ((), None):
             if any(_fits(option, nothing) for option in options(hint)):
                 return nothing
-    for kind in KINDS:
-        name = text.replace("-", "_")
-        if name not in names(kind):
-            continue
-        candidate = named(name, kind)
+    for candidate in _called(text):
         for option in options(hint):
             if _fits(option, candidate):
                 return candidate
             if typing.get_origin(option) is tuple and _fits(option, (candidate,)):
                 return (candidate,)
+    if is_foreign(text):
+        raise PartError(f"{where} wants {words(hint)}; {text!r} is a {produced(named(text)).__name__}, which is none")
     raise PartError(f"{where} wants {words(hint)}; no such part is called {text!r}")
+
+
+def _called(text: str) -> Iterator[Part[Any]]:
+    """The parts of that name, of every kind; the one of "module:Class"."""
+    if is_foreign(text):
+        yield named(text)
+        return
+    name = text.replace("-", "_")
+    for kind in KINDS:
+        if name in names(kind):
+            yield named(name, kind)
 
 
 def _plain(value: Any) -> Any:

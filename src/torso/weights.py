@@ -20,7 +20,7 @@ from torso._tensors import WeightsError, is_torch_file, misfit, read_safetensors
 from torso._transfer import TransferReport, move_weights
 from torso._version import __version__
 from torso.models.detector import Detector
-from torso.parts import Part
+from torso.parts import Part, PartError
 
 __all__ = ["Bundle", "TransferReport", "WeightsError", "load", "metadata", "read", "save", "transfer", "write_atomic"]
 
@@ -92,7 +92,7 @@ def load(path: str | Path, *, allow: Sequence[str] = ()) -> Detector:
     missing, cut short, no torso file, or whose tensors do not fit the model that it names.
     """
     bundle = read(path)
-    part = Part.from_dict(bundle.model, allow=allow)
+    part = _part(path, bundle, allow)
     with torch.random.fork_rng(devices=[]):  # building draws weights that are overwritten: no draw must be missed
         model: Detector = part.build()
     differs = misfit(model.state_dict(), bundle.state)
@@ -106,6 +106,14 @@ def load(path: str | Path, *, allow: Sequence[str] = ()) -> Detector:
         raise WeightsError(f"{path} names {len(bundle.names)} classes, but its head has {model.head.num_classes}")
     model.names = bundle.names
     return model.eval()
+
+
+def _part(path: str | Path, bundle: Bundle, allow: Sequence[str]) -> Part[Any]:
+    """The model that the file names; what is wrong with it is told with the file's name."""
+    try:
+        return Part.from_dict(bundle.model, allow=allow)
+    except PartError as error:
+        raise error.found_in(path) from None
 
 
 def transfer(model: Detector, source: str | Path, *, strict: bool = True) -> TransferReport:

@@ -36,7 +36,7 @@ def from_yaml(source: str | Path, *, allow: Sequence[str] = ()) -> Part[Any]:
     try:
         return Part.from_dict(data, allow=allow)
     except PartError as error:
-        raise PartError(f"{where}: {error}") from None
+        raise error.found_in(where) from None
 
 
 def _read(source: str | Path) -> tuple[str, str]:

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torso.cli import _allow
 from torso.cli import _views as views
-from torso.cli._flags import Parser, UsageError
+from torso.cli._flags import Parser, UsageError, worded
 from torso.parts import names, nearest
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def add_arguments(parser: Parser) -> None:
     of_weights = "of the network's weights; auto is bf16 on CUDA, else 32; 16 is float16"
     parser.add_argument("--precision", choices=("auto", "32", "bf16", "16"), default="auto", help=of_weights)
     views.add_arguments(parser)
+    _allow.add_argument(parser)
     parser.dotted = _SLOTS
     parser.epilog = "Dotted flags: --suppression.iou_threshold=0.5 --input.size_hw=512,512 (see `torso parts`)."
 
@@ -35,7 +37,9 @@ def check(args: argparse.Namespace) -> Path:
     """The file that CHECKPOINT means; refuses what can be refused before anything heavy is imported."""
     for slot, kind in (("suppression", "suppression"), ("input", "inputs")):
         chosen: str | None = getattr(args, slot)
-        if chosen is not None and chosen.replace("-", "_") not in names(kind):
+        if chosen is None or _allow.check_name(f"--{slot}", chosen):
+            continue
+        if chosen.replace("-", "_") not in names(kind):
             raise UsageError(f"--{slot}: no {slot} is called {chosen!r}; {nearest(chosen, names(kind))}")
     views.check(args)
     if args.batch_size < 1:
@@ -74,7 +78,7 @@ def _change(model: Detector, bundle: Bundle, args: argparse.Namespace) -> None:
         model.suppression, model.input = part.get("suppression").build(), part.get("input").build()
         model.suppression.check(model.head)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(worded(error)) from error
 
 
 def _device(name: str) -> str:

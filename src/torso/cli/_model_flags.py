@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torso.cli import _allow
 from torso.cli import _views as views
-from torso.cli._flags import Parser, UsageError
+from torso.cli._flags import Parser, UsageError, worded
 from torso.cli._signature import Argument, ancestors, read_signature
 from torso.folders import chained
 from torso.parts import PartError, is_name, names, nearest, singular
@@ -52,6 +53,7 @@ def add_arguments(parser: Parser, *, optional: bool = False) -> None:
     for slot, kind in SLOTS.items():
         swap.add_argument(_flag(slot), metavar="NAME", help=_choices(slot, kind))
     views.add_tile_arguments(parser)
+    _allow.add_argument(parser)
     recipe = parser.add_argument_group("the recipe (what each means: torso parts recipes.recipe)")
     for argument in read_signature("recipes", "recipe").arguments:
         if argument.name not in _recipe_arguments():
@@ -65,8 +67,16 @@ def add_arguments(parser: Parser, *, optional: bool = False) -> None:
 def roots() -> tuple[str, ...]:
     """What may stand before the first dot: the parts that a recipe, a model and any criterion are made of."""
     owners = [("recipes", "recipe"), ("models", "detector"), *(("criteria", name) for name in names("criteria"))]
-    found = [a.name for kind, name in owners for a in read_signature(kind, name).arguments if "Part" in a.annotation]
+    found = [a.name for kind, name in owners for a in _arguments(kind, name) if "Part" in a.annotation]
     return tuple(dict.fromkeys(found))
+
+
+def _arguments(kind: str, name: str) -> tuple[Argument, ...]:
+    """Of a part; none of one that an installed package declares without a source to read."""
+    try:
+        return read_signature(kind, name).arguments
+    except PartError:
+        return ()
 
 
 def check_names(args: argparse.Namespace) -> None:
@@ -75,7 +85,7 @@ def check_names(args: argparse.Namespace) -> None:
     if _is_file(model):
         if not Path(model).is_file():
             raise UsageError(f"no file at {model}; `torso show MODEL --yaml` prints a recipe to save")
-    elif not is_name("zoo", model):
+    elif not _allow.check_name("MODEL", model) and not is_name("zoo", model):
         raise UsageError(f"no model is called {model!r}; {nearest(model, names('zoo'))}")
     if args.pretrained not in (None, "hub", "none") and not Path(args.pretrained).is_file():
         raise UsageError(f"--pretrained {args.pretrained}: no such file; 'hub' or a weight file was wanted")
@@ -83,17 +93,27 @@ def check_names(args: argparse.Namespace) -> None:
     views.read_overlap(args.overlap)
     for slot, kind in SLOTS.items():
         chosen: str | None = getattr(args, slot)
-        if chosen is None or slot == "backbone":
+        if chosen is None or _allow_backbone(slot, chosen):
             continue
         known = [*names(kind), *(names("blocks") if slot == "neck" else ())]
         if slot == "sampler":
             known.append("none")
         for name in _chain(chosen) if slot == "neck" else [chosen]:
-            if name.replace("-", "_") not in known and not is_name(kind, name.replace("-", "_")):
+            plain = name.replace("-", "_")
+            if not _allow.check_name(_flag(slot), name) and plain not in known and not is_name(kind, plain):
                 raise UsageError(f"{_flag(slot)}: no {singular(kind)} is called {name!r}; {nearest(name, known)}")
     for path, name in args.dotted.items():
-        if path.rpartition(".")[2] == "block" and name.replace("-", "_") not in ("none", *names("blocks")):
+        is_block = path.rpartition(".")[2] == "block" and not _allow.check_name(f"--{path}", name)
+        if is_block and name.replace("-", "_") not in ("none", *names("blocks")):
             raise UsageError(f"--{path}: no block is called {name!r}; {nearest(name, names('blocks'))}")
+
+
+def _allow_backbone(slot: str, chosen: str) -> bool:
+    """Whether it is a backbone's name, of which only the permission can be asked here: timm's names are timm's."""
+    if slot != "backbone":
+        return False
+    _allow.check_name("--backbone", chosen)
+    return True
 
 
 def _chain(text: str) -> tuple[str, ...]:
@@ -125,7 +145,7 @@ def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Re
             recipe = recipe.override("criterion.crowd", "ignored")  # what a tile's edge has cut off
         check(recipe)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(worded(error)) from error
     if args.head is not None and (paper := recipe_of_head(recipe.get("model").get("head"))) is not None:
         print(f"--head {args.head} brings its own criterion, by which {paper} is trained", file=sys.stderr)
     return recipe

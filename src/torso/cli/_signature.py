@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torso.folders import entry, source
+from torso import foreign
+from torso.errors import PartError
+from torso.folders import entry, installed, source
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,26 @@ class Signature:
 
 def read_signature(kind: str, name: str) -> Signature:
     """The signature of one part; PartError for a name that is none, with the nearest."""
-    line = entry(kind, name).line
-    tree, node = _definition(kind, name)
+    if name in installed(kind):
+        one = installed(kind)[name]
+        return replace(read_foreign(one.where), name=f"{kind}.{name}", symbol=f"{one.where} of {one.package}")
+    return _signature(f"{kind}.{name}", entry(kind, name).line, *_definition(kind, name))
+
+
+def read_foreign(where: str) -> Signature:
+    """The signature of "module:Class", from its source; PartError where that is not found."""
+    tree, node = foreign.definition(where)
+    return _signature(where, foreign.first_line(where), tree, node)
+
+
+def _signature(name: str, line: str, tree: ast.Module, node: ast.FunctionDef | ast.ClassDef) -> Signature:
     arguments = _of_function(node, tree) if isinstance(node, ast.FunctionDef) else _of_class(node, tree)
-    return Signature(f"{kind}.{name}", node.name, line, _doc(node, tree), tuple(arguments))
+    return Signature(name, node.name, line, _doc(node, tree), tuple(arguments))
 
 
 def _definition(kind: str, name: str) -> tuple[ast.Module, ast.FunctionDef | ast.ClassDef]:
+    if name in installed(kind):
+        return foreign.definition(installed(kind)[name].where)
     found = entry(kind, name)
     tree = source(found.module)
     return tree, next(n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == found.symbol)
@@ -91,13 +106,24 @@ def _alias(name: str, tree: ast.Module) -> tuple[ast.expr, ast.Module] | None:
 
 
 def _imported(name: str, tree: ast.Module) -> tuple[str, ast.Module] | None:
-    """The own name, and the file of the house, of what a file imports as `name`."""
+    """The own name, and the file, of what a file imports as `name` by a module's full name."""
     for item in tree.body:
-        if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("torso."):
+        if isinstance(item, ast.ImportFrom) and item.module and not item.level:
             original = {a.asname or a.name: a.name for a in item.names}.get(name)
-            if original is not None:
-                return original, source(item.module or "")
+            tree_of = None if original is None else _tree(item.module)
+            if original is not None and tree_of is not None:
+                return original, tree_of
     return None
+
+
+def _tree(module: str) -> ast.Module | None:
+    """A module of torso, or of a package that declares parts, parsed; of other libraries nothing is read."""
+    package = module.partition(".")[0]
+    if package == "torso":
+        return source(module) if module != package else None
+    declaring = {one.where.partition(":")[0].partition(".")[0] for one in foreign.declared()}
+    file = foreign.source(module) if package in declaring else None
+    return None if file is None else foreign.parsed(file)
 
 
 def _made(node: ast.FunctionDef, tree: ast.Module) -> tuple[ast.Call, tuple[ast.ClassDef, ast.Module]] | None:
@@ -138,11 +164,7 @@ def _class_of(expression: ast.expr, tree: ast.Module) -> tuple[ast.ClassDef, ast
         if isinstance(item, ast.ClassDef) and item.name == expression.id:
             return item, tree
     home = _imported(expression.id, tree)
-    return None if home is None else (_class_called(home[1], home[0]), home[1])
-
-
-def _class_called(tree: ast.Module, name: str) -> ast.ClassDef:
-    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    return None if home is None else _class_of(ast.Name(home[0]), home[1])
 
 
 def _doc(node: ast.FunctionDef | ast.ClassDef, tree: ast.Module) -> str:
@@ -159,7 +181,10 @@ def _doc(node: ast.FunctionDef | ast.ClassDef, tree: ast.Module) -> str:
 
 def ancestors(kind: str, name: str) -> list[str]:
     """Names of the classes that a part derives from, nearest first, as far as the house defines them."""
-    tree, node = _definition(kind, name)
+    try:
+        tree, node = _definition(kind, name)
+    except PartError:  # declared by a package without a source to read
+        return []
     found: list[str] = []
     base = _base(node, tree) if isinstance(node, ast.ClassDef) else None
     while base is not None:

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from torso.cli import _allow
 from torso.cli._flags import Parser, UsageError, check_holdout
 from torso.parts import names, nearest
 
@@ -37,6 +38,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--holdout", type=float, default=0.2, metavar="SHARE", help="as in train: 0.2")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the search (0)")
     parser.add_argument("--json", action="store_true", help="as JSON, shares 0..1")
+    _allow.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -158,8 +160,13 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--size {args.size[0]} {args.size[1]} came; a positive height and width were wanted")
     if args.model and _is_file(args.model) and not Path(args.model).is_file():
         raise UsageError(f"--model {args.model}: no such file; a recipe that `torso show` printed was wanted")
-    if args.model and not _is_file(args.model) and args.model not in names("zoo"):
-        raise UsageError(f"no model is called {args.model!r}; {nearest(args.model, names('zoo'))}")
+    if args.model and not _is_file(args.model) and not _allow.check_name("--model", args.model):
+        _check_zoo(args.model)
+
+
+def _check_zoo(model: str) -> None:
+    if model not in names("zoo"):
+        raise UsageError(f"no model is called {model!r}; {nearest(model, names('zoo'))}")
 
 
 def _is_file(model: str) -> bool:

@@ -10,7 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from torso.cli._flags import Parser, UsageError
+from torso.cli import _allow
+from torso.cli._flags import Parser, UsageError, worded
 from torso.parts import PartError, nearest
 
 VERBS = {
@@ -53,7 +54,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError):  # a broken installation; a missing extra comes as an ImportError of ours
         return None
     if isinstance(error, ValueError | OSError | ImportError):
-        return str(error).strip() or type(error).__name__
+        return worded(error).strip() or type(error).__name__
     return None
 
 
@@ -76,7 +77,8 @@ def _run(args: list[str]) -> int:
         parsed = parser.parse(args[1:])
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
-    status: int = module.run(parsed)
+    with _allow.allowed(parsed):
+        status: int = module.run(parsed)
     return status
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import asdict
 
 from torso.cli._flags import Parser, UsageError
-from torso.cli._signature import Signature, read_signature
+from torso.cli._signature import Signature, read_foreign, read_signature
+from torso.folders import hidden, installed
+from torso.foreign import is_foreign
 from torso.parts import KINDS, describe, is_name, names, nearest, refusals, singular
 
 _ABOUT = {
@@ -42,7 +45,10 @@ _NOTHING = {
 def add_arguments(parser: Parser) -> None:
     """Of `torso parts`."""
     parser.add_argument(
-        "what", nargs="?", metavar="KIND|PART", help=f"a kind ({', '.join(KINDS)}) or a part (necks.fpn)"
+        "what",
+        nargs="?",
+        metavar="KIND|PART",
+        help=f"a kind ({', '.join(KINDS)}), a part (necks.fpn), or one of your own (mypkg.parts:Squeeze)",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -57,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if what in KINDS or what in by_singular:
         _print_kinds([by_singular.get(what, what)], args.json)
         return 0
-    signature = _find(what)
+    signature = _read_foreign(what) if is_foreign(what) else _find(what)
     print(json.dumps(asdict(signature), indent=1) if args.json else _page(signature))
     return 0
 
@@ -73,12 +79,15 @@ def _print_kinds(kinds: list[str], as_json: bool) -> None:
         print(f"{'' if i == 0 else chr(10)}{kind}  ({_ABOUT[kind]})")
         for name, line in _lines(kind).items():
             print(f"  {name:<{width}}  {line}")
+        for line in hidden(kind):
+            print(f"  {line}")
 
 
 def _lines(kind: str) -> dict[str, str]:
     """The line of every name that may be given for a part of this kind: "none" too, first, where it is one."""
     nothing = {"none": _NOTHING[kind]} if kind in _NOTHING else {}
-    return {**nothing, **describe(kind)}
+    lines = describe(kind)
+    return {**nothing, **lines, **{n: f"{lines[n]} ({one.package})".lstrip() for n, one in installed(kind).items()}}
 
 
 def _find(what: str) -> Signature:
@@ -101,6 +110,16 @@ def _read(kind: str, name: str) -> Signature:
     if name == "none" and kind in _NOTHING:
         return Signature(f"{kind}.none", "None", _NOTHING[kind], "", ())
     return read_signature(kind, name)
+
+
+def _read_foreign(name: str) -> Signature:
+    """The part "module:Class", from the current directory too: its source is read and nothing of it runs."""
+    path = list(sys.path)
+    sys.path.append(os.getcwd())
+    try:
+        return read_foreign(name)
+    finally:
+        sys.path[:] = path
 
 
 def _page(signature: Signature) -> str:

@@ -80,7 +80,7 @@ def _train(
     from torso.cli._finish import finish
     from torso.engine.train import train
 
-    name = None if args.model is None else Path(args.model).stem
+    name = None if args.model is None else Path(args.model).stem.rpartition(":")[2]
     result = train(
         recipe,
         splits,

@@ -32,8 +32,9 @@ from torso.engine.progress import Display, Silent, display
 from torso.engine.run_folder import RunFolder, RunResult, Watch, write_json
 from torso.engine.sync_norm import synchronise
 from torso.engine.validation import Judge
+from torso.foreign import Allow, honours_allow
 from torso.models.detector import Detector
-from torso.parts import Part
+from torso.parts import Part, PartError
 from torso.training.recipes.recipe import Recipe
 from torso.weights import transfer
 from torso.yaml_text import to_yaml
@@ -41,6 +42,7 @@ from torso.yaml_text import to_yaml
 _GRAPHS = 64  # target sizes x picture shapes x with and without gradients, before torch gives compiling up
 
 
+@honours_allow
 def train(
     recipe: Part[Recipe] | None = None,
     data: Data | None = None,
@@ -58,6 +60,7 @@ def train(
     eval_batch_size: int = 8,
     log_every: int = 20,
     checkpoint_every: int | None = None,
+    allow: Allow = (),
 ) -> RunResult:
     """Train and judge; returns what RunFolder lists.
 
@@ -74,6 +77,7 @@ def train(
         limit: so many pictures of train and of val, for a quick look.
         eval_every: epochs between evaluations on val; the last epoch is always judged.
         log_every: steps. checkpoint_every: steps; None: three minutes. An epoch's end is always kept.
+        allow: modules outside torso whose parts the checkpoint of `resume` may name.
 
     A signal (SIGTERM, Ctrl-C) ends it after the step at hand, with a checkpoint: the result says `interrupted`.
     Raises ValueError, in one sentence, for data that may not be trained on, a checkpoint that does not fit, and
@@ -135,7 +139,10 @@ def _recipe(recipe: Part[Recipe] | None, record: dict[str, Any] | None) -> Part[
                 "no recipe came; give one (torso.training.compose_recipe.compose_recipe), or a run to resume"
             )
         return recipe
-    kept: Part[Recipe] = Part.from_dict(record["recipe"])
+    try:
+        kept: Part[Recipe] = Part.from_dict(record["recipe"])
+    except PartError as error:
+        raise error.found_in(record["path"]) from None
     classes = kept.get("model").get("head").get("num_classes")
     if recipe is not None and recipe.override("model.head.num_classes", classes) != kept:
         raise ValueError(

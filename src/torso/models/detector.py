@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torso.backbones._base import Backbone
 from torso.heads._base import Head
+from torso.images import as_images
 from torso.inputs._base import Input
 from torso.inputs.letterbox import Letterbox
 from torso.necks._base import Neck
@@ -63,11 +64,14 @@ class Detector(nn.Module):
         # weights in this order make convolutions 1.5 times as fast on a CPU (oneDNN) and 1.2 to 2 times on CUDA
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
 
-    def forward(self, images: Images) -> RawPredictions:
+    def forward(self, images: Images | Tensor) -> RawPredictions:
+        """Raw predictions of a batch: Images, or a tensor [B, 3, H, W] of RGB in 0..255 (uint8 or floating)."""
+        images = as_images(images, self.multiple)
         return self.head(self.features(images), images)  # type: ignore[no-any-return]
 
-    def features(self, images: Images) -> list[Tensor]:
+    def features(self, images: Images | Tensor) -> list[Tensor]:
         """The maps that the head sees, fine to coarse."""
+        images = as_images(images, self.multiple)
         features: list[Tensor] = self.backbone(self.normalise(images))
         for neck in self.neck:
             features = neck(features)
@@ -81,7 +85,7 @@ class Detector(nn.Module):
         x = torch.arange(width, device=pixels.device) < images.size_hw[:, 1, None, None]
         return torch.where((y & x)[:, None], pixels, 0.0).to(next(self.backbone.parameters()).dtype)
 
-    def detect(self, images: Images) -> Candidates:
+    def detect(self, images: Images | Tensor) -> Candidates:
         """Candidates of a batch, best first, duplicates removed, in input pixels.
 
         Where the head has a third stage, it has seen them with the maps of the same pass; other heads' maps are freed
@@ -89,12 +93,14 @@ class Detector(nn.Module):
         """
         if not self.has_third_stage:
             return self.suppression(self.candidates(images))
+        images = as_images(images, self.multiple)
         features = self.features(images)
         kept = self.suppression(self.head.decode(self.head(features, images), images))
         return self.head.refine(features, kept, images)
 
-    def candidates(self, images: Images) -> Candidates:
+    def candidates(self, images: Images | Tensor) -> Candidates:
         """What the head decodes, before suppression, in input pixels."""
+        images = as_images(images, self.multiple)
         return self.head.decode(self(images), images)
 
     def predict(

@@ -9,6 +9,7 @@ from typing import Any
 
 from torso.compose import Chain, Choice, asked_of_backbone, built_on_meta, called, named_part, swap_model, trainable
 from torso.folders import entry
+from torso.foreign import Allow, honours_allow, is_foreign
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, arguments, find, names, nearest, part, produced
 from torso.training.criteria._base import Criterion
@@ -20,6 +21,7 @@ from torso.yaml_text import from_yaml
 _KEEPS = {"assigners": ("point_scale",), "losses": ("smoothing",), "samplers": ()}
 
 
+@honours_allow
 def compose_recipe(
     name: str | Path,
     *,
@@ -34,17 +36,20 @@ def compose_recipe(
     suppression: Choice | None = None,
     input: Choice | None = None,
     overrides: Mapping[str, object] | None = None,
+    allow: Allow = (),
 ) -> Part[Recipe]:
     """How a zoo model is trained, with parts swapped and arguments changed; `check` says whether it can learn.
 
     Args:
-        name: of the zoo, or the path of a YAML file that holds a recipe.
+        name: of the zoo, the path of a YAML file that holds a recipe, or "module:function" from outside torso: it has
+            the argument num_classes and returns the Part of a recipe, or of a detector whose head has one in torso.
         num_classes: None takes the zoo's or the file's own; rpn keeps its one class whatever it is.
         head: the criterion of that head's own recipe comes along; heads without one keep the present criterion.
         assigner, cls_loss, box_loss, sampler: swapped inside the criterion; in a two-stage criterion those of its
             second stage. "none" of a sampler: every prior counts.
         overrides: {dotted path: value}: the recipe's own arguments ("lr", "criterion.box_weight"); the model's and
             the criterion's may leave "model." and "criterion." out ("neck.channels", "assigner.positive").
+        allow: modules outside torso; "mypkg.parts:Squeeze" may then stand wherever a name may.
 
     Without `pretrained` nothing of the backbone stays frozen, unless it was asked for here or stands in the file.
     Raises PartError, naming the nearest names.
@@ -104,8 +109,27 @@ def full_path(recipe: Part[Recipe], path: str) -> str:
 
 
 def _from_zoo(name: str, num_classes: int | None) -> Part[Recipe]:
-    find(name, "zoo")  # names the nearest models, not the recipes' machinery
-    return called(find(name, "recipes"), num_classes)
+    function = find(name, "zoo")  # names the nearest models, not the recipes' machinery
+    if not is_foreign(name) and name in names("recipes"):
+        return called(find(name, "recipes"), num_classes)
+    return _from_outside(called(function, num_classes))
+
+
+def _from_outside(made: Part[Any]) -> Part[Recipe]:
+    """The recipe that a function of another package gave, or the one of the head of the detector that it gave."""
+    if made.target is Recipe:
+        return made
+    if not issubclass(produced(made), Detector):
+        raise PartError(f"expected the Part of a Detector or of a Recipe, got the part {made.name}")
+    model = made if made.accepts("head") else made.target(**dict(made.args))
+    kind, _, short = model.get("head").name.partition(".")
+    if kind != "heads" or short not in names("recipes"):
+        raise PartError(
+            f"the head {model.get('head').name} has no recipe in torso; return a recipe in the detector's place: "
+            "part('recipes.recipe', model=..., criterion=...)"
+        )
+    recipe: Part[Recipe] = find(short, "recipes")()
+    return recipe.with_args(model=model)
 
 
 def _from_file(path: str | Path, num_classes: int | None) -> Part[Recipe]:
