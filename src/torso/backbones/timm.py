@@ -84,7 +84,7 @@ class Timm(Backbone):
                 name=name,
                 stages=[info.module_name(i) for i in self._positions],
             )
-        self.stage_norms = StageNorms([s.channels for s in self.out_specs]) if stage_norms else None
+        self.stage_norms = _StageNorms([s.channels for s in self.out_specs]) if stage_norms else None
         self.multiple = max(32, max(deepest))
         config: Any = self.body.pretrained_cfg
         self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
@@ -237,7 +237,7 @@ def pad_to(pixels: Tensor, patch_hw: tuple[int, int]) -> Tensor:
     return F.pad(pixels, (0, right, 0, bottom)) if bottom or right else pixels
 
 
-class StageNorms(nn.Module):
+class _StageNorms(nn.Module):
     """A LayerNorm over the channels of every map: list of [B, C_i, h_i, w_i] -> the same shapes."""
 
     def __init__(self, channels: Sequence[int]) -> None:
