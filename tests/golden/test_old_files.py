@@ -90,8 +90,9 @@ def test_an_old_recipe_composes_the_model_of_its_weights(family: str, command: C
     assert recipe.get("steps") == STEPS
 
 
-@pytest.mark.parametrize("family", ["fcos", "yolov5n", "faster_rcnn", "centernet_points"])
+@pytest.mark.parametrize("family", ["fcos", "yolov5n", "faster_rcnn", "centernet_points", "efficientdet_d0"])
 def test_an_old_checkpoint_goes_on(family: str, command: Command, tmp_path: Path) -> None:
+    """SGD with and without a frozen body, two batches a step, Adam, and averaged weights (EfficientDet)."""
     run, data = tmp_path / "run", write(tmp_path / "set")
     shutil.copytree(HERE / family, run, ignore=shutil.ignore_patterns("*.safetensors", "*.json"))
     before = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
