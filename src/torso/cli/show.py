@@ -32,10 +32,11 @@ def run(args: argparse.Namespace) -> int:
     if args.yaml:
         print(to_yaml(recipe), end="")
         return 0
-    from torso.summary import summarise
+    from torso.engine.task import task_of
 
+    model = recipe.get("model")
     try:
-        summary = summarise(recipe.get("model"), tuple(args.size) if args.size else None)
+        summary = task_of(model).summarise(model, tuple(args.size) if args.size else None)
     except ValueError as error:
         raise UsageError(f"--size: {error}") from error
     if args.json:

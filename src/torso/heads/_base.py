@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class Head(nn.Module):
     """
 
     num_classes: int
+    objects_only: ClassVar[bool] = False
+    """Whether it finds one class, "object", whatever the classes of the data are."""
 
     @property
     def has_uncertainty(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors.anchors import Anchors
 from torso.heads.dense import DenseHead
@@ -25,6 +27,8 @@ class RPNHead(
     """The dense head in the pyramid form (arXiv 1612.03144): one anchor side of 8 strides, three ratios, strides 4 to
     64. Objectness is one sigmoid; the 2015 paper has a softmax of two. By itself it detects one class, "object".
     """
+
+    objects_only: ClassVar[bool] = True
 
     def decode(self, raw: RawPredictions, images: Images) -> Candidates:
         """As of any dense head, but a box without a side that is left in the picture is an empty row (mmdetection)."""
