@@ -11,10 +11,10 @@ from engine.test_resume import KILL, assert_same_run, kill_in_step
 from training.small import data_set, in_child, recipe, run
 
 from torso.engine import optim as scaler
-from torso.engine import validation as judge
 from torso.engine.checkpoint_file import KEY, load_checkpoint
 from torso.engine.metrics import read_metrics
 from torso.engine.module import TrainModule
+from torso.tasks import detection
 
 DEVICES = ["cpu", pytest.param("gpu", marks=[
     pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
@@ -85,14 +85,14 @@ def test_a_resumed_run_goes_on_with_the_scale_it_had(data, tmp_path, monkeypatch
     assert_same_run(whole.run_dir, folder)
 
 
-def test_what_is_judged_is_what_was_trained(data, tmp_path, monkeypatch):
-    collect, asked = judge.collect, []
+def test_what_is_evaluated_is_what_was_trained(data, tmp_path, monkeypatch):
+    collect, asked = detection.collect, []
 
     def watched(model, truth, settings):
         asked.append(settings.precision)
         return collect(model, truth, settings)
 
-    monkeypatch.setattr(judge, "collect", watched)
+    monkeypatch.setattr(detection, "collect", watched)
     for precision in ("16", "32", "bf16"):
         run(recipe(precision=precision, steps=1), data, tmp_path / precision)
     assert asked == ["16", "32", "bf16"]

@@ -60,7 +60,7 @@ def _page(model: str, summary: Summary, recipe: str) -> str:
         lines += ["", f"{stage.stage}: {stage.part}"]
         if stage.levels:
             lines += _table([("  stride", "channels", "map (h x w)"), *map(_level, stage.levels)])
-        if stage is summary.stages[-2]:
+        if stage in summary.stages[-2:-1]:
             lines += [f"  stride {_stride(v.stride_yx)}: read by no head" for v in stage.levels if not v.read]
     lines += ["", f"raw predictions of one {summary.unit}"]
     lines += _table([(f"  {name}", " x ".join(map(str, shape))) for name, shape in summary.outputs.items()])

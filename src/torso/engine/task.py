@@ -20,6 +20,7 @@ from torso.data.sampler import EpochSampler
 from torso.folders import find
 from torso.inference.runtime import Precision
 from torso.parts import Part, produced
+from torso.summary import Summary, summarise_whole
 from torso.training.recipes.recipe import Recipe
 from torso.types import Images
 
@@ -205,9 +206,9 @@ class Task:
         """An answer on its image."""
         raise NotImplementedError
 
-    def summarise(self, model: Part[Any], size_hw: tuple[int, int] | None) -> Any:
-        """`torso show`: an object with lines() and to_dict(). ValueError for a size that the model cannot take."""
-        raise ValueError(f"torso show counts no {self.name} model; --yaml prints its recipe")
+    def summarise(self, model: Part[Any], size_hw: tuple[int, int] | None) -> Summary:
+        """`torso show`. ValueError for a size that the model cannot take."""
+        return summarise_whole(model, size_hw)
 
     def page(self, val: Any | None, predictions: Any | None, folder: Path) -> RunPage:
         """Of a run's report; pictures are written into `folder`. predictions: the kept ones of the best epoch."""
