@@ -169,9 +169,11 @@ def test_what_cannot_be_compiled_is_refused_by_name(tmp_path):
         run(query_recipe(compile="yes"), TOYS["queries"].data(tmp_path / "set"), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_two_ranks_learn_what_one_learns_with_the_large_batch(toy, tmp_path):
     data = toy.data(tmp_path / "set")
-    small, large = (with_dropout_off(toy.recipe(batch_size=b, precision="32")) for b in (2, 4))
+    plain = {"optimizer": "sgd", "lr": 0.02, "epochs": 1}  # Adam makes a step of a rounding error
+    small, large = (with_dropout_off(toy.recipe(batch_size=b, **plain)) for b in (2, 4))
     one = run(large, data, tmp_path / "one", log_every=1)
     (tmp_path / "toy.yaml").write_text(to_yaml(small))
     command = ["train", tmp_path / "toy.yaml", "--data", data, "--out", tmp_path / "two", "--devices=2", *FLAGS]
@@ -199,8 +201,8 @@ def test_the_verbs_know_it(toy, tmp_path, capsys):
     assert main(["eval", str(out), "--data", str(data), "--json"]) == 0
     best = max(row["scores"][toy.headline] for row in load_json(out / "history.json"))
     assert json.loads(capsys.readouterr().out)[toy.headline] == pytest.approx(best, abs=1e-6)
-    images = sorted(map(str, (data / "val").rglob("*.png"))) or [str(next(data.rglob("*val*/*.*")))]
-    assert main(["predict", str(out), images[0], "--out", str(tmp_path / "found"), "--score=0"]) == 0
+    image = next(p for p in sorted(data.rglob("*")) if p.suffix in (".png", ".jpg"))
+    assert main(["predict", str(out), str(image), "--out", str(tmp_path / "found"), "--score=0"]) == 0
     rows = load_json(tmp_path / "found" / "results.json")
     assert rows
     assert all(0 <= row["score"] <= 1 for row in rows)
