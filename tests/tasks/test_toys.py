@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from engine.test_resume import assert_same_run, kill_in_step
+from pytorch_lightning.utilities import rank_zero_only
 from tasks.toys import TOYS, Toy, classifier_recipe, query_recipe
 from training.small import in_child, run
 
@@ -25,11 +25,11 @@ from torso.engine.step import TrainStep, backward_window
 from torso.engine.task import Feed, moved, task_of
 from torso.engine.train import build_model
 from torso.engine.unused_parameters import freeze_unused
-from torso.training.recipes.recipe import with_classes
+from torso.parts import Part
+from torso.training.recipes.recipe import Recipe, with_classes
 from torso.weights import WeightsError, save
 from torso.yaml_text import to_yaml
 
-TESTS = Path(__file__).parents[1]
 FLAGS = ["--workers=0", "--accelerator=cpu", "--log-every=1"]
 
 
@@ -169,24 +169,29 @@ def test_what_cannot_be_compiled_is_refused_by_name(tmp_path):
         run(query_recipe(compile="yes"), TOYS["queries"].data(tmp_path / "set"), tmp_path / "run")
 
 
-@pytest.mark.slow
 def test_two_ranks_learn_what_one_learns_with_the_large_batch(toy, tmp_path):
+    """Lightning's own processes would import everything anew; these are forked, and find each other as torchrun's do."""
     data = toy.data(tmp_path / "set")
     plain = {"optimizer": "sgd", "lr": 0.02, "epochs": 1}  # Adam makes a step of a rounding error
     small, large = (with_dropout_off(toy.recipe(batch_size=b, **plain)) for b in (2, 4))
     one = run(large, data, tmp_path / "one", log_every=1)
-    (tmp_path / "toy.yaml").write_text(to_yaml(small))
-    command = ["train", tmp_path / "toy.yaml", "--data", data, "--out", tmp_path / "two", "--devices=2", *FLAGS]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "torso", *map(str, command)], env=env, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    children = [in_child(partial(as_rank, r, small, data, tmp_path), tmp_path / f"log{r}") for r in (0, 1)]
+    for r, child in enumerate(children):
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, (tmp_path / f"log{r}").read_text()
     ours = torso.load(tmp_path / "two" / "model.safetensors").state_dict()
     for name, value in torso.load(one.weights).state_dict().items():
         torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-6, msg=name)
     scores = [load_json(d / "history.json")[-1]["scores"][toy.headline] for d in (one.run_dir, tmp_path / "two")]
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
+def as_rank(rank: int, recipe: Part[Recipe], data: Path, tmp_path: Path) -> None:
+    port = 20000 + os.getppid() % 20000  # of this run of the tests: both ranks know it
+    found = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
+    os.environ.update({name: str(value) for name, value in found.items()}, TORCHELASTIC_RUN_ID="toys")
+    rank_zero_only.rank = rank
+    result = run(recipe, data, tmp_path / "two", devices=2, log_every=1)
+    assert result.scores is not None
 
 
 def test_the_verbs_know_it(toy, tmp_path, capsys):
