@@ -188,14 +188,14 @@ def train_one(case: str, args: argparse.Namespace, held: dict[str, Any], val: di
         for group in optimiser.param_groups:
             group["lr"] = args.lr * rate(step, args)
         images, targets = training_batch(held, rows[step], flips[step])
-        running.remember()
+        running.snapshot()
         with torch.autocast(args.device, torch.bfloat16, enabled=args.device == "cuda"):
             loss = loss_of(criterion(model, images, targets))[0]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 35.0)
         optimiser.step()
-        running.settle(happens)
+        running.restore(happens)
         step += 1
         if step % 20 == 0:
             losses.append([step, float(loss.detach())])

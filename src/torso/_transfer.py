@@ -1,4 +1,4 @@
-"""Moving weights between detectors that differ: by name and shape, and class by class where the classes differ."""
+"""Moving weights between models that differ: by name and shape, and class by class where the classes differ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torso.heads._base import ClassRows
-from torso.models.detector import Detector
+from torso.models._base import Model
 
 
 class TransferReport(NamedTuple):
@@ -46,14 +46,14 @@ class TransferReport(NamedTuple):
         return "\n".join(lines)
 
 
-def move_weights(model: Detector, state: Mapping[str, Tensor], names: Sequence[str]) -> TransferReport:
-    """Copy what fits of another detector's tensors into `model`, in place; `names` are the other's classes."""
+def move_weights(model: Model, state: Mapping[str, Tensor], names: Sequence[str]) -> TransferReport:
+    """Copy what fits of another model's tensors into `model`, in place; `names` are the other's classes."""
     own = model.state_dict()
     both = [(model.names.index(n), i) for i, n in enumerate(names) if n in model.names]
     kept, mapped, new = [], [], []
     with torch.no_grad():
         for name, target in own.items():
-            layout = _layout(model, name)
+            layout = model.class_rows(name)
             source = state.get(name)
             if source is None:
                 new.append((name, "not in the source"))
@@ -76,10 +76,6 @@ def move_weights(model: Detector, state: Mapping[str, Tensor], names: Sequence[s
         tuple(n for n in model.names if n not in names),
         tuple(n for n in names if n not in model.names),
     )
-
-
-def _layout(model: Detector, name: str) -> ClassRows | None:
-    return model.head.class_rows(name.removeprefix("head.")) if name.startswith("head.") else None
 
 
 def _copy_rows(

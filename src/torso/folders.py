@@ -39,6 +39,7 @@ KINDS: Mapping[str, str] = types.MappingProxyType(
         "criteria": "torso.training.criteria",
         "recipes": "torso.training.recipes",
         "transforms": "torso.data.transforms",
+        "tasks": "torso.tasks",
     }
 )
 

@@ -103,6 +103,21 @@ def summarise(model: Part[Detector], size_hw: tuple[int, int] | None = None) -> 
     return replace(_count(model, built, size), tile_hw=tile)
 
 
+def summarise_whole(model: Part[Any], size_hw: tuple[int, int] | None = None) -> Summary:
+    """The same of a model that is no detector: one stage, counted as a whole, without maps."""
+    with torch.device("meta"):
+        built = model.build().eval()
+    size = size_hw or built.input.padded([built.input.resized(_REFERENCE_HW)], built.multiple)
+    parameters = list(built.parameters())
+    learnable = sum(p.numel() for p in parameters if p.requires_grad)
+    built.requires_grad_(False)  # as in _count
+    with torch.no_grad(), torch.device("meta"):
+        images = Images(torch.zeros(1, 3, *size), torch.tensor([size], dtype=torch.float32), torch.zeros(1, 4))
+        raw, flops = _counted(built, images)
+    stage = Stage("model", _words(model), sum(p.numel() for p in parameters), learnable, flops, ())
+    return Summary(size, (stage,), dict(_shapes(raw)), built.num_classes)
+
+
 def _count(model: Part[Detector], built: Detector, size: tuple[int, int]) -> Summary:
     learning = {id(p) for p in built.parameters() if p.requires_grad}
     # FlopCounterMode looks for the gradient of what goes into a module, and under no_grad a parameter's view has none
@@ -120,9 +135,7 @@ def _count(model: Part[Detector], built: Detector, size: tuple[int, int]) -> Sum
             maps = _Seen(out)
             counted.append((stage, module, flops, part, maps))
         raw, flops = _counted(built.head, maps, images)
-        stages = [
-            _stage(*each, learning) for each in counted
-        ]  # not before all have run: only then is known who read what
+        stages = [_stage(*each, learning) for each in counted]  # only now is known who read what
         stages.append(_stage("head", built.head, flops, model.get("head"), _Seen(), learning))
     return Summary(size, tuple(stages), dict(_shapes(raw)), built.head.num_classes)
 
@@ -164,12 +177,16 @@ def _stage(stage: str, module: Any, flops: int, part: Part[Any], maps: _Seen, le
     ]
     return Stage(
         stage=stage,
-        part=f"{part.target.__name__}({', '.join(f'{k}={v!r}' for k, v in part.args)})",
+        part=_words(part),
         parameters=sum(p.numel() for p in parameters),
         learnable=sum(p.numel() for p in parameters if id(p) in learning),
         flops=flops,
         levels=tuple(levels),
     )
+
+
+def _words(part: Part[Any]) -> str:
+    return f"{part.target.__name__}({', '.join(f'{k}={v!r}' for k, v in part.args)})"
 
 
 def _size(m: Tensor) -> tuple[int, int]:

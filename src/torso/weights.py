@@ -1,4 +1,4 @@
-"""Weights of a detector in one safetensors file that says what they are: composition, class names, version.
+"""Weights of a model in one safetensors file that says what they are: composition, class names, version.
 
 Reading never runs code from the file and never goes to a hub. Training checkpoints say the same of themselves and are
 read too.
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torso._tensors import WeightsError, is_torch_file, misfit, read_safetensors, read_torch
 from torso._transfer import TransferReport, move_weights
 from torso._version import __version__
-from torso.models.detector import Detector
+from torso.models._base import Model, class_count
 from torso.parts import Part, PartError
 
 __all__ = ["Bundle", "TransferReport", "WeightsError", "load", "metadata", "read", "save", "transfer", "write_atomic"]
@@ -52,7 +52,7 @@ def save(
     """Write weights and what they are into one file, whole or not at all.
 
     Args:
-        model: the detector, or another module of the same tensors (an average of its weights).
+        model: the model, or another module of the same tensors (an average of its weights).
         part: the Part that the model was built from, or the recipe that holds it.
         names: of the classes; by default those of the model. category_ids: the data set's own, in the same order.
 
@@ -67,11 +67,11 @@ def save(
 def metadata(part: Part[Any], *, names: Sequence[str], category_ids: Sequence[int] | None = None) -> dict[str, str]:
     """What a file says beside its tensors: the safetensors header, text by text.
 
-    part: of the detector, or the recipe that holds it. Raises ValueError where names or ids do not fit the classes.
+    part: of the model, or the recipe that holds it. Raises ValueError where names or ids do not fit the classes.
     """
     is_recipe = part.accepts("model") and part.accepts("criterion")
     model: Part[Any] = part.get("model") if is_recipe else part
-    classes = int(model.get("head").get("num_classes"))
+    classes = class_count(model)
     for what, given in (("class names", names), ("category ids", category_ids)):
         if given is not None and len(given) != classes:
             raise WeightsError(f"the model has {classes} classes, but {len(given)} {what} came: {list(given)[:20]}")
@@ -85,8 +85,8 @@ def metadata(part: Part[Any], *, names: Sequence[str], category_ids: Sequence[in
     }
 
 
-def load(path: str | Path, *, allow: Sequence[str] = ()) -> Detector:
-    """The detector of a weight file (.safetensors) or of a training checkpoint (.ckpt), in eval mode, names set.
+def load(path: str | Path, *, allow: Sequence[str] = ()) -> Any:
+    """The model of a weight file (.safetensors) or of a training checkpoint (.ckpt), in eval mode, names set.
 
     allow: modules outside torso whose parts the file may name. Raises ValueError, in one sentence, for a file that is
     missing, cut short, no torso file, or whose tensors do not fit the model that it names.
@@ -94,7 +94,7 @@ def load(path: str | Path, *, allow: Sequence[str] = ()) -> Detector:
     bundle = read(path)
     part = _part(path, bundle, allow)
     with torch.random.fork_rng(devices=[]):  # building draws weights that are overwritten: no draw must be missed
-        model: Detector = part.build()
+        model: Model = part.build()
     differs = misfit(model.state_dict(), bundle.state)
     if differs:
         raise WeightsError(
@@ -102,8 +102,8 @@ def load(path: str | Path, *, allow: Sequence[str] = ()) -> Detector:
             f"another version (torso {bundle.version}): start from it with transfer() or --init instead"
         )
     model.load_state_dict(bundle.state)
-    if len(bundle.names) != model.head.num_classes:
-        raise WeightsError(f"{path} names {len(bundle.names)} classes, but its head has {model.head.num_classes}")
+    if len(bundle.names) != model.num_classes:
+        raise WeightsError(f"{path} names {len(bundle.names)} classes, but its model has {model.num_classes}")
     model.names = bundle.names
     return model.eval()
 
@@ -116,7 +116,7 @@ def _part(path: str | Path, bundle: Bundle, allow: Sequence[str]) -> Part[Any]:
         raise error.found_in(path) from None
 
 
-def transfer(model: Detector, source: str | Path, *, strict: bool = True) -> TransferReport:
+def transfer(model: Model, source: str | Path, *, strict: bool = True) -> TransferReport:
     """Start `model` from a weight file or checkpoint of torso, whatever its classes and parts.
 
     Tensors of equal name and shape are copied; of the outputs that are per class, the rows of the classes that both

@@ -93,7 +93,7 @@ def test_a_corrupt_picture_is_dropped_and_said(torso: Command, tmp_path: Path) -
     done = torso("train", "fcos", "--data", root, "--out", tmp_path / "run", *TINY, *QUICK)
     assert done.code == 0
     assert "picture_0_000.png: not a picture" in done.out
-    assert "5 pictures to learn from" in done.out
+    assert "5 images to learn from" in done.out
 
 
 @pytest.mark.slow

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from contract.contract_cases import images, smallest, targets
+from training.small import freeze_unused
 
 from torso.engine.counting import Counting, map_sizes
 from torso.engine.step import TrainStep, backward_window
-from torso.engine.unused_parameters import freeze_unreached
 from torso.parts import Part, find, names, part
 from torso.training.samplers.hard_negative import HardNegativeSampler
 from torso.training.samplers.random import RandomSampler
@@ -39,7 +39,7 @@ def step_of(name: str, **changes: object) -> TrainStep:
         recipe = recipe.override(path.replace("__", "."), value)
     torch.manual_seed(0)
     step = TrainStep(recipe.get("model").build().train(), recipe.get("criterion").build())
-    freeze_unreached(step)
+    freeze_unused(step)
     return step
 
 

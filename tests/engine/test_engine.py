@@ -14,12 +14,13 @@ import torso
 from torso.data.files import load_json
 from torso.data.splits import open_splits
 from torso.data.windows import make_dataset
-from torso.engine import module as task
+from torso.engine import module
 from torso.engine.checkpoint_file import KEY, load_checkpoint
-from torso.engine.checkpointing import Keeper
+from torso.engine.checkpointing import CheckpointCallback
 from torso.engine.metrics import read_metrics
 from torso.evaluation.run import evaluate
 from torso.parts import PartError
+from torso.tasks import detection
 from torso.yaml_text import from_yaml
 
 
@@ -138,13 +139,13 @@ def test_without_val_the_last_weights_are_published(data, tmp_path):
 def test_epochs_are_saved_where_they_are_judged_or_published(data, tmp_path, monkeypatch, judged, every, at):
     """An epoch of a few pictures takes less time than its checkpoint; best.ckpt has to be that epoch's own."""
     saved = []
-    save = Keeper._save
+    save = CheckpointCallback._save
 
     def noted(keeper, trainer):
         saved.append(trainer.global_step)
         save(keeper, trainer)
 
-    monkeypatch.setattr(Keeper, "_save", noted)
+    monkeypatch.setattr(CheckpointCallback, "_save", noted)
     splits = open_splits(data)
     result = run(recipe(epochs=5), (splits.train, splits.val if judged else None), tmp_path / "run", eval_every=every)
     assert saved == [4 * epoch for epoch in at]
@@ -168,7 +169,7 @@ def rpn():
 def test_plain_lines_say_what_happens_without_lightnings_noise(data, tmp_path, capfd):
     run(recipe(epochs=1), data, tmp_path / "run", progress=True)
     said = capfd.readouterr()
-    assert "8 pictures to learn from, 4 to judge on" in said.out
+    assert "8 images to learn from, 4 to evaluate on" in said.out
     assert "epoch 1/1  4/4" in said.out
     assert "val AP" in said.out
     for noise in ("GPU available", "litlogger", "Tip", "Trainer", "UserWarning", "Lightning"):
@@ -210,7 +211,7 @@ def test_a_compiled_run_learns_what_a_plain_one_does(data, tmp_path, monkeypatch
         graphs.append(function)
         return torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=False)
 
-    monkeypatch.setattr(task, "compiled", traced)
+    monkeypatch.setattr(module, "compiled", traced)
     plain = run(recipe(compile="no"), data, tmp_path / "plain")
     assert not graphs
     whole = run(recipe(compile="yes"), data, tmp_path / "compiled")
@@ -231,7 +232,7 @@ def test_the_last_epochs_do_not_mix_pictures(data, tmp_path, monkeypatch, share,
         sets.append(make_dataset(*args, **settings))
         return sets[-1]
 
-    monkeypatch.setattr(task, "make_dataset", kept)
+    monkeypatch.setattr(detection, "make_dataset", kept)
     run(recipe(close_mosaic=share, **length), data, tmp_path / "run")
     assert [one.unmixed_from for one in sets] == [first]
 

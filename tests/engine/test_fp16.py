@@ -11,10 +11,10 @@ from engine.test_resume import KILL, assert_same_run, kill_in_step
 from training.small import data_set, in_child, recipe, run
 
 from torso.engine import optim as scaler
-from torso.engine import validation as judge
 from torso.engine.checkpoint_file import KEY, load_checkpoint
 from torso.engine.metrics import read_metrics
-from torso.engine.module import DetectionTask
+from torso.engine.module import TrainModule
+from torso.tasks import detection
 
 DEVICES = ["cpu", pytest.param("gpu", marks=[
     pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
@@ -35,7 +35,7 @@ def test_an_overflow_skips_the_step_and_the_scale_adapts(data, tmp_path, monkeyp
     """From a scale that no gradient survives, down until one does, then up again after every two good steps."""
     monkeypatch.setattr(scaler, "_FIRST", 2.0**28)
     monkeypatch.setattr(scaler, "_INTERVAL", 2)
-    step, seen = DetectionTask.training_step, []
+    step, seen = TrainModule.training_step, []
 
     def watched(self, window, batch_idx):
         before = {n: v.clone() for n, v in self.step.state_dict().items() if "num_batches" not in n}
@@ -47,7 +47,7 @@ def test_an_overflow_skips_the_step_and_the_scale_adapts(data, tmp_path, monkeyp
         average_stayed = all(torch.equal(v, self.ema.average[n]) for n, v in average.items())
         seen.append((stayed, average_stayed, float(self._scale.scale) / scale))
 
-    monkeypatch.setattr(DetectionTask, "training_step", watched)
+    monkeypatch.setattr(TrainModule, "training_step", watched)
     done = run(half(steps=24), data, tmp_path / "run", accelerator=accelerator, log_every=1, devices=1)
     assert done.steps == 24
     skipped = [stayed for stayed, _, _ in seen]
@@ -85,14 +85,14 @@ def test_a_resumed_run_goes_on_with_the_scale_it_had(data, tmp_path, monkeypatch
     assert_same_run(whole.run_dir, folder)
 
 
-def test_what_is_judged_is_what_was_trained(data, tmp_path, monkeypatch):
-    collect, asked = judge.collect, []
+def test_what_is_evaluated_is_what_was_trained(data, tmp_path, monkeypatch):
+    collect, asked = detection.collect, []
 
     def watched(model, truth, settings):
         asked.append(settings.precision)
         return collect(model, truth, settings)
 
-    monkeypatch.setattr(judge, "collect", watched)
+    monkeypatch.setattr(detection, "collect", watched)
     for precision in ("16", "32", "bf16"):
         run(recipe(precision=precision, steps=1), data, tmp_path / precision)
     assert asked == ["16", "32", "bf16"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torso.engine.logger import Recorder
+from torso.engine.logger import MetricsLogger
 from torso.engine.progress import Silent
 
 
@@ -16,7 +16,7 @@ class Heard(Silent):
 
 def test_a_loss_far_above_its_beginning_is_said_once() -> None:
     shown = Heard()
-    recorder = Recorder(None, shown)
+    recorder = MetricsLogger(None, shown)
     for loss in (2.0, 3.0, 9.9):
         recorder._warn(loss)
     assert not shown.lines

@@ -10,12 +10,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
-from training.small import annotations, batch, built, recipe
+from training.small import annotations, batch, built, freeze_unused, recipe
 
 from torso.data.collate import Batch
 from torso.data.targets import Targets
 from torso.engine.step import TrainStep, backward_window
-from torso.engine.unused_parameters import freeze_unreached
 from torso.training.criteria._base import loss_of
 from torso.types import Images
 
@@ -35,7 +34,7 @@ def in_double(part, found):
     with torch.no_grad():
         model.head.branches[0].cls_out.bias.fill_(-1.0)
     step = TrainStep(model, part.build().criterion.build())
-    freeze_unreached(step)
+    freeze_unused(step)
     return step
 
 
@@ -155,7 +154,7 @@ def test_parameters_beyond_the_levels_in_use_are_frozen_and_nothing_else_changes
     step = TrainStep(built(recipe(), found), recipe().build().criterion.build())
     before = copy.deepcopy(step.state_dict())
     drawn = torch.get_rng_state()
-    names = freeze_unreached(step)
+    names = freeze_unused(step)
     assert torch.equal(drawn, torch.get_rng_state())
     assert all(torch.equal(v, before[k]) for k, v in step.state_dict().items())
     assert names
@@ -241,9 +240,9 @@ def test_two_ranks_descend_the_gradient_of_all_their_pictures(found, tmp_path):
 def test_a_step_never_waits_for_the_device(found, tmp_path, accumulate):
     from training.small import run
 
-    from torso.engine.module import DetectionTask
+    from torso.engine.module import TrainModule
 
-    original = DetectionTask.training_step
+    original = TrainModule.training_step
     watched_steps = []
 
     def watched(self, window, batch_idx):
@@ -256,7 +255,7 @@ def test_a_step_never_waits_for_the_device(found, tmp_path, accumulate):
             torch.cuda.set_sync_debug_mode("default")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DetectionTask, "training_step", watched)
+        patch.setattr(TrainModule, "training_step", watched)
         part = recipe(ema=0.9, clip_norm=1.0, accumulate=accumulate, compile="no", epochs=4)
         run(part, (found, None), tmp_path / "run", accelerator="gpu", devices=1)
     assert "error" in watched_steps  # torch raised in none of the steps in which a wait is an error

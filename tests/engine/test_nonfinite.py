@@ -14,7 +14,7 @@ from torso.data.splits import open_splits
 from torso.engine import module as task_module
 from torso.engine.checkpoint_file import load_checkpoint
 from torso.engine.metrics import Report
-from torso.engine.module import DetectionTask
+from torso.engine.module import TrainModule
 from torso.engine.nonfinite import NonFinite
 
 BAD_STEP = 5
@@ -28,7 +28,7 @@ def splits(tmp_path_factory):
 
 def poisoned(what: str):
     """A training_step that spoils its pictures or its gradient at one step, and notes what that step has changed."""
-    original = DetectionTask.training_step
+    original = TrainModule.training_step
     seen = {}
 
     def step(self, window, batch_idx):
@@ -65,7 +65,7 @@ def bad_gradient(backward_window):
     return spoiled
 
 
-def snapshot(task: DetectionTask) -> dict[str, torch.Tensor]:
+def snapshot(task: TrainModule) -> dict[str, torch.Tensor]:
     values = {f"model.{k}": v.clone() for k, v in task.model.state_dict().items()}
     if task.ema is not None:
         values |= {f"ema.{k}": v.clone() for k, v in task.ema.average.items()}
@@ -79,7 +79,7 @@ def snapshot(task: DetectionTask) -> dict[str, torch.Tensor]:
 )
 def test_nothing_bad_is_learned_and_the_report_names_it(splits, tmp_path, monkeypatch, what, accumulate, optimizer):
     step, seen = poisoned(what)
-    monkeypatch.setattr(DetectionTask, "training_step", step)
+    monkeypatch.setattr(TrainModule, "training_step", step)
     part = recipe(optimizer=optimizer, accumulate=accumulate, ema=0.9, epochs=6, lr=1e-3)
     with pytest.raises(NonFinite) as error:
         run(part, splits, tmp_path / "run", checkpoint_every=1)
@@ -94,14 +94,14 @@ def test_nothing_bad_is_learned_and_the_report_names_it(splits, tmp_path, monkey
 
 
 def test_a_weight_that_is_not_finite_is_reported_too(splits, tmp_path, monkeypatch):
-    original = DetectionTask.on_train_start
+    original = TrainModule.on_train_start
 
     def spoiled(self):
         original(self)
         with torch.no_grad():
             self.model.head.branches[0].box_out.weight[0, 0] = math.nan
 
-    monkeypatch.setattr(DetectionTask, "on_train_start", spoiled)
+    monkeypatch.setattr(TrainModule, "on_train_start", spoiled)
     with pytest.raises(NonFinite, match="step 0: the box loss was not finite on these pictures"):
         run(recipe(), splits, tmp_path / "run")
 

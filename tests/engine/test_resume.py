@@ -17,9 +17,9 @@ from training.small import data_set, in_child, recipe, run
 from torso.data.files import load_json
 from torso.engine import checkpoint_file as checkpoint
 from torso.engine import train as engine
-from torso.engine import validation as judge
 from torso.engine.checkpoint_file import KEY, load_checkpoint
-from torso.engine.module import DetectionTask
+from torso.engine.module import TrainModule
+from torso.tasks import detection
 from torso.weights import read
 
 IMAGES, BATCH = 10, 2
@@ -57,7 +57,7 @@ def with_dropout() -> None:
 
 def kill_in_step(number: signal.Signals, step: int) -> None:
     """The signal comes in the middle of a step: after its backward pass, before the weights move."""
-    backward = DetectionTask._backward
+    backward = TrainModule._backward
 
     def patched(self, window, now):
         loss = backward(self, window, now)
@@ -65,11 +65,11 @@ def kill_in_step(number: signal.Signals, step: int) -> None:
             os.kill(os.getpid(), number)
         return loss
 
-    DetectionTask._backward = patched
+    TrainModule._backward = patched
 
 
 def kill_in_evaluation(number: signal.Signals, epoch: int) -> None:
-    collect = judge.collect
+    collect = detection.collect
     calls = []
 
     def patched(*args, **settings):
@@ -79,7 +79,7 @@ def kill_in_evaluation(number: signal.Signals, epoch: int) -> None:
             os.kill(os.getpid(), number)
         return found
 
-    judge.collect = patched
+    detection.collect = patched
 
 
 def kill_while_saving(number: signal.Signals, save: int) -> None:

@@ -25,10 +25,10 @@ def batches(count: int) -> list[torch.Tensor]:
 def train(model: nn.Module, pictures: list[torch.Tensor], *, forwards: int = 1, skip: tuple[int, ...] = ()) -> None:
     running = RunningStatistics(model.train())
     for step in range(len(pictures) // forwards):
-        running.remember()
+        running.snapshot()
         for x in pictures[step * forwards : (step + 1) * forwards]:
             model(x)
-        running.settle(SKIP if step in skip else GO)
+        running.restore(SKIP if step in skip else GO)
 
 
 def test_early_batches_count_more_and_the_start_is_soon_forgotten():
@@ -93,10 +93,10 @@ def test_a_norm_that_levels_share_is_moved_once_for_all_of_them():
     """Five maps a step at a momentum of 0.01: taken for one, they would be moved to 4.5 times where they lie."""
     norm, seen = nn.BatchNorm2d(3, momentum=0.01).train(), batches(5)
     running = RunningStatistics(norm)
-    running.remember()
+    running.snapshot()
     for x in seen:
         norm(x)
-    running.settle(GO)
+    running.restore(GO)
     mean = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
     torch.testing.assert_close(norm.running_mean, mean * 45 / 46, rtol=1e-3, atol=0)
     assert (norm.running_var > 0).all()
@@ -105,9 +105,9 @@ def test_a_norm_that_levels_share_is_moved_once_for_all_of_them():
 def test_a_norm_that_saw_nothing_keeps_what_it_had():
     model = norms()
     running = RunningStatistics(model.train())
-    running.remember()
+    running.snapshot()
     model[0](batches(1)[0])
-    running.settle(GO)
+    running.restore(GO)
     assert (model[2].running_mean == 0).all()
     assert (model[2].running_var == 1).all()
     assert (model[0].running_mean > 2).all()
@@ -128,10 +128,10 @@ def test_frozen_norms_and_models_without_any_are_left_alone():
     model.train()
     model[0].eval()
     running = RunningStatistics(model)
-    running.remember()
+    running.snapshot()
     model(batches(1)[0])
-    running.settle(GO)
+    running.restore(GO)
     assert int(model[0].num_batches_tracked) == 0
     bare = RunningStatistics(nn.Conv2d(3, 3, 1))
-    bare.remember()
-    bare.settle(GO)
+    bare.snapshot()
+    bare.restore(GO)

@@ -17,10 +17,13 @@ from torso.data.collate import Batch, collate
 from torso.data.dataset import DetectionDataset
 from torso.data.splits import open_splits
 from torso.data.to_input import ToInput
+from torso.engine import unused_parameters
 from torso.engine.run_folder import RunResult
+from torso.engine.step import TrainStep
 from torso.engine.train import build_model, train
 from torso.models.detector import Detector
 from torso.parts import Part
+from torso.tasks.detection import DetectionTask
 from torso.training.compose_recipe import compose_recipe
 from torso.training.recipes.recipe import Recipe
 
@@ -59,6 +62,11 @@ def data_set(root: Path, train_images: int = 8, val_images: int = 4) -> Path:
 def run(recipe_: Part[Recipe] | None, data: Path | None, run_dir: Path | None = None, **settings: Any) -> RunResult:
     """train() on the CPU, without a display."""
     return train(recipe_, data, run_dir=run_dir, **{"accelerator": "cpu", "workers": 0, "progress": False, **settings})
+
+
+def freeze_unused(step: TrainStep) -> list[str]:
+    """The engine's, for a detector."""
+    return unused_parameters.freeze_unused(step, DetectionTask().blank(step.model))
 
 
 def built(part: Part[Recipe], annotations: Annotations) -> Detector:

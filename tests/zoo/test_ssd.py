@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from training.small import freeze_unused
 
 from torso.data.targets import Targets
 from torso.engine.step import TrainStep
-from torso.engine.unused_parameters import freeze_unreached
 from torso.models.detector import Detector
 from torso.parts import find
 from torso.training.assigners._base import boxes_to_match
@@ -58,7 +58,7 @@ def test_training_starts_with_every_parameter(name: str) -> None:
     recipe = find(name, "recipes")(num_classes=3)
     with torch.device("meta"):
         step = OnMeta(recipe.get("model").build(), recipe.get("criterion").build())
-        assert freeze_unreached(step) == []
+        assert freeze_unused(step) == []
 
 
 def test_a_default_box_as_wide_as_its_stride_is_no_point() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torso.cli import _allow
 from torso.cli import _views as views
@@ -12,7 +12,6 @@ from torso.cli._flags import Parser, UsageError, worded
 from torso.parts import names, nearest
 
 if TYPE_CHECKING:
-    from torso.models.detector import Detector
     from torso.weights import Bundle
 
 _SLOTS = ("suppression", "input")
@@ -54,7 +53,7 @@ def check(args: argparse.Namespace) -> Path:
     return path
 
 
-def open_checkpoint(args: argparse.Namespace) -> tuple[Detector, Bundle]:
+def open_checkpoint(args: argparse.Namespace) -> tuple[Any, Bundle]:
     """The model on its device, in eval mode, and what its file says."""
     path = check(args)
     from torso.weights import load, read
@@ -67,16 +66,20 @@ def open_checkpoint(args: argparse.Namespace) -> tuple[Detector, Bundle]:
     return model.to(_device(args.device)), bundle._replace(state={})
 
 
-def _change(model: Detector, bundle: Bundle, args: argparse.Namespace) -> None:
+def _change(model: Any, bundle: Bundle, args: argparse.Namespace) -> None:
     from torso.compose import swap_model
     from torso.parts import Part
 
+    if args.suppression is not None and not hasattr(model, "suppression"):
+        raise UsageError(f"--suppression: a {type(model).__name__} suppresses nothing; leave it out")
     try:
         part = swap_model(Part.from_dict(bundle.model), suppression=args.suppression, input=args.input)
         for path, value in args.dotted.items():
             part = part.override(path, value)
-        model.suppression, model.input = part.get("suppression").build(), part.get("input").build()
-        model.suppression.check(model.head)
+        model.input = part.get("input").build()
+        if part.accepts("suppression"):
+            model.suppression = part.get("suppression").build()
+            model.suppression.check(model.head)
     except ValueError as error:
         raise UsageError(worded(error)) from error
 

@@ -138,7 +138,8 @@ def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Re
             **{slot: getattr(args, slot) for slot in SLOTS},
             overrides={**changed, **args.dotted},
         )
-        recipe = recipe.override("model.input", views.tiled(recipe.get("model").get("input"), args))
+        if recipe.get("model").accepts("input"):
+            recipe = recipe.override("model.input", views.tiled(recipe.get("model").get("input"), args))
         criterion = recipe.get("criterion")
         tiled = args.tiles not in (None, "none") or (args.tiles is None and args.input == "tiles")
         if tiled and criterion.accepts("crowd") and "crowd" not in dict(criterion.args):

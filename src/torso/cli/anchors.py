@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     from torso.anchors.fit import fit_levels
     from torso.anchors.reach import best_overlap, input_boxes, reach
-    from torso.cli.eval import open_split
+    from torso.data.splits import open_split
 
     asked = _of_model(args) if args.model else _plain(args)
     annotations, notes = open_split(args.data, args.split, args.holdout)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,7 @@ from torso.inference.video import VIDEO_SUFFIXES, VideoWriter, frame_rate, is_vi
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from torso.inference.detections import Detections
-    from torso.inference.predictor import Predictor
+    from torso.engine.task import Task
 
 
 def add_arguments(parser: Parser) -> None:
@@ -41,26 +41,39 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--out {out} is there already and not empty; nothing was written: name a new folder")
     if any(map(is_video, files)):
         require_decoder()
-    from torso.inference.predictor import Predictor
+    from torso.engine.task import task_of
 
     model, bundle = checkpoint.open_checkpoint(args)
-    predictor = Predictor(model, score_threshold=args.score, batch_size=args.batch_size, precision=args.precision)
+    task = task_of(type(model))
+    predict = partial(
+        task.predict, model, score_threshold=args.score, batch_size=args.batch_size, precision=args.precision
+    )
+    predict([])  # a task without an answer says so before anything is written
     out.mkdir(parents=True, exist_ok=True)
-    record = _Record(out, model.names, bundle.category_ids, args)
+    record = _Record(task, out, model.names, bundle.category_ids, args)
     pictures = [f for f in files if not is_video(f)]
-    _pictures(predictor, pictures, record)
+    _pictures(predict, pictures, record)
     for file in files:
         if is_video(file):
-            _video(predictor, file, record)
+            _video(predict, file, record)
     return record.finish()
+
+
+Predict = Callable[[Iterable["Image"]], Iterator[Any]]
 
 
 class _Record:
     """What goes into the folder: results.json (COCO results), index.json (which picture is which), drawn pictures."""
 
     def __init__(
-        self, out: Path, names: tuple[str, ...], category_ids: tuple[int, ...] | None, args: argparse.Namespace
+        self,
+        task: Task,
+        out: Path,
+        names: tuple[str, ...],
+        category_ids: tuple[int, ...] | None,
+        args: argparse.Namespace,
     ) -> None:
+        self.task = task
         self.out, self.names, self.draw = out, names, not args.no_draw
         self.category_ids = category_ids or tuple(range(1, len(names) + 1))
         self.head = {"checkpoint": args.checkpoint, "score_threshold": args.score}
@@ -69,12 +82,13 @@ class _Record:
         self.skipped: list[dict[str, str]] = []
         self._taken = {"results", "index"}
 
-    def add(self, source: Path, found: Detections, **more: Any) -> None:
+    def add(self, source: Path, found: Any, picture: Image, **more: Any) -> None:
         """One picture's results; more: what the index shall say of it besides."""
         number = len(self.images) + 1
-        height, width = found.image_size_hw or (0, 0)
-        self.results += found.to_coco(number, self.category_ids)
-        entry = {"id": number, "file_name": str(source), "width": width, "height": height, "objects": len(found)}
+        rows = self.task.rows(found, number, self.category_ids)
+        self.results += rows
+        size = {"width": picture.width, "height": picture.height}
+        entry = {"id": number, "file_name": str(source), **size, "objects": len(rows)}
         self.images.append({**entry, **more})
 
     def skip(self, source: Path, reason: str) -> None:
@@ -105,7 +119,7 @@ class _Record:
         return 1 if self.skipped else 0
 
 
-def _pictures(predictor: Predictor, files: list[Path], record: _Record) -> None:
+def _pictures(predict: Predict, files: list[Path], record: _Record) -> None:
     from torso.images import read_image
 
     waiting: deque[tuple[Path, Image]] = deque()
@@ -120,16 +134,16 @@ def _pictures(predictor: Predictor, files: list[Path], record: _Record) -> None:
             waiting.append((file, picture))
             yield picture
 
-    for found in predictor.stream(readable()):
+    for found in predict(readable()):
         file, picture = waiting.popleft()
         drawn = {}
         if record.draw:
             drawn["drawn"] = record.new_name(file.stem, ".jpg")
-            found.plot(picture).save(record.out / drawn["drawn"], quality=92)
-        record.add(file, found, **drawn)
+            record.task.draw(found, picture).save(record.out / drawn["drawn"], quality=92)
+        record.add(file, found, picture, **drawn)
 
 
-def _video(predictor: Predictor, file: Path, record: _Record) -> None:
+def _video(predict: Predict, file: Path, record: _Record) -> None:
     waiting: deque[Image] = deque()
 
     def frames() -> Iterator[Image]:
@@ -141,11 +155,11 @@ def _video(predictor: Predictor, file: Path, record: _Record) -> None:
         rate = frame_rate(file)
         target = record.out / record.new_name(file.stem, ".mp4")
         with VideoWriter(target, rate) as writer:
-            for number, found in enumerate(predictor.stream(frames())):
+            for number, found in enumerate(predict(frames())):
                 picture = waiting.popleft()
                 if record.draw:
-                    writer.write(found.plot(picture))
+                    writer.write(record.task.draw(found, picture))
                 drawn = {"drawn": target.name} if record.draw else {}
-                record.add(file, found, frame=number, seconds=round(float(number / rate), 4), **drawn)
+                record.add(file, found, picture, frame=number, seconds=round(float(number / rate), 4), **drawn)
     except ValueError as error:
         record.skip(file, str(error))

@@ -32,10 +32,11 @@ def run(args: argparse.Namespace) -> int:
     if args.yaml:
         print(to_yaml(recipe), end="")
         return 0
-    from torso.summary import summarise
+    from torso.engine.task import task_of
 
+    model = recipe.get("model")
     try:
-        summary = summarise(recipe.get("model"), tuple(args.size) if args.size else None)
+        summary = task_of(model).summarise(model, tuple(args.size) if args.size else None)
     except ValueError as error:
         raise UsageError(f"--size: {error}") from error
     if args.json:
@@ -59,7 +60,7 @@ def _page(model: str, summary: Summary, recipe: str) -> str:
         lines += ["", f"{stage.stage}: {stage.part}"]
         if stage.levels:
             lines += _table([("  stride", "channels", "map (h x w)"), *map(_level, stage.levels)])
-        if stage is summary.stages[-2]:
+        if stage in summary.stages[-2:-1]:
             lines += [f"  stride {_stride(v.stride_yx)}: read by no head" for v in stage.levels if not v.read]
     lines += ["", f"raw predictions of one {summary.unit}"]
     lines += _table([(f"  {name}", " x ".join(map(str, shape))) for name, shape in summary.outputs.items()])

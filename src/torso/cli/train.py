@@ -13,7 +13,6 @@ from torso.cli import _model_flags as model_flags
 from torso.cli._flags import Parser, UsageError, check_holdout
 
 if TYPE_CHECKING:
-    from torso.data.splits import Splits
     from torso.parts import Part
     from torso.training.recipes.recipe import Recipe
 
@@ -27,12 +26,14 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--resume", metavar="RUN|CKPT", help="go on with a run: its folder or a checkpoint of it")
     parser.add_argument("--init", metavar="CKPT", help="start from a detector; what fits by name and shape is taken")
     parser.add_argument("--holdout", type=float, metavar="SHARE", help="of train, where there is no val (0.2)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures of each split")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images of each split")
     parser.add_argument("--devices", default="auto", metavar="N", help="how many devices (auto)")
     parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"), help="where to train (auto)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that read pictures; one a core, 8 at most")
-    parser.add_argument("--eval-every", type=int, default=1, metavar="EPOCHS", help="judge on val so often (1)")
-    parser.add_argument("--eval-batch-size", type=int, default=8, metavar="B", help="pictures at once when judging (8)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that read images; one a core, 8 at most")
+    parser.add_argument("--eval-every", type=int, default=1, metavar="EPOCHS", help="evaluate on val so often (1)")
+    parser.add_argument(
+        "--eval-batch-size", type=int, default=8, metavar="B", help="images at once when evaluating (8)"
+    )
     parser.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="three minutes if not given")
     parser.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="a row of metrics.csv (20)")
     model_flags.add_arguments(parser, optional=True)
@@ -53,17 +54,15 @@ def run(args: argparse.Namespace) -> int:
     if args.model is not None:
         recipe = model_flags.compose(args)
     source = _source(args, resume)
-    from torso.data.doctor import examine
+    from torso.engine.task import task_of
 
-    report = examine(source.folder, holdout=source.holdout)
-    _say("\n".join(report.lines()))
-    if not report.may_train:
+    wanted = recipe or _kept_recipe(resume)
+    task = task_of(wanted.get("model"))
+    looked = task.inspect(source.folder, wanted, holdout=source.holdout)
+    _say("\n".join(looked.lines))
+    if looked.splits is None:
         return 1
-    from torso.data.splits import splits_of
-
-    # the notes were said by the report; the engine's own reading would look at every picture again
-    splits = splits_of(report, holdout=source.holdout)._replace(notes=())
-    return _train(args, recipe, splits, source.limit, resume)
+    return _train(args, recipe, looked.splits, source.limit, resume)
 
 
 class _Source(NamedTuple):
@@ -75,7 +74,7 @@ class _Source(NamedTuple):
 
 
 def _train(
-    args: argparse.Namespace, recipe: Part[Recipe] | None, splits: Splits, limit: int | None, resume: Path | None
+    args: argparse.Namespace, recipe: Part[Recipe] | None, splits: Any, limit: int | None, resume: Path | None
 ) -> int:
     from torso.cli._finish import finish
     from torso.engine.train import train
@@ -153,6 +152,15 @@ def _origin(checkpoint: Path) -> _Source | None:
 
     origin: dict[str, Any] | None = load_checkpoint(checkpoint)[KEY]["origin"]
     return None if origin is None else _Source(**origin)
+
+
+def _kept_recipe(checkpoint: Path | None) -> Part[Recipe]:
+    """The recipe of the run to be resumed."""
+    from torso.engine.checkpoint_file import KEY, load_checkpoint
+    from torso.parts import Part
+
+    assert checkpoint is not None, "a model or a run to resume is there: _resume has looked"
+    return Part.from_dict(load_checkpoint(checkpoint)[KEY]["recipe"])
 
 
 def _is_main() -> bool:

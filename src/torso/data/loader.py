@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from torso.data.collate import Batch, collate
-from torso.data.dataset import DetectionDataset, Item
+from torso.data.dataset import DetectionDataset
 from torso.data.sampler import EpochSampler, EvalSampler
 
 
@@ -22,7 +22,7 @@ def train_loader(
         raise ValueError(
             f"a sampler of {sampler.size} samples came for a data set of {len(dataset)}; make it with size=len(dataset)"
         )
-    return _loader(dataset, sampler, partial(collate_window, batch_size=sampler.batch_size, divisor=divisor), workers)
+    return window_loader(dataset, sampler, partial(collate, divisor=divisor), workers=workers)
 
 
 def eval_loader(
@@ -33,9 +33,20 @@ def eval_loader(
     return _loader(dataset, sampler, partial(collate, divisor=divisor), workers)
 
 
-def collate_window(items: Sequence[Item], batch_size: int, divisor: int = 32) -> list[Batch]:
+def window_loader(
+    dataset: Dataset[Any], sampler: EpochSampler, collated: Callable[[Sequence[Any]], Any], *, workers: int = 0
+) -> DataLoader[list[Any]]:
+    """The same for samples of any kind: `collated` makes a micro-batch of items, in the workers.
+
+    dataset: answers to the sampler's keys (epoch, index[, scale]).
+    """
+    collate_fn = partial(_windows, batch_size=sampler.batch_size, collated=collated)
+    return _loader(dataset, sampler, collate_fn, workers)
+
+
+def _windows(items: Sequence[Any], batch_size: int, collated: Callable[[Sequence[Any]], Any]) -> list[Any]:
     """Micro-batches of one window, batch_size items each."""
-    return [collate(items[start : start + batch_size], divisor) for start in range(0, len(items), batch_size)]
+    return [collated(items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
 
 
 def plain_message(error: BaseException) -> str:
@@ -43,7 +54,7 @@ def plain_message(error: BaseException) -> str:
     return str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ") if str(error) else repr(error)
 
 
-def _loader(dataset: DetectionDataset, sampler: Any, collate_fn: Any, workers: int) -> DataLoader[Any]:
+def _loader(dataset: Dataset[Any], sampler: Any, collate_fn: Any, workers: int) -> DataLoader[Any]:
     return DataLoader(
         dataset,
         batch_sampler=sampler,

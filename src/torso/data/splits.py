@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from torso.data.annotations import Annotations
+from torso.data.clean import clean
 from torso.data.doctor import examine
 from torso.data.doctor_report import Report
+from torso.data.layout import open_dataset
 
 
 class Splits(NamedTuple):
@@ -70,6 +72,16 @@ def splits_of(report: Report, *, holdout: float) -> Splits:
     val = report.splits["val"].annotations if "val" in report.splits else None
     origin = {"folder": str(data.resolve()), "holdout": holdout, "limit": None}
     return Splits(report.splits["train"].annotations, val, origin, tuple(notes))
+
+
+def open_split(data: str, split: str, holdout: float) -> tuple[Annotations, list[str]]:
+    """What of a split can be judged on, and a line on what was left out. ValueError where nothing is."""
+    kept, findings = clean(open_dataset(data, split, holdout=holdout))
+    refused = [f.text for f in findings if f.action == "refused"]
+    if refused:
+        raise ValueError(refused[0])
+    dropped = sum(f.action == "dropped" for f in findings)
+    return kept, [f"{dropped} pictures or boxes dropped (torso doctor {data} says which)"] if dropped else []
 
 
 def as_objects(annotations: Annotations) -> Annotations:

@@ -13,7 +13,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 KEY = "torso"
 """Where a checkpoint keeps what torso adds: recipe, class names, averaged weights, position in the data (see
-DetectionTask.on_save_checkpoint); torso.weights reads it too."""
+TrainModule.on_save_checkpoint); torso.weights reads it too."""
 
 
 class AtomicIO(CheckpointIO):

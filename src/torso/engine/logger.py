@@ -1,4 +1,4 @@
-"""Writes a run down: metrics.csv, TensorBoard where it is installed, the display, and how long things took."""
+"""The metrics logger: metrics.csv, TensorBoard where it is installed, the display, and how long things took."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytorch_lightning as pl
 from pytorch_lightning import Callback
 
 from torso.engine.metrics import MetricsFile
-from torso.engine.module import DetectionTask
+from torso.engine.module import TrainModule
 from torso.engine.progress import Display
 from torso.engine.run_folder import RunFolder
 
 
-class Recorder(Callback):
+class MetricsLogger(Callback):
     """A row every `every` optimiser steps: means of the loss and its terms, gradient norm, learning rate, speed.
 
     Only the main process has a folder and writes. resumed_at: the step that a resumed run goes on from.
@@ -25,10 +25,10 @@ class Recorder(Callback):
         self, folder: RunFolder | None, shown: Display, *, every: int = 20, resumed_at: int | None = None
     ) -> None:
         self.shown, self.every = shown, every
-        self.pictures, self.train_seconds = 0, 0.0
+        self.images, self.train_seconds = 0, 0.0
         self._file = MetricsFile(folder.metrics, keep_until_step=resumed_at) if folder else None
         self._board = _tensorboard(folder, resumed_at) if folder else None
-        self._row_pictures, self._row_start = 0, time.monotonic()
+        self._row_images, self._row_start = 0, time.monotonic()
         self._epoch_start: float | None = None
         self._first_loss: float | None = None
 
@@ -41,59 +41,59 @@ class Recorder(Callback):
                 if name not in ("step", "epoch"):
                     self._board.add_scalar(name, value, row["step"])
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        assert isinstance(task, DetectionTask)
-        self._begin(trainer, task)
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, TrainModule)
+        self._begin(trainer, module)
 
-    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        assert isinstance(task, DetectionTask)
-        if task.position.window:  # Lightning begins no epoch that was begun before the resume
-            self._begin(trainer, task)
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, TrainModule)
+        if module.position.window:  # Lightning begins no epoch that was begun before the resume
+            self._begin(trainer, module)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(task, DetectionTask)
-        self._row_pictures += task.effective_batch
-        numbers = self._row(trainer, task) if trainer.global_step % self.every == 0 else {}
+        assert isinstance(module, TrainModule)
+        self._row_images += module.effective_batch
+        numbers = self._row(trainer, module) if trainer.global_step % self.every == 0 else {}
         self.shown.advance({name.rpartition("/")[2]: numbers[name] for name in _SHOWN if name in numbers})
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        assert isinstance(task, DetectionTask)
-        task.take_reports(all=True)
-        self._row(trainer, task)
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, TrainModule)
+        module.take_reports(all=True)
+        self._row(trainer, module)
         self._stop_clock()
 
-    def on_exception(self, trainer: pl.Trainer, task: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         self._stop_clock()
 
-    def teardown(self, trainer: pl.Trainer, task: pl.LightningModule, stage: str) -> None:
+    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         self.shown.end()
         if self._board is not None:
             self._board.close()
 
-    def _begin(self, trainer: pl.Trainer, task: DetectionTask) -> None:
-        epochs = -(-task.total_steps // task.windows)
-        left = min(task.windows, task.total_steps - trainer.current_epoch * task.windows)
-        self.shown.begin(f"epoch {trainer.current_epoch + 1}/{epochs}", left, trainer.global_step % task.windows)
+    def _begin(self, trainer: pl.Trainer, module: TrainModule) -> None:
+        epochs = -(-module.total_steps // module.windows)
+        left = min(module.windows, module.total_steps - trainer.current_epoch * module.windows)
+        self.shown.begin(f"epoch {trainer.current_epoch + 1}/{epochs}", left, trainer.global_step % module.windows)
         self._epoch_start = self._row_start = time.monotonic()
-        self._row_pictures = 0
+        self._row_images = 0
 
     def _stop_clock(self) -> None:
         if self._epoch_start is not None:
             self.train_seconds += time.monotonic() - self._epoch_start
-            self.pictures, self._row_pictures = self.pictures + self._row_pictures, 0
+            self.images, self._row_images = self.images + self._row_images, 0
             self._epoch_start = None
         self.shown.end()
 
-    def _row(self, trainer: pl.Trainer, task: DetectionTask) -> dict[str, float]:
-        means = task.means.take()
+    def _row(self, trainer: pl.Trainer, module: TrainModule) -> dict[str, float]:
+        means = module.means.take()
         if not means:
             return {}
         seconds = max(time.monotonic() - self._row_start, 1e-9)
-        speed = self._row_pictures / seconds
-        self.pictures += self._row_pictures
-        self._row_pictures, self._row_start = 0, time.monotonic()
+        speed = self._row_images / seconds
+        self.images += self._row_images
+        self._row_images, self._row_start = 0, time.monotonic()
         named = {_COLUMNS.get(name, f"train/{name}_loss"): value for name, value in means.items()}
         lr = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
         numbers = {**named, "lr": lr, "images_per_second": speed}

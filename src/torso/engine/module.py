@@ -1,8 +1,8 @@
-"""The one LightningModule: what a recipe means to Lightning's Trainer; the detector inside stays a plain module."""
+"""The one LightningModule: what a recipe means to Lightning's Trainer; the model inside stays a plain module."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -13,13 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from torso.data.annotations import Annotations
-from torso.data.collate import Batch
-from torso.data.loader import train_loader
 from torso.data.sampler import EpochSampler
-from torso.data.targets import Targets
-from torso.data.to_input import ToInput
-from torso.data.windows import make_dataset, window_counts
 from torso.engine.checkpoint_file import KEY
 from torso.engine.counting import Counting
 from torso.engine.ema import EMA
@@ -28,12 +22,11 @@ from torso.engine.nonfinite import check_finite
 from torso.engine.optim import LossScale, Schedule, make_optimizer, prepare_step, scaled_lr, set_lr
 from torso.engine.running_stats import RunningStatistics
 from torso.engine.step import Forward, MicroBatch, TrainStep, WindowLoss, backward_window
-from torso.engine.unused_parameters import freeze_unreached
+from torso.engine.task import Batch, Feed, Task, moved
+from torso.engine.unused_parameters import freeze_unused
 from torso.layers.compiling import compiled
-from torso.models.detector import Detector
 from torso.parts import Part
 from torso.training.recipes.recipe import Recipe
-from torso.types import Images
 
 
 class Window(NamedTuple):
@@ -50,33 +43,34 @@ class Position(NamedTuple):
     window: int
 
 
-class DetectionTask(pl.LightningModule):
+class TrainModule(pl.LightningModule):
     """Manual optimisation: a batch of the loader is the window of one optimiser step, so that both are counted alike.
 
     Args:
+        task: whose methods know what is in `train`, the training set.
         recipe: the whole of it goes into every checkpoint.
-        model: built, with its class names.
-        train: what is learned from.
+        model: a torso.models._base.Model, built, with its class names.
         workers: of the loader.
         origin: where the data came from, kept in the checkpoint so that a resume finds it.
     """
 
     def __init__(
         self,
+        task: Task,
         recipe: Part[Recipe],
-        model: Detector,
-        train: Annotations,
+        model: Any,
+        train: Any,
         *,
         workers: int = 0,
         origin: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.part, self.recipe, self.train_set = recipe, recipe.build(), train
+        self.task, self.part, self.recipe, self.train_set = task, recipe, recipe.build(), train
         self.workers, self.origin = workers, origin
-        self.samples = sum(window_counts(train, model.input))
+        self.samples = task.samples(train, model)
         self.step = TrainStep(model, self.recipe.criterion.build())
-        freeze_unreached(self.step)
+        freeze_unused(self.step, task.blank(model))
         self.ema = EMA(model, self.recipe.ema) if self.recipe.ema else None
         self.position = Position(0, 0)
         self.means = Means()
@@ -89,8 +83,8 @@ class DetectionTask(pl.LightningModule):
         self._running: RunningStatistics | None = None
 
     @property
-    def model(self) -> Detector:
-        """The detector being trained (its own weights, not the average)."""
+    def model(self) -> Any:
+        """The model being trained (its own weights, not the average)."""
         return self.step.model
 
     @property
@@ -110,7 +104,7 @@ class DetectionTask(pl.LightningModule):
 
     @property
     def effective_batch(self) -> int:
-        """Pictures an optimiser step, all ranks together."""
+        """Images an optimiser step, all ranks together."""
         return self.recipe.batch_size * self.recipe.accumulate * self.trainer.world_size
 
     def setup(self, stage: str) -> None:
@@ -129,7 +123,14 @@ class DetectionTask(pl.LightningModule):
                 f'compile "graphs" wants one CUDA device; {self.trainer.world_size} of type {device.type} came; take '
                 'compile "yes"'
             )
-        self._compiled = graphs or recipe.compile == "yes" or (recipe.compile == "auto" and cuda)
+        if recipe.compile in ("yes", "graphs") and not self.step.criterion.can_compile:
+            raise ValueError(
+                f'{type(self.step.criterion).__name__} cannot be compiled; compile "{recipe.compile}" was asked for: '
+                'take compile "auto" or "no"'
+            )
+        self._compiled = (
+            graphs or recipe.compile == "yes" or (recipe.compile == "auto" and cuda and self.step.criterion.can_compile)
+        )
         if self._compiled:
             self._forward = compiled(self.step.forward, graphs=graphs)
         if not self.step.criterion.counts_need_predictions:
@@ -152,25 +153,22 @@ class DetectionTask(pl.LightningModule):
             extra=self.step.criterion.parameters(),
         )
 
-    def train_dataloader(self) -> DataLoader[list[Batch]]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Called by the Trainer on every rank, after a checkpoint was read and before any iterator is made."""
-        transforms = [p.build() for p in self.recipe.augment]
-        last = ToInput(self.model.input, self.model.multiple, few=self._compiled)
         sampler = self._sampler()
         sampler.start_from(*self.position)
-        dataset = make_dataset(
-            self.train_set,
-            [*transforms, last],
-            self.model.input,
-            seed=self.recipe.seed,
+        feed = Feed(
+            self.recipe,
+            fixed_shapes=self._compiled,
             unmixed_from=self.epochs - round(self.recipe.close_mosaic * self.epochs),
+            workers=self.workers,
         )
-        return train_loader(dataset, sampler, workers=self.workers, divisor=self.model.multiple)
+        return self.task.loader(self.train_set, self.model, sampler, feed)
 
     def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> Window:
-        """Rows stay on the host: to name the pictures of a bad step must not cost a synchronisation."""
+        """Rows stay on the host: to name the images of a bad step must not cost a synchronisation."""
         rows = tuple(int(row) for micro in batch for row in micro.index.tolist())
-        return Window([(_moved(Images, m.images, device), _moved(Targets, m.targets, device)) for m in batch], rows)
+        return Window([(moved(m.images, device), moved(m.targets, device)) for m in batch], rows)
 
     def on_train_start(self) -> None:
         """The model is on its device and in train mode only now."""
@@ -184,24 +182,25 @@ class DetectionTask(pl.LightningModule):
         set_lr(optimizer, self.schedule(min(step, self.schedule.steps - 1)))
         optimizer.zero_grad(set_to_none=True)
         assert self._running is not None
-        self._running.remember()
+        self._running.snapshot()
         loss = self._backward(window, step)
         scale = self._scale.scale if self._scale is not None else None
-        verdict = prepare_step(optimizer, loss.loss, clip_norm=self.recipe.clip_norm, scale=scale)
+        norm_and_skipped = prepare_step(optimizer, loss.loss, clip_norm=self.recipe.clip_norm, scale=scale)
         self.optimizers().step()  # type: ignore[union-attr]  # Lightning's wrapper counts the step
-        self._running.settle(verdict[1])
+        self._running.restore(norm_and_skipped[1])
         if self._scale is not None:
-            self._scale.update(verdict[1])
+            self._scale.update(norm_and_skipped[1])
         if self.ema is not None:
-            self.ema.update(self.model, step, verdict[1])
+            self.ema.update(self.model, step, norm_and_skipped[1])
         self.position = self._after(batch_idx)
-        self.reports.push(step, loss.names, window.rows, (loss.counts, loss.totals, loss.own, verdict, loss.extra))
+        vectors = (loss.counts, loss.totals, loss.own, norm_and_skipped, loss.extra)
+        self.reports.push(step, loss.names, window.rows, vectors)
         self.take_reports()
 
     def take_reports(self, *, all: bool = False) -> None:
         """Look at what has arrived on the host; NonFinite for a step that was skipped. all: wait for the last."""
         for report in self.reports.ready(all=all):
-            check_finite(report, self.train_set, overflow_is_normal=self._scale is not None)
+            check_finite(report, self._describe, overflow_is_normal=self._scale is not None)
             self.means.add(report)
             for listener in self.on_report:
                 listener(report)
@@ -236,15 +235,14 @@ class DetectionTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Plain data only."""
+        category_ids = self.task.category_ids(self.train_set)
         checkpoint[KEY] = {
             "recipe": self.part.to_dict(),
             "names": list(self.model.names),
-            "category_ids": list(self.train_set.category_ids),
+            "category_ids": None if category_ids is None else list(category_ids),
             "ema": None if self.ema is None else dict(self.ema.average),
             "origin": self.origin,
-            "images": len(self.train_set),
-            "boxes": len(self.train_set.boxes),
-            "processes": self.trainer.world_size,
+            **self._counts(),
             "position": list(self.position),
             "loss_scale": None if self._scale is None else dict(self._scale.state_dict()),
         }
@@ -252,8 +250,7 @@ class DetectionTask(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """ValueError where the run that made the checkpoint had other data or ranks: it could not go on the same."""
         kept = checkpoint[KEY]
-        own = {"images": len(self.train_set), "boxes": len(self.train_set.boxes), "processes": self.trainer.world_size}
-        for words, ours in own.items():
+        for words, ours in self._counts().items():
             if kept[words] != ours:
                 raise ValueError(
                     f"the checkpoint was made with {kept[words]} {words}, here are {ours}; resume with the same data "
@@ -264,6 +261,13 @@ class DetectionTask(pl.LightningModule):
             self.ema.load_state_dict(kept["ema"])
         if self._scale is not None:
             self._scale.load_state_dict(kept["loss_scale"])
+
+    def _counts(self) -> dict[str, int]:
+        """What a resumed run must have as many of."""
+        return {**self.task.counts(self.train_set), "processes": self.trainer.world_size}
+
+    def _describe(self, rows: Sequence[int]) -> list[str]:
+        return self.task.describe(self.train_set, rows)
 
     def _sampler(self) -> EpochSampler:
         r = self.recipe
@@ -280,7 +284,3 @@ class DetectionTask(pl.LightningModule):
     def _after(self, window: int) -> Position:
         epoch, done = self.trainer.current_epoch, self.trainer.global_step >= self.total_steps
         return Position(epoch + 1, 0) if done or window + 1 == self.windows else Position(epoch, window + 1)
-
-
-def _moved(kind: Callable[..., Any], tensors: Iterable[Tensor | None], device: torch.device) -> Any:
-    return kind(*(None if t is None else t.to(device, non_blocking=True) for t in tensors))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
-
-from torso.models.detector import Detector
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
 
@@ -56,7 +54,7 @@ def scaled_lr(lr: float, effective_batch: int, lr_batch: int | None) -> float:
 
 def make_optimizer(
     name: OptimizerName,
-    model: Detector,
+    model: Any,
     *,
     lr: float,
     momentum: float,
@@ -65,7 +63,6 @@ def make_optimizer(
     extra: Iterable[nn.Parameter] = (),
 ) -> Optimizer:
     """A fused optimiser over the parameters that learn; `extra` are a criterion's own.
-
     Norms and biases (every parameter of fewer than two dimensions) do not decay; backbone_lr is the factor of the
     learning rate of what the backbone's publisher trained, not of blocks and norms that were added to it. Each group
     keeps its unscheduled rate as "base_lr".
@@ -120,9 +117,9 @@ def gradient_norm(grads: list[Tensor]) -> Tensor:
 
 
 def _groups(
-    model: Detector, extra: list[nn.Parameter], lr: float, weight_decay: float, backbone_lr: float
+    model: Any, extra: list[nn.Parameter], lr: float, weight_decay: float, backbone_lr: float
 ) -> list[dict[str, object]]:
-    backbone = {id(p) for p in model.backbone.published_parameters()}
+    backbone = {id(p) for p in model.published_parameters()}
     sorted_in: dict[tuple[float, float], list[nn.Parameter]] = {}
     for p in [*model.parameters(), *extra]:
         if p.requires_grad:

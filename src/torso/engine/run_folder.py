@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from torso.data.files import load_json
-from torso.evaluation.detection import DetectionScores
 from torso.weights import write_atomic
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
-    """How closely a run is looked after; none of it decides the weights. Arguments of engine.train."""
+class RunOptions:
+    """How often a run is evaluated, logged and saved; none of it decides the weights. Arguments of engine.train."""
 
     eval_every: int = 1
     eval_batch_size: int = 8
@@ -31,14 +30,15 @@ class Watch:
 class RunResult:
     """What training leaves.
 
-    run_dir: its folder (see RunFolder). scores: of the last evaluation on val; best, best_epoch: the highest AP on val
-    and the epoch (from 0) after which it was reached; all three None without a val split or where no epoch was judged.
+    run_dir: its folder (see RunFolder). scores: the task's Scores (DetectionScores ...) of the last evaluation on val;
+    best, best_epoch: the highest headline number of the task (AP ...) on val and the epoch (from 0) after which it was
+    reached; all three None without a val split or where no epoch was evaluated.
     steps: optimiser steps done in all. seconds: by what took them: "train", "evaluate", "total" (of this process).
     images_per_second: of training alone. interrupted: ended by a signal; resume_from then continues it.
     """
 
     run_dir: Path
-    scores: DetectionScores | None
+    scores: Any
     best: float | None
     best_epoch: int | None
     steps: int
@@ -63,7 +63,7 @@ class RunFolder:
     checkpoints/last.ckpt   where the run is; last.previous.ckpt the one before; best.ckpt of the best epoch
     model.safetensors       published weights of the best epoch
     metrics.csv             a row an interval and an epoch; events.* for TensorBoard where it is installed
-    history.json            scores of every judged epoch; predictions.json: COCO results of the best one on val
+    history.json            scores of every judged epoch; predictions.json: of the best one on val (COCO results ...)
     timing.json             seconds by what took them, and pictures a second
     """
 
@@ -98,7 +98,7 @@ class RunFolder:
         return cls(checkpoint.resolve().parent.parent)
 
     def read_history(self) -> list[dict[str, Any]]:
-        """[{"epoch", "step", "scores": DetectionScores.to_dict()}, ...], empty before the first judged epoch."""
+        """[{"epoch", "step", "scores": Scores.to_dict()}, ...], empty before the first judged epoch."""
         rows: list[dict[str, Any]] = load_json(self.history, "a history of scores") if self.history.is_file() else []
         return rows
 

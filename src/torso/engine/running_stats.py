@@ -50,14 +50,14 @@ class RunningStatistics:
             self._log_kept = torch.log1p(-momenta).to(device, self._statistics[0].dtype)
 
     @torch.no_grad()
-    def remember(self) -> None:
+    def snapshot(self) -> None:
         """Before the forward pass."""
         if self._counts:
             self._before = torch.cat(self._statistics)
             self._batches = torch.stack(self._counts)
 
     @torch.no_grad()
-    def settle(self, skipped: Tensor) -> None:
+    def restore(self, skipped: Tensor) -> None:
         """After the step. skipped: scalar on the device, 1 where it did not happen."""
         if not self._counts:
             return

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torso.data.targets import Targets
-from torso.models.detector import Detector
 from torso.training.criteria._base import Criterion, Terms
 from torso.types import Images
 
-MicroBatch = tuple[Images, Targets]
-Forward = Callable[[Images, Targets], Terms]
-CountsOf = Callable[[Images, Targets], Tensor]
+MicroBatch = tuple[Images, Any]
+"""Images, and targets as the task's criterion takes them."""
+Forward = Callable[[Images, Any], Terms]
+CountsOf = Callable[[Images, Any], Tensor]
 Reduce = Callable[[Tensor], Tensor]
 
 
@@ -27,17 +26,17 @@ class TrainStep(nn.Module):
     dtype: of the forward pass under autocast; None computes in the parameters' own. Losses are summed in float32.
     """
 
-    def __init__(self, model: Detector, criterion: Criterion, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, model: nn.Module, criterion: Criterion, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.model, self.criterion, self.dtype = model, criterion, dtype
 
-    def forward(self, images: Images, targets: Targets) -> Terms:
+    def forward(self, images: Images, targets: Any) -> Terms:
         device = images.pixels.device.type
         with torch.autocast(device, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None):
             terms: Terms = self.criterion(self.model, images, targets)
         return terms
 
-    def counts(self, images: Images, targets: Targets, sizes_hw: Sequence[tuple[int, int]]) -> Tensor:
+    def counts(self, images: Images, targets: Any, sizes_hw: Sequence[tuple[int, int]]) -> Tensor:
         """[T] what forward's terms are divided by, without running the network: see Criterion.counts."""
         device = images.pixels.device.type
         with torch.autocast(device, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None):

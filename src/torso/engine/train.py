@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,32 +20,28 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
-from torso.anchors.coverage import prior_note
-from torso.compose import finds_objects_only
-from torso.data.annotations import Annotations
-from torso.data.splits import Data, Splits, choose_splits
 from torso.engine.checkpoint_file import KEY, AtomicIO, load_checkpoint
-from torso.engine.checkpointing import Interrupted, Keeper
-from torso.engine.logger import Recorder
-from torso.engine.module import DetectionTask
+from torso.engine.checkpointing import CheckpointCallback, Interrupted
+from torso.engine.logger import MetricsLogger
+from torso.engine.module import TrainModule
 from torso.engine.progress import Display, Silent, display
-from torso.engine.run_folder import RunFolder, RunResult, Watch, write_json
+from torso.engine.run_folder import RunFolder, RunOptions, RunResult, write_json
 from torso.engine.sync_norm import synchronise
-from torso.engine.validation import Judge
+from torso.engine.task import Splits, Task, task_of
+from torso.engine.validation import Validation
 from torso.foreign import Allow, honours_allow
-from torso.models.detector import Detector
 from torso.parts import Part, PartError
-from torso.training.recipes.recipe import Recipe
+from torso.training.recipes.recipe import Recipe, with_classes
 from torso.weights import transfer
 from torso.yaml_text import to_yaml
 
-_GRAPHS = 64  # target sizes x picture shapes x with and without gradients, before torch gives compiling up
+_GRAPHS = 64  # target sizes x image shapes x with and without gradients, before torch gives compiling up
 
 
 @honours_allow
 def train(
     recipe: Part[Recipe] | None = None,
-    data: Data | None = None,
+    data: Any = None,
     *,
     run_dir: Path | str | None = None,
     resume: Path | str | None = None,
@@ -62,20 +58,20 @@ def train(
     checkpoint_every: int | None = None,
     allow: Allow = (),
 ) -> RunResult:
-    """Train and judge; returns what RunFolder lists.
+    """Train and evaluate; returns what RunFolder lists.
 
     Args:
-        recipe: its head gets as many classes as the data has. None only with resume.
-        data: a folder (COCO, VOC or YOLO: checked like `torso doctor`), or (train, val) annotations that are clean.
-            None with resume: the folder that the run was started on.
-        run_dir: of the results; the first free of NAME, NAME-2, ... Default runs/ and the head's name.
+        recipe: its model gets as many classes as the data has. None only with resume.
+        data: what the model's task opens: a folder (of a detector COCO, VOC or YOLO, checked like `torso doctor`), or
+            (train, val) sets that are clean. None with resume: the folder that the run was started on.
+        run_dir: of the results; the first free of NAME, NAME-2, ... Default runs/ and the head's or model's name.
         resume: a checkpoint of a run: goes on in its folder from where it stands, to the same bits on the CPU.
             recipe, where given too, must be the run's own.
         init: weights or a checkpoint to start from; what fits by name and shape is copied, what was is printed.
         devices, accelerator: Lightning's ("auto", 2; "cpu", "gpu"). workers: of the loader; None: one a core, 8 at
             most. holdout: share of train that becomes val where a folder has none.
-        limit: so many pictures of train and of val, for a quick look.
-        eval_every: epochs between evaluations on val; the last epoch is always judged.
+        limit: so many images of train and of val, for a quick look.
+        eval_every: epochs between evaluations on val; the last epoch is always evaluated.
         log_every: steps. checkpoint_every: steps; None: three minutes. An epoch's end is always kept.
         allow: modules outside torso whose parts the checkpoint of `resume` may name.
 
@@ -84,33 +80,35 @@ def train(
     (NonFinite) a loss that is not finite.
     """
     start = time.monotonic()
-    watch = Watch(
+    options = RunOptions(
         eval_every=eval_every, eval_batch_size=eval_batch_size, log_every=log_every, checkpoint_every=checkpoint_every
     )
     main = getattr(rank_zero_only, "rank", 0) == 0
     shown = display(progress) if main else Silent()
     record = None if resume is None else _record(Path(resume))
     recipe = _recipe(recipe, record)
-    splits = _splits(recipe, data, record, holdout, limit)
-    recipe = recipe.override("model.head.num_classes", len(splits.train.class_names))
-    model = build_model(recipe, splits.train.class_names, load=resume is None)
+    task = task_of(recipe.get("model"))
+    splits = _splits(task, recipe, data, record, holdout, limit)
+    names = task.class_names(splits.train)
+    recipe = with_classes(recipe, len(names))
+    model = build_model(recipe, names, load=resume is None)
     if init is not None and resume is None:
         shown.say(str(transfer(model, init)))
     workers = min(os.cpu_count() or 1, 8) if workers is None else workers
-    task = DetectionTask(recipe, model, splits.train, workers=workers, origin=splits.origin)
-    trainer = _trainer(task.recipe, devices, accelerator)
-    if task.recipe.sync_bn:
+    module = TrainModule(task, recipe, model, splits.train, workers=workers, origin=splits.origin)
+    trainer = _trainer(module.recipe, devices, accelerator)
+    if module.recipe.sync_bn:
         shown.say(synchronise(model, trainer.world_size))
     folder = _folder(recipe, run_dir, resume, main)  # only now: a run that is refused leaves nothing behind
-    if resume is None and (warning := prior_note(model, task.step.criterion, splits.train)) is not None:
-        shown.say(warning)
-    _announce(shown, splits, folder)
-    crew = _crew(splits.val, folder, shown, watch, workers, None if record is None else record["global_step"], main)
-    interrupted = _fit(trainer, task, crew, shown, resume)
-    return _result(folder, task, crew, time.monotonic() - start, interrupted, main)
+    notes = task.notes(model, module.step.criterion, splits.train) if resume is None else []
+    _announce(shown, splits, folder, notes)
+    done = None if record is None else record["global_step"]
+    callbacks = _callbacks(task, splits.val, folder, shown, options, workers, done, main)
+    interrupted = _fit(trainer, module, callbacks, shown, resume)
+    return _result(folder, module, callbacks, time.monotonic() - start, interrupted, main)
 
 
-def build_model(recipe: Part[Recipe], names: tuple[str, ...], *, load: bool = True) -> Detector:
+def build_model(recipe: Part[Recipe], names: tuple[str, ...], *, load: bool = True) -> Any:
     """The recipe's model on the CPU, seeded, with class names and (load) the pretrained weights that it asks for.
 
     ValueError where they cannot be had, or where the criterion cannot train this model.
@@ -118,11 +116,11 @@ def build_model(recipe: Part[Recipe], names: tuple[str, ...], *, load: bool = Tr
     built = recipe.build()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(built.seed)
-        model: Detector = built.model.build()
+        model = built.model.build()
     model.names = names
     built.criterion.build().check(model)
     if built.pretrained is not None and load:
-        model.backbone.load_pretrained(built.pretrained)
+        model.load_pretrained(built.pretrained)
     return model
 
 
@@ -143,8 +141,7 @@ def _recipe(recipe: Part[Recipe] | None, record: dict[str, Any] | None) -> Part[
         kept: Part[Recipe] = Part.from_dict(record["recipe"])
     except PartError as error:
         raise error.found_in(record["path"]) from None
-    classes = kept.get("model").get("head").get("num_classes")
-    if recipe is not None and recipe.override("model.head.num_classes", classes) != kept:
+    if recipe is not None and with_classes(recipe, len(record["names"])) != kept:
         raise ValueError(
             f"{record['path']} was trained by another recipe than the one given; resume without a recipe, or start a "
             "new run with init"
@@ -153,17 +150,18 @@ def _recipe(recipe: Part[Recipe] | None, record: dict[str, Any] | None) -> Part[
 
 
 def _splits(
-    recipe: Part[Recipe], data: Data | None, record: dict[str, Any] | None, holdout: float, limit: int | None
+    task: Task, recipe: Part[Recipe], data: Any, record: dict[str, Any] | None, holdout: float, limit: int | None
 ) -> Splits:
     if data is None and record is not None and record["origin"] is not None:
         data, holdout, limit = (record["origin"][key] for key in ("folder", "holdout", "limit"))
     if data is None:
         raise ValueError("no data came; give the folder of a data set, or (train, val) annotations")
-    splits = choose_splits(data, holdout=holdout, limit=limit, objects_only=finds_objects_only(recipe.get("model")))
-    if record is not None and list(splits.train.class_names) != record["names"]:
+    splits = task.open(data, recipe, holdout=holdout, limit=limit)
+    names = task.class_names(splits.train)
+    if record is not None and list(names) != record["names"]:
         raise ValueError(
             f"{record['path']} knows the classes {', '.join(record['names'])}, the data has "
-            f"{', '.join(splits.train.class_names)}; resume with the data of its start, or start a new run with init"
+            f"{', '.join(names)}; resume with the data of its start, or start a new run with init"
         )
     return splits
 
@@ -171,8 +169,9 @@ def _splits(
 def _folder(recipe: Part[Recipe], run_dir: Path | str | None, resume: Path | str | None, main: bool) -> RunFolder:
     if resume is not None:
         return RunFolder.of(Path(resume))
-    name = recipe.get("model").get("head").name.rpartition(".")[2].rpartition(":")[2]
-    path = Path(run_dir) if run_dir is not None else Path("runs") / name
+    model = recipe.get("model")
+    named: Part[Any] = model.get("head") if model.accepts("head") else model
+    path = Path(run_dir) if run_dir is not None else Path("runs") / named.name.rpartition(".")[2].rpartition(":")[2]
     if not main:
         return RunFolder(path)  # its processes are told the same command and write nothing
     folder = RunFolder.new(path)
@@ -180,43 +179,47 @@ def _folder(recipe: Part[Recipe], run_dir: Path | str | None, resume: Path | str
     return folder
 
 
-def _announce(shown: Display, splits: Splits, folder: RunFolder) -> None:
-    judged = f"{len(splits.val)} to judge on" if splits.val is not None else "none to judge on"
-    for line in (*splits.notes, f"{len(splits.train)} pictures to learn from, {judged}; results in {folder.path}"):
+def _announce(shown: Display, splits: Splits, folder: RunFolder, notes: Sequence[str]) -> None:
+    val = f"{len(splits.val)} to evaluate on" if splits.val is not None else "none to evaluate on"
+    sizes = f"{len(splits.train)} images to learn from, {val}; results in {folder.path}"
+    for line in (*notes, *splits.notes, sizes):
         shown.say(line)
 
 
-class _Crew(NamedTuple):
-    """Who looks after a run, in the order in which they are called: the judge's best is what the keeper has saved."""
+class Callbacks(NamedTuple):
+    """In the order in which they are called: what validation finds best is what the checkpoint callback has saved."""
 
-    recorder: Recorder
-    keeper: Keeper
-    judge: Judge
+    logger: MetricsLogger
+    checkpoints: CheckpointCallback
+    validation: Validation
 
 
-def _crew(
-    val: Annotations | None,
+def _callbacks(
+    task: Task,
+    val: Any | None,
     folder: RunFolder,
     shown: Display,
-    watch: Watch,
+    options: RunOptions,
     workers: int,
     done: int | None,
     main: bool,
-) -> _Crew:
+) -> Callbacks:
     """done: the step that a resumed run goes on from."""
     own = folder if main else None
-    recorder = Recorder(own, shown, every=watch.log_every, resumed_at=done)
-    judge = Judge(
+    logger = MetricsLogger(own, shown, every=options.log_every, resumed_at=done)
+    validation = Validation(
         val,
         own,
-        recorder,
+        logger,
         shown,
-        every=watch.eval_every,
-        batch_size=watch.eval_batch_size,
+        headline=task.headline,
+        every=options.eval_every,
+        batch_size=options.eval_batch_size,
         workers=workers,
         history=[row for row in folder.read_history() if done is not None and row["step"] <= done],
     )
-    return _Crew(recorder, Keeper(folder.last, every=watch.checkpoint_every, judged=judge.due), judge)
+    checkpoints = CheckpointCallback(folder.last, every=options.checkpoint_every, is_due=validation.is_due)
+    return Callbacks(logger, checkpoints, validation)
 
 
 def _trainer(recipe: Recipe, devices: int | str, accelerator: str) -> pl.Trainer:
@@ -236,13 +239,15 @@ def _trainer(recipe: Recipe, devices: int | str, accelerator: str) -> pl.Trainer
         )
 
 
-def _fit(trainer: pl.Trainer, task: DetectionTask, crew: _Crew, shown: Display, resume: Path | str | None) -> bool:
+def _fit(
+    trainer: pl.Trainer, module: TrainModule, callbacks: Callbacks, shown: Display, resume: Path | str | None
+) -> bool:
     """Train; True if a signal ended it."""
-    trainer.callbacks += crew  # type: ignore[attr-defined]  # made before them, so that bad devices are refused first
+    trainer.callbacks += callbacks  # type: ignore[attr-defined]  # made before them: bad devices are refused first
     try:
-        with _quiet(), crew.keeper.signals(), torch._dynamo.config.patch(recompile_limit=_GRAPHS):
-            trainer.fit(task, ckpt_path=None if resume is None else str(resume), weights_only=True)
-            crew.judge.finish(trainer, task)
+        with _quiet(), callbacks.checkpoints.signals(), torch._dynamo.config.patch(recompile_limit=_GRAPHS):
+            trainer.fit(module, ckpt_path=None if resume is None else str(resume), weights_only=True)
+            callbacks.validation.finish(trainer, module)
     except Interrupted as stop:
         shown.end()
         shown.say(f"{stop}; go on with: torso train --resume {stop.path}")
@@ -251,19 +256,19 @@ def _fit(trainer: pl.Trainer, task: DetectionTask, crew: _Crew, shown: Display, 
 
 
 def _result(
-    folder: RunFolder, task: DetectionTask, crew: _Crew, total: float, interrupted: bool, main: bool
+    folder: RunFolder, module: TrainModule, callbacks: Callbacks, total: float, interrupted: bool, main: bool
 ) -> RunResult:
-    recorder, judge, best = crew.recorder, crew.judge, crew.judge.best
-    seconds = {"train": recorder.train_seconds, "evaluate": judge.seconds, "total": total}
-    speed = recorder.pictures / recorder.train_seconds if recorder.train_seconds else 0.0
+    logger, validation, best = callbacks.logger, callbacks.validation, callbacks.validation.best
+    seconds = {"train": logger.train_seconds, "evaluate": validation.seconds, "total": total}
+    speed = logger.images / logger.train_seconds if logger.train_seconds else 0.0
     if main:
         write_json(folder.timing, {**seconds, "images_per_second": speed})
     return RunResult(
         run_dir=folder.path,
-        scores=judge.scores,
-        best=None if best is None else best["scores"]["AP"],
+        scores=validation.scores,
+        best=None if best is None else best["scores"][validation.headline],
         best_epoch=None if best is None else best["epoch"],
-        steps=task.trainer.global_step,
+        steps=module.trainer.global_step,
         seconds=seconds,
         images_per_second=speed,
         interrupted=interrupted,

@@ -66,6 +66,15 @@ class DetectionScores:
         """The twelve numbers in pycocotools' order."""
         return tuple(float(getattr(self, name)) for name in STATS)
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The twelve by name."""
+        return dict(zip(STATS, self.stats, strict=True))
+
+    def brief(self) -> str:
+        """AP and AP50 in percent."""
+        return f"AP {100 * self.AP:.1f}  AP50 {100 * self.AP50:.1f}"
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from torso.backbones._base import Backbone
-from torso.heads._base import Head
+from torso.heads._base import ClassRows, Head
 from torso.images import as_images
 from torso.inputs._base import Input
 from torso.inputs.letterbox import Letterbox
+from torso.models._base import Model
 from torso.necks._base import Neck
 from torso.parts import Part, part
 from torso.suppression._base import Suppression
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from torso.inputs.tiles import Tiles
 
 
-class Detector(nn.Module):
+class Detector(Model):
     """images -> backbone -> necks -> head -> raw predictions; `detect` goes on to decoded and suppressed candidates.
 
     Args:
@@ -33,6 +34,9 @@ class Detector(nn.Module):
         suppression: how `detect` and `predict` remove duplicates; the network does not know it.
         input: the size at which pictures are shown to the network by `predict` and, by default, in training.
     """
+
+    task: ClassVar[str] = "detection"
+    classes_argument: ClassVar[str] = "head.num_classes"
 
     mean: Tensor
     std: Tensor
@@ -58,7 +62,8 @@ class Detector(nn.Module):
         self.suppression, self.input = suppression.build(), input.build()
         self.suppression.check(self.head)
         self.multiple = self.backbone.multiple
-        self.names: tuple[str, ...] = tuple(str(i) for i in range(self.head.num_classes))
+        self.num_classes = self.head.num_classes
+        self.names = tuple(str(i) for i in range(self.num_classes))
         for name, values in (("mean", self.backbone.mean), ("std", self.backbone.std)):
             self.register_buffer(name, torch.tensor(values).mul(255).view(1, 3, 1, 1), persistent=False)
         # weights in this order make convolutions 1.5 times as fast on a CPU (oneDNN) and 1.2 to 2 times on CUDA
@@ -135,3 +140,15 @@ class Detector(nn.Module):
     def specs(self) -> Sequence[tuple[str, Any]]:
         """(stage, its out_specs) of the backbone and every neck, in order: what `torso show` prints."""
         return [("backbone", self.backbone.out_specs), *((f"neck {i}", n.out_specs) for i, n in enumerate(self.neck))]
+
+    def published_parameters(self) -> Iterable[nn.Parameter]:
+        """Of the backbone, without blocks and norms that were added to it."""
+        return self.backbone.published_parameters()
+
+    def load_pretrained(self, source: str) -> None:
+        """Backbone weights: "hub" or a local file."""
+        self.backbone.load_pretrained(source)
+
+    def class_rows(self, parameter: str) -> ClassRows | None:
+        """Those of the head."""
+        return self.head.class_rows(parameter.removeprefix("head.")) if parameter.startswith("head.") else None

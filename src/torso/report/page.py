@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -33,6 +34,28 @@ pre { background: var(--tint); border: 1px solid var(--line); border-radius: 6px
 .notice { border-left: 4px solid #c98a00; } .notice li { margin-bottom: 3px; }
 @media (max-width: 560px) { .grid { grid-template-columns: 1fr; } }
 """
+
+
+@dataclass
+class Draft:
+    """A page while it grows: sections (anchor, heading, HTML) and what could not be shown."""
+
+    folder: Path
+    sections: list[tuple[str, str, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def add(self, anchor: str, heading: str, html: str) -> None:
+        """One more section."""
+        self.sections.append((anchor, heading, html))
+
+    def can_plot(self, what: str) -> bool:
+        """Whether figures can be drawn; if not, `what` is missing from the page."""
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            self.missing.append(f"{what}: matplotlib is not installed (pip install 'torso[plots]').")
+            return False
+        return True
 
 
 def page(title: str, intro: str, sections: Sequence[tuple[str, str, str]], lead: str) -> str:

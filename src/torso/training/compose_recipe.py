@@ -13,7 +13,7 @@ from torso.foreign import Allow, honours_allow, is_foreign
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, arguments, find, names, nearest, part, produced
 from torso.training.criteria._base import Criterion
-from torso.training.recipes.recipe import Recipe
+from torso.training.recipes.recipe import Recipe, with_classes
 from torso.yaml_text import from_yaml
 
 # What another assigner or loss takes over: the others' numbers share names, not meanings (ATSS's candidates are
@@ -79,14 +79,14 @@ def compose_recipe(
     return recipe
 
 
-def check(recipe: Part[Recipe]) -> Detector:
+def check(recipe: Part[Recipe]) -> Any:
     """Build the model without memory for its weights and ask the criterion whether it can train it.
 
     Returns the model (on the meta device: shapes and specs, no values). Raises ValueError with the reason and the
     remedy for a combination that cannot be built or cannot learn.
     """
     built = built_on_meta(recipe)
-    model: Detector = built_on_meta(built.model)
+    model = built_on_meta(built.model)
     criterion: Criterion = built.criterion.build()
     criterion.check(model)
     return model
@@ -141,7 +141,7 @@ def _from_file(path: str | Path, num_classes: int | None) -> Part[Recipe]:
         )
     if recipe.target is not Recipe:
         recipe = recipe.target(**dict(recipe.args))  # a zoo recipe by name: what it returns can be changed
-    return recipe if num_classes is None else recipe.override("model.head.num_classes", num_classes)
+    return recipe if num_classes is None else with_classes(recipe, num_classes)
 
 
 def recipe_of_head(head: Part[Any]) -> str | None:

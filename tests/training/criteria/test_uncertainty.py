@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from training.small import freeze_unused
 
 from torso.backbones.timm import Timm
 from torso.data.targets import Targets
 from torso.engine.step import TrainStep
-from torso.engine.unused_parameters import freeze_unreached
 from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors._base import gather_priors
 from torso.heads._roi_proposals import roi_priors
@@ -77,7 +77,7 @@ def test_every_parameter_of_the_branch_learns(name: str) -> None:
     branch = [(n, p) for n, p in detector.head.named_parameters() if "variance_out" in n]
     assert branch
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for _, p in branch)
-    assert not any("variance_out" in n for n in freeze_unreached(TrainStep(detector, criterion)))
+    assert not any("variance_out" in n for n in freeze_unused(TrainStep(detector, criterion)))
 
 
 @pytest.mark.parametrize("name", CASES)

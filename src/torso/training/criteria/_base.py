@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from torso.data.targets import Targets
-from torso.models.detector import Detector
 from torso.types import Images
 
 
@@ -32,7 +30,8 @@ class Criterion(nn.Module):
     """Calls the model's public stages and compares them with the targets; the model itself never sees a target.
 
     wants: what stands for an assigner, cls_loss, box_loss or sampler here, in words that refuse another kind. fixed:
-    why there is none of them to swap.
+    why there is none of them to swap. counts_need_sizes: whether `counts` reads sizes_hw, which only predictions that
+    have priors can say. can_compile: whether torch.compile can take it whole: nothing of it runs on the host.
     """
 
     wants: Mapping[str, str] = MappingProxyType(
@@ -44,8 +43,10 @@ class Criterion(nn.Module):
         }
     )
     fixed: Mapping[str, str] = MappingProxyType({})
+    counts_need_sizes: ClassVar[bool] = False
+    can_compile: ClassVar[bool] = True
 
-    def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
+    def forward(self, model: Any, images: Images, targets: Any) -> Terms:
         raise NotImplementedError
 
     @property
@@ -56,7 +57,7 @@ class Criterion(nn.Module):
         return True
 
     def counts(
-        self, model: Detector, images: Images, targets: Targets, sizes_hw: Sequence[tuple[int, int]]
+        self, model: Any, images: Images, targets: Any, sizes_hw: Sequence[tuple[int, int]]
     ) -> dict[str, Tensor]:
         """The counts of forward's terms, in its order, without running the network.
 
@@ -64,7 +65,7 @@ class Criterion(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} counts what the network predicts")
 
-    def check(self, model: Detector) -> None:
+    def check(self, model: Any) -> None:
         """Raise ValueError, with the reason and the remedy, where this criterion cannot train this model.
 
         Called once before training; it reads shapes and settings only, so the model may lie on the meta device.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -122,6 +123,8 @@ class DenseCriterion(Criterion):
         head = self._dense_head(model)
         levels = head.levels(model.features(images))
         return self.terms(head.join(levels, images), targets, head, logits=[level.logits for level in levels])
+
+    counts_need_sizes: ClassVar[bool] = True
 
     @property
     def counts_need_predictions(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -75,6 +75,8 @@ class HeatmapCriterion(Criterion):
         raw = model(images)
         assert isinstance(raw, HeatmapPredictions)
         return self.terms(raw, targets)
+
+    counts_need_sizes: ClassVar[bool] = True
 
     @property
     def counts_need_predictions(self) -> bool:

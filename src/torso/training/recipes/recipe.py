@@ -6,7 +6,7 @@ import math
 from typing import Literal
 
 from torso.data.sample import Transform
-from torso.models.detector import Detector
+from torso.models._base import Model, with_class_count
 from torso.parts import Part, PartError, part
 from torso.training.criteria._base import Criterion
 from torso.training.criteria.dense import DenseCriterion
@@ -42,7 +42,7 @@ class Recipe:
     def __init__(
         self,
         *,
-        model: Part[Detector],
+        model: Part[Model],
         criterion: Part[Criterion] = part(DenseCriterion),
         augment: tuple[Part[Transform], ...] = (),
         close_mosaic: float = 0.0,
@@ -109,3 +109,8 @@ class Recipe:
             raise PartError(f"recipe: milestones are rising shares of the steps between 0 and 1; {milestones} came")
         if not scales or any(not 0 < scale < math.inf for scale in scales):
             raise PartError(f"recipe: scales are one or more factors above 0, such as 0.75,1,1.25; {scales} came")
+
+
+def with_classes(recipe: Part[Recipe], number: int) -> Part[Recipe]:
+    """The recipe with its model for so many classes."""
+    return recipe.with_args(model=with_class_count(recipe.get("model"), number))
