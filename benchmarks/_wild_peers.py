@@ -90,7 +90,9 @@ def judge(library: str, settings: Settings) -> int:
     folder = Path(settings["images"])
     truth = COCO(settings["truth"])
     ids = sorted(truth.getCatIds())
-    model = load(library, settings["model"], str(Path(settings["run"]) / "weights" / "best.pt"))
+    weights = Path(settings["run"]) / "weights"
+    kept = next(weights / name for name in ("best.pt", "last.pt") if (weights / name).is_file())
+    model = load(library, settings["model"], str(kept))
     given = {"conf": CONFIDENCE, "max_det": MOST, "imgsz": settings["imgsz"]}
     if library == "ultralytics":
         given |= {"verbose": False, "device": settings["device"]}
@@ -100,7 +102,7 @@ def judge(library: str, settings: Settings) -> int:
         boxes = (result[0] if isinstance(result, list) else result).boxes
         rows = zip(boxes.xyxy.tolist(), boxes.conf.tolist(), boxes.cls.tolist(), strict=True)
         found += [found_row(image["id"], ids[int(label)], box, score) for box, score, label in rows]
-    scores = {"AP": 0.0, "AP50": 0.0, "found": len(found)}
+    scores = {"AP": 0.0, "AP50": 0.0, "found": len(found), "weights": kept.name}
     if found:
         evaluation = COCOeval_faster(truth, truth.loadRes(found), "bbox")
         evaluation.evaluate(), evaluation.accumulate(), evaluation.summarize()
