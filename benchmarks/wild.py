@@ -42,8 +42,9 @@ from _wild_sets import SOURCES_OF, prepare, write_yaml
 WORKER = Path(__file__).with_name("_wild_peers.py")
 QUIET = {
     "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "true", "HF_HUB_OFFLINE": "1",
-    "WANDB_MODE": "disabled", "PYTHONUNBUFFERED": "1",
+    "WANDB_MODE": "disabled",
 }  # fmt: skip
+"""For peers: nothing is fetched or sent."""
 LIBRARIES = ("torso", "ultralytics", "libreyolo")
 
 Row = dict[str, Any]
@@ -183,7 +184,9 @@ class Runner:
         """A command to its end or --timeout: its exit status and last lines. TimeoutError at the limit of the call."""
         paths = [str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])]
         own = {"CUDA_VISIBLE_DEVICES": gpus} if gpus is not None else {}
-        env = {"OMP_NUM_THREADS": "2", **os.environ, **QUIET, **own, "PYTHONPATH": os.pathsep.join(paths)}
+        few = {"OMP_NUM_THREADS": "2"} if self.args.jobs > 1 else {}
+        quiet = QUIET if worker and command[1] != "torso" else {}
+        env = {**few, **os.environ, **quiet, **own, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
         full = [sys.executable, *([str(WORKER)] if worker else []), *command]
         log, latest = run / "output.log", time.monotonic() + self.args.timeout
         with log.open("w") as file:
