@@ -153,8 +153,8 @@ class Runner:
             code, words = self.process(run, verb, gpus, worker=False)
             if code:
                 return {"code": code, "failure": words}
-            output = (run / "output.log").read_text()
-            found = json.loads(output[output.rindex("\n{\n") if "\n{\n" in output else output.index("{") :])
+            output = "\n" + (run / "output.log").read_text()
+            found, _ = json.JSONDecoder().raw_decode(output, output.rindex("\n{\n") + 1)
             return {name: found[name] for name in ("AP", "AP50")}
         scores = run / "scores.json"
         truth, images = data / "annotations" / "instances_test.json", data / "images" / "test"
