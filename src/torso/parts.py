@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from torso.errors import PartError
+from torso.errors import PartError, mismatch
 from torso.folders import KINDS, describe, find, index, names, nearest, no_argument, qualified_name, singular
 from torso.plain_values import freeze, options, parse, validate, words
 
@@ -198,7 +198,7 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 @functools.cache
 def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
     function = target.__init__ if inspect.isclass(target) else target
-    return typing.get_type_hints(function)
+    return typing.get_type_hints(function, include_extras=True)
 
 
 def _unknown_argument(target: Callable[..., Any], name: str) -> str:
@@ -220,12 +220,12 @@ def _check(hint: Any, value: Any, where: str) -> Any:
     """The value if it fits the annotation, else PartError."""
     if not _mentions_part(hint):
         if isinstance(value, Part):
-            raise PartError(f"{where} wants {words(hint)}; the part {value!r} came")
+            raise mismatch(where, words(hint), value)
         return validate(hint, value, where)
     for option in options(hint):
         if _fits(option, value):
             return value
-    raise PartError(f"{where} wants {words(hint)}; {value!r} came")
+    raise mismatch(where, words(hint), value)
 
 
 def _mentions_part(hint: Any) -> bool:
@@ -278,7 +278,7 @@ def _parse_part(hint: Any, text: str, where: str) -> Any:
                 return candidate
             if typing.get_origin(option) is tuple and _fits(option, (candidate,)):
                 return (candidate,)
-    raise PartError(f"{where} wants {words(hint)}; no such part is called {text!r}")
+    raise mismatch(where, words(hint), text)
 
 
 def _plain(value: Any) -> Any:

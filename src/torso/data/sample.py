@@ -11,6 +11,7 @@ from PIL import Image
 
 from torso.geometry.resize import SizeHW
 from torso.images import resize_image
+from torso.plain_values import Checked
 
 Boxes = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -115,7 +116,7 @@ Draw = Callable[[np.random.Generator], Sample]
 """Another sample of the data set, chosen by the generator, as it lies on the disk (before any transform)."""
 
 
-class Transform:
+class Transform(Checked):
     """A change of a sample. All chance comes from rng; draw gives other samples to those that mix.
 
     mixes: whether it brings other pictures into the sample, and is left out where each is to be seen by itself.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from torso.plain_values import Checked
 from torso.types import Candidates, FeatureSpec, Images, RawPredictions
 
 
@@ -23,7 +24,7 @@ class ClassRows(NamedTuple):
     values: int = 1
 
 
-class Head(nn.Module):
+class Head(Checked, nn.Module):
     """Built as Head(in_specs, num_classes=..., ...). A head knows no target, no assigner and no loss.
 
     forward: list of [B, C_i, h_i, w_i], fine to coarse, and the batch -> raw predictions of its family.

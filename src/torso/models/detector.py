@@ -14,6 +14,7 @@ from torso.inputs._base import Input
 from torso.inputs.letterbox import Letterbox
 from torso.necks._base import Neck
 from torso.parts import Part, part
+from torso.plain_values import Checked
 from torso.suppression._base import Suppression
 from torso.suppression.nms import NMS
 from torso.types import Candidates, Images, RawPredictions
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torso.inputs.tiles import Tiles
 
 
-class Detector(nn.Module):
+class Detector(Checked, nn.Module):
     """images -> backbone -> necks -> head -> raw predictions; `detect` goes on to decoded and suppressed candidates.
 
     Args:

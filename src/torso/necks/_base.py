@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from torso.plain_values import Checked
 from torso.types import FeatureSpec
 
 
-class Neck(nn.Module):
+class Neck(Checked, nn.Module):
     """list of [B, C_i, h_i, w_i] -> list of [B, C_j, h_j, w_j], both fine to coarse; built as Neck(in_specs, ...)."""
 
     out_specs: tuple[FeatureSpec, ...]

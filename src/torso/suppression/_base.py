@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from torso.kernels.rule import check_count
+from torso.plain_values import Checked
 from torso.suppression._batched import check_score, first_rows, groups, label_rank, rank, take
 from torso.types import Candidates
 
@@ -47,7 +48,7 @@ class Limits:
         return replace(self, **{name: count * factor for name, count in counts.items() if count is not None})
 
 
-class Suppression:
+class Suppression(Checked):
     """[B, T] rows in any order -> [B, max_detections] rows, best first; empty rows have score 0. Float32 inside.
 
     A kind names every limit in its constructor, as all arguments of parts are, and hands them on in one Limits.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from torso.plain_values import Checked
 from torso.types import Priors
 
 
-class Coder:
+class Coder(Checked):
     """Between boxes [..., N, 4] (xyxy, input pixels) and codes [..., N, width]; priors broadcast from the right.
 
     Both directions compute in float32 or better, whatever the codes' type.

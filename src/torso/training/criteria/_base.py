@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torso.data.targets import Targets
 from torso.models.detector import Detector
+from torso.plain_values import Checked
 from torso.types import Images
 
 
@@ -28,7 +29,7 @@ class Term(NamedTuple):
 Terms = dict[str, Term]
 
 
-class Criterion(nn.Module):
+class Criterion(Checked, nn.Module):
     """Calls the model's public stages and compares them with the targets; the model itself never sees a target.
 
     wants: what stands for an assigner, cls_loss, box_loss or sampler here, in words that refuse another kind. fixed:

@@ -8,11 +8,12 @@ from typing import Literal
 from torso.data.sample import Transform
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
+from torso.plain_values import Checked
 from torso.training.criteria._base import Criterion
 from torso.training.criteria.dense import DenseCriterion
 
 
-class Recipe:
+class Recipe(Checked):
     """Everything that decides the weights, but the data. A checkpoint holds it as plain data.
 
     Args:
