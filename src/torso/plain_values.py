@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import json
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,13 @@ class Checked:
             cls.__init__ = checked(cls.__dict__["__init__"])  # type: ignore[method-assign]
 
 
+def check_rising(who: str, **pair: float) -> None:
+    """PartError unless the second of two arguments is as large as the first."""
+    (low, small), (high, large) = pair.items()
+    if small > large:
+        raise mismatch(f"{who}.{high}", f"a number of at least {low}={small!r}", large)
+
+
 def checked(function: F) -> F:
     """A decorator: PartError where an argument lies outside its bound, or is none of a Literal's words.
 
@@ -89,17 +97,23 @@ def checked(function: F) -> F:
     return typing.cast(F, call)
 
 
+def check_fields(record: Any) -> None:
+    """The same of a dataclass's own fields, for its __post_init__."""
+    for name, hint in _bounded(type(record)).items():
+        validate(hint, _number(freeze(getattr(record, name))), f"{type(record).__name__}.{name}")
+
+
 @functools.cache
-def _bounded(function: Callable[..., Any]) -> Mapping[str, Any]:
-    """The annotations of a function's arguments that state a bound or words."""
-    found = {name: _resolved(function, name) for name in getattr(function, "__annotations__", {})}
+def _bounded(owner: Callable[..., Any]) -> Mapping[str, Any]:
+    """The annotations of a function's arguments, or a class's fields, that state a bound or words."""
+    found = {name: _resolved(owner, name) for name in getattr(owner, "__annotations__", {})}
     return {name: hint for name, hint in found.items() if name != "return" and _states_bound(hint)}
 
 
-def _resolved(function: Callable[..., Any], name: str) -> Any:
-    alone = types.SimpleNamespace(__annotations__={name: function.__annotations__[name]})
+def _resolved(owner: Callable[..., Any], name: str) -> Any:
+    alone = types.SimpleNamespace(__annotations__={name: owner.__annotations__[name]})
     try:
-        return typing.get_type_hints(alone, inspect.unwrap(function).__globals__, include_extras=True)[name]
+        return typing.get_type_hints(alone, vars(sys.modules[owner.__module__]), include_extras=True)[name]
     except NameError:  # a name for type checkers alone, which is none of a number's
         return Any
 

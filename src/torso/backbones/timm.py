@@ -14,6 +14,7 @@ from torso.backbones._adapt import StageNorms, load_published, pad_to, patch_of,
 from torso.backbones._base import Backbone, FrozenNorms, parameters_behind
 from torso.backbones._stages import insert_blocks
 from torso.blocks._base import Block
+from torso.bounds import BelowOne, Whole
 from torso.layers.stem import StemConv2d, fits
 from torso.parts import Part, nearest
 from torso.types import FeatureSpec
@@ -43,12 +44,12 @@ class Timm(Backbone):
         self,
         *,
         name: str,
-        frozen_stride: int = 0,
+        frozen_stride: Whole = 0,
         frozen_norm: bool = False,
         checkpointing: bool = False,
         activation: Literal["relu", "leaky_relu", "silu", "mish", "gelu", "hardswish"] | None = None,
         stage_norms: bool = False,
-        drop_path: float = 0.0,
+        drop_path: BelowOne = 0.0,
         block: Part[Block] | None = None,
         block_strides: tuple[int, ...] = (),
     ) -> None:

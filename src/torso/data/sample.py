@@ -105,13 +105,6 @@ def joined(canvas: Sample, parts: Sequence[Sample]) -> Sample:
     )
 
 
-def check_probability(value: float, owner: str) -> float:
-    """value, if it is 0..1; ValueError otherwise."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{owner} wants a probability of 0..1; {value} came: correct it")
-    return value
-
-
 Draw = Callable[[np.random.Generator], Sample]
 """Another sample of the data set, chosen by the generator, as it lies on the disk (before any transform)."""
 

@@ -76,15 +76,6 @@ def choose_levels(in_specs: Sequence[FeatureSpec], finest: int, coarsest: int | 
     return chosen
 
 
-def check_threshold(who: str, score_threshold: float) -> None:
-    """ValueError where no score can be above it, or all are."""
-    if not 0 <= score_threshold < 1:
-        raise ValueError(
-            f"{who}.score_threshold wants 0..1, of which 1 would leave no detection; {score_threshold} came: give 0 "
-            "to keep every score"
-        )
-
-
 def emptied_scores(scores: Tensor, threshold: float) -> Tensor:
     """Scores below or at the threshold, and NaN, become 0: the mark of an empty row."""
     return torch.where(scores > threshold, scores, torch.zeros_like(scores))

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torso.bounds import Count, Whole
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.necks._base import Neck
 from torso.types import FeatureSpec
@@ -34,17 +35,13 @@ class Passthrough(Neck):
         *,
         finest: int = 16,
         coarsest: int = 32,
-        narrow: int = 64,
-        channels: int = 1024,
-        convs: int = 2,
+        narrow: Count = 64,
+        channels: Count = 1024,
+        convs: Whole = 2,
         norm: Norm = "bn",
         activation: Activation = "leaky_relu",
     ) -> None:
         super().__init__()
-        if convs < 0 or narrow < 1 or channels < 1:
-            raise ValueError(
-                f"Passthrough wants convs >= 0, narrow and channels >= 1; {convs}, {narrow} and {channels} came"
-            )
         self._positions = _two_levels([s.stride for s in in_specs], finest, coarsest)
         fine, coarse = (in_specs[i] for i in self._positions)
         self.block = coarse.stride // fine.stride

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
+from torso.bounds import Count
 from torso.layers.conv import Activation, ConvNormAct, Norm, make_activation, make_norm
 from torso.necks._base import Neck
 from torso.types import FeatureSpec
@@ -30,16 +32,14 @@ class Upsample(Neck):
         in_specs: Sequence[FeatureSpec],
         *,
         finest: int = 4,
-        widths: tuple[int, ...] = (256, 128, 64),
-        kernel: int = 4,
+        widths: tuple[Count, ...] = (256, 128, 64),
+        kernel: Literal[2, 4] = 4,
         norm: Norm = "bn",
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
         strides = [s.stride for s in in_specs]
         stages = _stages(strides[-1], finest, widths)
-        if kernel not in (2, 4):
-            raise ValueError(f"Upsample.kernel must be 2 or 4 to double a map exactly; {kernel} came")
         self._like = strides.index(finest) if finest in strides else None
         layers: list[nn.Module] = []
         before = in_specs[-1].channels

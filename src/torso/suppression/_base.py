@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from torso.kernels.rule import check_count
-from torso.plain_values import Checked
-from torso.suppression._batched import check_score, first_rows, groups, label_rank, rank, take
+from torso.bounds import BelowOne, Count
+from torso.plain_values import Checked, check_fields
+from torso.suppression._batched import first_rows, groups, label_rank, rank, take
 from torso.types import Candidates
 
 if TYPE_CHECKING:
@@ -30,17 +30,15 @@ class Limits:
     (levels_apart), in either case only those of one level.
     """
 
-    max_detections: int = 100
-    max_per_class: int | None = None
-    pre_nms_top: int | None = None
-    pre_nms_top_per_class: int | None = None
-    score_threshold: float = 0.0
+    max_detections: Count = 100
+    max_per_class: Count | None = None
+    pre_nms_top: Count | None = None
+    pre_nms_top_per_class: Count | None = None
+    score_threshold: BelowOne = 0.0
     class_agnostic: bool = False
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            check_count(name, getattr(self, name))
-        check_score("score_threshold", self.score_threshold)
+        check_fields(self)
 
     def times(self, factor: int) -> Limits:
         """With room for the rows of so many pictures."""

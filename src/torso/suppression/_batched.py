@@ -84,12 +84,6 @@ def first_rows(keep: Tensor, count: int) -> Tensor:
     return order.scatter(1, place, numbers)[:, :count]
 
 
-def check_score(name: str, value: float) -> None:
-    """ValueError unless a score threshold lies in 0..1, 1 excluded (nothing would be left)."""
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{name}={value} lies outside 0..1; scores are probabilities: give 0 to keep every row")
-
-
 def gather_rows(values: Tensor, order: Tensor, empty: int) -> Tensor:
     """One column's rows of the given numbers, `empty` for the number one past the last: [B, T, ...] to [B, K, ...]."""
     padded = torch.cat([values, values.new_full((values.shape[0], 1, *values.shape[2:]), empty)], dim=1)

@@ -38,16 +38,6 @@ class Coder(Checked):
         raise NotImplementedError(f"{type(self).__name__} predicts numbers, not distributions")
 
 
-MAX_EXPONENT = 32.0
-"""Of sizes said by exp: the area of two of them is still finite in float32."""
-
-
-def check_exponent(where: str, value: float) -> None:
-    """ValueError for a bound of exp that lets nothing grow, or float32 overflow."""
-    if not 0 < value <= MAX_EXPONENT:
-        raise ValueError(f"{where} bounds what exp is taken of: above 0, at most {MAX_EXPONENT}; {value} came")
-
-
 def full_precision(x: Tensor) -> Tensor:
     """float64 stays, everything narrower becomes float32: half precision cannot tell pixels apart in a large image."""
     return x if x.dtype.itemsize == 8 else x.float()
