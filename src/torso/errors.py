@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 Settings = Mapping[str, object]
-"""Arguments to set together: {dotted path in a recipe: value}, such as {"head.coder": "ltrb", "box_loss": "kl"}.
+"""Arguments to set together: {dotted path in a recipe: value}: {"head.coder": "ltrb", "criterion.box_loss": "kl"}.
 
 Paths leave "model." out, as `Part.override` of a recipe does; a part stands by its short name.
 """

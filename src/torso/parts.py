@@ -89,7 +89,7 @@ class Part(Generic[T]):
     def swapped(self, other: Part[Any]) -> Part[Any]:
         """`other` in this part's place: arguments set here and known there by the same name carry over, unless set.
 
-        So `retinanet --neck pan` keeps the levels and the channels that the model gave its FPN. A value of a kind that
+        So RetinaNet with the neck PAN keeps the levels and the channels that the model gave its FPN. A value of a kind that
         the other does not take (widths a level where it wants one number) stays behind.
         """
         own = dict(other.args)

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import json
+import operator
 import sys
 import types
 import typing
@@ -54,8 +55,13 @@ def _finite(hint: Any) -> Any:
         bounds = (*inner[1:], AllowInfNan(False)) if inner[0] is float else inner[1:]
         return Annotated[(_finite(inner[0]), *bounds)]
     if origin in (typing.Union, types.UnionType):
-        return typing.Union[tuple(map(_finite, inner))]  # noqa: UP007 - of a tuple
-    return tuple[tuple(map(_finite, inner))] if origin is tuple else hint
+        return functools.reduce(operator.or_, map(_finite, inner))
+    return types.GenericAlias(tuple, tuple(map(_finite, inner))) if origin is tuple else hint
+
+
+def one_of(where: str, value: Any, known: Any) -> None:
+    """PartError unless the value is one of a Literal's words, for an argument whose annotation does not name them."""
+    validate(known, value, where)
 
 
 class Checked:
@@ -99,7 +105,7 @@ def checked(function: F) -> F:
 
 def check_fields(record: Any) -> None:
     """The same of a dataclass's own fields, for its __post_init__."""
-    for name, hint in _bounded(type(record)).items():
+    for name, hint in _bounded(typing.cast(Any, type(record))).items():
         validate(hint, _number(freeze(getattr(record, name))), f"{type(record).__name__}.{name}")
 
 

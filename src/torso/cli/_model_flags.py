@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torso.cli import _views as views
 from torso.cli._flags import Parser, UsageError
+from torso.cli._remedies import sentence
 from torso.cli._signature import Argument, ancestors, read_signature
 from torso.folders import chained
 from torso.parts import PartError, names, nearest, singular
@@ -124,7 +125,7 @@ def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Re
             recipe = recipe.override("criterion.crowd", "ignored")  # what a tile's edge has cut off
         check(recipe)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(sentence(error)) from error
     return recipe
 
 

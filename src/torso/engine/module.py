@@ -29,6 +29,7 @@ from torso.engine.optim import LossScale, Schedule, make_optimizer, prepare_step
 from torso.engine.running_stats import RunningStatistics
 from torso.engine.step import Forward, MicroBatch, TrainStep, WindowLoss, backward_window
 from torso.engine.unused_parameters import freeze_unreached
+from torso.errors import Refusal
 from torso.layers.compiling import compiled
 from torso.models.detector import Detector
 from torso.parts import Part
@@ -255,9 +256,9 @@ class DetectionTask(pl.LightningModule):
         own = {"images": len(self.train_set), "boxes": len(self.train_set.boxes), "processes": self.trainer.world_size}
         for words, ours in own.items():
             if kept[words] != ours:
-                raise ValueError(
-                    f"the checkpoint was made with {kept[words]} {words}, here are {ours}; resume with the same data "
-                    "and devices, or start a new run with --init"
+                raise Refusal(
+                    f"the checkpoint was made with {kept[words]} {words}, here are {ours}",
+                    remedies=["resume with the same data and devices", "start a new run from its weights (init)"],
                 )
         self.position = Position(*kept["position"])
         if self.ema is not None:

@@ -19,7 +19,7 @@ from torso.types import FeatureSpec
 class ASFF(Neck):
     """out_l = conv3(sum_i w_i * x_i->l), the weights a softmax over the sources at every pixel of level l.
 
-    It stands behind a pyramid (`--neck fpn+asff`) or straight on a backbone.
+    It stands behind a pyramid ("fpn+asff") or straight on a backbone.
 
     Args:
         channels: width of the output levels, one for all or one for each incoming level, fine to coarse.

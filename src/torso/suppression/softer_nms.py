@@ -96,7 +96,7 @@ class SofterNMS(Suppression):
         return gather_rows(order, place, total), gather_rows(scores, place, 0)
 
 
-_TRAINED: Settings = {"head.uncertainty": True, "box_loss": "kl"}
+_TRAINED: Settings = {"head.uncertainty": True, "criterion.box_loss": "kl"}
 _OTHERWISE: Settings = {"suppression": "nms"}
 
 
@@ -106,7 +106,7 @@ def _missing(head: Head) -> PartError:
     if "uncertainty" not in arguments(type(head)):
         why = "cannot learn one"
         ways = [_OTHERWISE, "choose a model of a dense or two-stage head (retinanet, fcos, faster_rcnn)"]
-    elif head.coder.bins:  # type: ignore[union-attr, operator]  # of every head that has the argument
+    elif head.coder.bins:  # type: ignore[union-attr]  # of every head that has the argument
         why = "predicts none of its distributions of sides; plain codes have one"
         ways = [{"head.coder": "ltrb", **_TRAINED}, _OTHERWISE]
     return PartError(f"Softer-NMS weighs boxes by their variance, and {type(head).__name__} {why}", remedies=ways)
