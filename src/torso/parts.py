@@ -89,8 +89,8 @@ class Part(Generic[T]):
     def swapped(self, other: Part[Any]) -> Part[Any]:
         """`other` in this part's place: arguments set here and known there by the same name carry over, unless set.
 
-        So RetinaNet with the neck PAN keeps the levels and the channels that the model gave its FPN. A value of a kind that
-        the other does not take (widths a level where it wants one number) stays behind.
+        So RetinaNet with the neck PAN keeps the levels and the channels that the model gave its FPN. A value that the
+        other does not take (widths a level where it wants one number) stays behind.
         """
         own = dict(other.args)
         carried = {k: v for k, v in self.args if k not in own and other.accepts(k) and other._takes(k, v)}

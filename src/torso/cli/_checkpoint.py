@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torso.cli import _views as views
+from torso.cli._bounds import check_values
 from torso.cli._flags import Parser, UsageError
 from torso.cli._remedies import sentence
 from torso.parts import names, nearest
@@ -39,8 +40,7 @@ def check(args: argparse.Namespace) -> Path:
         if chosen is not None and chosen.replace("-", "_") not in names(kind):
             raise UsageError(f"--{slot}: no {slot} is called {chosen!r}; {nearest(chosen, names(kind))}")
     views.check(args)
-    if args.batch_size < 1:
-        raise UsageError(f"--batch-size {args.batch_size} came; at least 1 was wanted")
+    check_values("torso.inference.predictor", "Predictor", {"batch_size": args.batch_size})
     path = Path(args.checkpoint)
     if path.is_dir():
         path = path / "model.safetensors"

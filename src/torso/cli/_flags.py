@@ -102,9 +102,3 @@ def _meant(flag: str, known: Sequence[str]) -> str:
     likeness = [difflib.SequenceMatcher(None, name, flag[2:]).ratio() for name in close]
     near = [f"'--{name}'" for name, how in zip(close, likeness, strict=True) if how > max(likeness) - 0.15]
     return f"did you mean {' or '.join(near)}?" if near else ""
-
-
-def check_holdout(share: float | None) -> None:
-    """UsageError where so large a share of train, held out as val, leaves nothing on one side."""
-    if share is not None and not 0 < share < 1:
-        raise UsageError(f"--holdout {share} came; a share between 0 and 1 was wanted")

@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torso.cli import _bounds
 from torso.cli import _views as views
+from torso.cli._bounds import shown
 from torso.cli._flags import Parser, UsageError
 from torso.cli._remedies import sentence
 from torso.cli._signature import Argument, ancestors, read_signature
@@ -81,6 +83,9 @@ def check_names(args: argparse.Namespace) -> None:
         raise UsageError(f"--pretrained {args.pretrained}: no such file; 'hub' or a weight file was wanted")
     views.read_tiles(args.tiles)
     views.read_overlap(args.overlap)
+    own = {name: getattr(args, name) for name in _recipe_arguments() if getattr(args, name) is not None}
+    chosen = {slot: getattr(args, slot) for slot in SLOTS if slot != "neck" and getattr(args, slot) is not None}
+    _bounds.check_texts({**own, **args.dotted}, chosen)
     for slot, kind in SLOTS.items():
         chosen: str | None = getattr(args, slot)
         if chosen is None or slot == "backbone":
@@ -151,7 +156,7 @@ def _words(argument: Argument) -> str:
     """An annotation for a reader. No default: each model's recipe has its own, which `torso show` prints."""
     if argument.name in _FLAGS:
         return f"the recipe's {argument.name}, each batch at one of them: 0.75,1,1.25"
-    text = re.sub(r"Literal\[(.*)\]", lambda m: m[1].replace("'", ""), argument.annotation)
+    text = re.sub(r"Literal\[(.*)\]", lambda m: m[1].replace("'", ""), shown(argument.annotation))
     meanings = {
         "tuple[Part[Transform], ...]": "a transform, or none",
         "tuple[float, ...]": "numbers: 0.7,0.9",

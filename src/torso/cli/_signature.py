@@ -44,6 +44,22 @@ def read_signature(kind: str, name: str) -> Signature:
     return Signature(f"{kind}.{name}", node.name, entry.line, _doc(node, tree), tuple(arguments))
 
 
+def read_callable(module: str, symbol: str) -> tuple[Argument, ...]:
+    """Arguments of a function or class of torso that is no part, or fields of a dataclass; without their defaults."""
+    tree = _parse(_file(module))
+    node = next(n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == symbol)
+    inner = node.body if isinstance(node, ast.ClassDef) else [node]
+    found = [
+        (i.target.id, i.annotation) for i in inner if isinstance(i, ast.AnnAssign) and isinstance(i.target, ast.Name)
+    ]
+    for item in inner:
+        if isinstance(item, ast.FunctionDef) and item.name in ("__init__", symbol):
+            found += [
+                (a.arg, a.annotation) for a in (*item.args.args, *item.args.kwonlyargs) if a.annotation is not None
+            ]
+    return tuple(Argument(name, _written(annotation, tree), None) for name, annotation in found)
+
+
 def _definition(kind: str, name: str) -> tuple[ast.Module, ast.FunctionDef | ast.ClassDef]:
     entry = index(kind)[name]
     tree = _parse(_file(f"{KINDS[kind]}.{entry.module}"))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torso.cli import _checkpoint as checkpoint
-from torso.cli._flags import Parser, UsageError, check_holdout
+from torso.cli._bounds import check_holdout
+from torso.cli._flags import Parser, UsageError
 
 if TYPE_CHECKING:
     from torso.data.annotations import Annotations

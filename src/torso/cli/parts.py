@@ -6,6 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
+from torso.cli._bounds import shown
 from torso.cli._flags import Parser, UsageError
 from torso.cli._signature import Signature, read_signature
 from torso.parts import KINDS, describe, names, nearest, singular
@@ -110,5 +111,5 @@ def _page(signature: Signature) -> str:
     lines.append("arguments")
     for a in signature.arguments:
         default = "must be given" if a.default is None else f"= {a.default}"
-        lines.append(f"  {a.name:<{width}}  {a.annotation}  {default}")
+        lines.append(f"  {a.name:<{width}}  {shown(a.annotation)}  {default}")
     return "\n".join(lines)

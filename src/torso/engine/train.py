@@ -21,6 +21,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from torso.anchors.coverage import prior_note
+from torso.bounds import Count, Whole
 from torso.data.annotations import Annotations
 from torso.data.splits import Data, Splits, choose_splits
 from torso.engine.checkpoint_file import KEY, AtomicIO, load_checkpoint
@@ -33,6 +34,7 @@ from torso.engine.sync_norm import synchronise
 from torso.engine.validation import Judge
 from torso.models.detector import Detector
 from torso.parts import Part
+from torso.plain_values import checked
 from torso.training.recipes.recipe import Recipe
 from torso.weights import transfer
 from torso.yaml_text import to_yaml
@@ -40,6 +42,7 @@ from torso.yaml_text import to_yaml
 _GRAPHS = 64  # target sizes x picture shapes x with and without gradients, before torch gives compiling up
 
 
+@checked
 def train(
     recipe: Part[Recipe] | None = None,
     data: Data | None = None,
@@ -49,9 +52,9 @@ def train(
     init: Path | str | None = None,
     devices: int | str = "auto",
     accelerator: str = "auto",
-    workers: int | None = None,
+    workers: Whole | None = None,
     holdout: float = 0.2,
-    limit: int | None = None,
+    limit: Count | None = None,
     progress: bool = True,
     eval_every: int = 1,
     eval_batch_size: int = 8,

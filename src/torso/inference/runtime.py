@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torso.layers.compiling import compiled
 from torso.models.detector import Detector
+from torso.plain_values import checked
 from torso.types import Candidates, Images
 
 Precision = Literal["auto", "32", "bf16", "16"]
@@ -30,6 +31,7 @@ class Runtime:
         suppress: False ends at the candidates before suppression, where several views are to be suppressed together.
     """
 
+    @checked
     def __init__(
         self,
         model: Detector,
