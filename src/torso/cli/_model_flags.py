@@ -84,8 +84,8 @@ def check_names(args: argparse.Namespace) -> None:
     views.read_tiles(args.tiles)
     views.read_overlap(args.overlap)
     own = {name: getattr(args, name) for name in _recipe_arguments() if getattr(args, name) is not None}
-    chosen = {slot: getattr(args, slot) for slot in SLOTS if slot != "neck" and getattr(args, slot) is not None}
-    _bounds.check_texts({**own, **args.dotted}, chosen)
+    chosen_parts = {slot: getattr(args, slot) for slot in SLOTS if slot != "neck" and getattr(args, slot) is not None}
+    _bounds.check_texts({**own, **args.dotted}, chosen_parts)
     for slot, kind in SLOTS.items():
         chosen: str | None = getattr(args, slot)
         if chosen is None or slot == "backbone":
@@ -157,9 +157,9 @@ def _words(argument: Argument) -> str:
     if argument.name in _FLAGS:
         return f"the recipe's {argument.name}, each batch at one of them: 0.75,1,1.25"
     text = re.sub(r"Literal\[(.*)\]", lambda m: m[1].replace("'", ""), shown(argument.annotation))
+    text = re.sub(r"tuple\[float ?(.*), \.\.\.\]", r"numbers \1 (0.7,0.9)", text)
     meanings = {
         "tuple[Part[Transform], ...]": "a transform, or none",
-        "tuple[float, ...]": "numbers: 0.7,0.9",
         " | None": " or none",
         "int": "whole number",
         "float": "number",

@@ -49,14 +49,12 @@ def read_callable(module: str, symbol: str) -> tuple[Argument, ...]:
     tree = _parse(_file(module))
     node = next(n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == symbol)
     inner = node.body if isinstance(node, ast.ClassDef) else [node]
-    found = [
-        (i.target.id, i.annotation) for i in inner if isinstance(i, ast.AnnAssign) and isinstance(i.target, ast.Name)
-    ]
+    found = []
     for item in inner:
-        if isinstance(item, ast.FunctionDef) and item.name in ("__init__", symbol):
-            found += [
-                (a.arg, a.annotation) for a in (*item.args.args, *item.args.kwonlyargs) if a.annotation is not None
-            ]
+        if isinstance(item, ast.AnnAssign):
+            found.append((ast.unparse(item.target), item.annotation))
+        elif isinstance(item, ast.FunctionDef) and item.name in ("__init__", symbol):
+            found += [(a.arg, a.annotation) for a in (*item.args.args, *item.args.kwonlyargs) if a.annotation]
     return tuple(Argument(name, _written(annotation, tree), None) for name, annotation in found)
 
 
