@@ -81,7 +81,10 @@ def test_building_passes_the_neighbours_first() -> None:
         ({"engine": 3}, "engine: expected a Engine part, got 3"),
         ({"engine": part(FocalLoss)}, r"engine: expected a Engine part, got part\(FocalLoss\)"),
         ({"engine": Engine(power=1)}, r"engine: expected a Engine part, got <test_parts_core\.Eng"),
-        ({"spares": [part(Engine, power=1), 3]}, r"spares: expected a list of a Engine part or a Engine part or none, got \(part\(Engine, power=1\), 3\)"),
+        (
+            {"spares": [part(Engine, power=1), 3]},
+            r"spares: expected a list of a Engine part or a Engine part or none, got \(part\(Engine, power=1\), 3\)",
+        ),
     ],
 )
 def test_mistakes_fail_on_their_own_line(args: dict[str, Any], message: str) -> None:

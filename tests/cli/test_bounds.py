@@ -39,8 +39,9 @@ def simple(annotation: Any) -> Any:
     """The bounded number itself, if it is one or one or none; None for lists and the like."""
     options = [a for a in typing.get_args(annotation) if a is not type(None)]
     if typing.get_origin(annotation) is Annotated:
-        return annotation
-    return options[0] if len(options) == 1 and typing.get_origin(options[0]) is Annotated else None
+        options = [annotation]
+    bounded = len(options) == 1 and typing.get_origin(options[0]) is Annotated
+    return options[0] if bounded and typing.get_args(options[0])[0] in (int, float) else None
 
 
 def arguments() -> Iterator[tuple[str, str, str, type, Interval]]:
@@ -110,7 +111,10 @@ def test_the_command_line_reads_the_same_bound(kind: str, name: str, argument: s
         ("show retinanet --neck.channels=0", "--neck.channels: expected a whole number of at least 1"),
         ("show retinanet --suppression.score_threshold=1", "of at least 0 and below 1, got '1'"),
         ("show retinanet --head.priors.base_scale=0", "--head.priors.base_scale: expected a number above 0, got '0'"),
-        ("show retinanet --suppression soft_nms --suppression.sigma=nan", "--suppression.sigma: expected a number above 0"),
+        (
+            "show retinanet --suppression soft_nms --suppression.sigma=nan",
+            "--suppression.sigma: expected a number above 0",
+        ),
         ("show retinanet --lr=0", "--lr: expected a number above 0, got '0'"),
         ("show retinanet --close-mosaic=1.1", "--close-mosaic: expected a number from 0 to 1, got '1.1'"),
         ("show retinanet --tiles 640 --overlap 0.95", "--overlap: expected a number from 0 to 0.9, got '0.95'"),
@@ -155,7 +159,13 @@ def test_functions_and_records_that_are_no_parts() -> None:
         check_fields(Limits(max_detections=0))
 
 
-NAMES_FLAGS = ("training/criteria", "training/assigners", "training/combinations", "training/compose_recipe", "engine/train")
+NAMES_FLAGS = (
+    "training/criteria",
+    "training/assigners",
+    "training/combinations",
+    "training/compose_recipe",
+    "engine/train",
+)
 """Still to be rid of them."""
 
 

@@ -115,7 +115,10 @@ def test_ltrb_by_hand() -> None:
 
 
 def test_delta_refuses_weights_that_cannot_be_undone() -> None:
-    with pytest.raises(ValueError, match=r"weights: expected 4 values \(a number above 0, a number above 0,.*, got \(1\.0, 0\.0, 1\.0, 1\.0\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"weights: expected 4 values \(a number above 0, a number above 0,.*, got \(1\.0, 0\.0, 1\.0, 1\.0\)",
+    ):
         DeltaCoder(weights=(1.0, 0.0, 1.0, 1.0))
 
 

@@ -160,7 +160,7 @@ def test_any_dense_head_proposes(proposer: Any) -> None:
 
 
 def test_missing_level_is_named_with_the_remedy() -> None:
-    with pytest.raises(ValueError, match=r"FasterRCNN needs a level of stride 4.*\[8, 16, 32, 64\].*finest=8"):
+    with pytest.raises(ValueError, match=r"FasterRCNNHead needs a level of stride 4.*\[8, 16, 32, 64\].*finest=8"):
         FasterRCNNHead(SPECS[1:], num_classes=3)
 
 

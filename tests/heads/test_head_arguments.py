@@ -20,7 +20,11 @@ SPECS = [FeatureSpec(16, (s, s)) for s in (4, 8, 16, 32, 64)]
 @pytest.mark.parametrize(
     ("head", "arguments", "said"),
     [
-        (DenseHead, {"score_threshold": 2.0}, r"score_threshold: expected a number of at least 0 and below 1, got 2\.0"),
+        (
+            DenseHead,
+            {"score_threshold": 2.0},
+            r"score_threshold: expected a number of at least 0 and below 1, got 2\.0",
+        ),
         (DenseHead, {"score_threshold": -1.0}, "score_threshold"),
         (DenseHead, {"score_threshold": 1.0}, "score_threshold"),
         (DenseHead, {"box_channels": 0}, "box_channels: expected a whole number of at least 1 or none, got 0"),
@@ -28,7 +32,11 @@ SPECS = [FeatureSpec(16, (s, s)) for s in (4, 8, 16, 32, 64)]
         (DenseHead, {"quality": "bx"}, "quality: expected one of 'none', 'cls', 'box', 'own', got 'bx'"),
         (DenseHead, {"fusion": "sum"}, "fusion: expected one of 'product', 'sqrt', got 'sum'"),
         (DenseHead, {"norm": "ln"}, "norm: expected one of 'none', 'bn', 'bn_tf', 'bn_yolo', 'gn', got 'ln'"),
-        (DenseHead, {"activation": "tanh"}, "activation: expected one of 'none', 'relu', 'leaky_relu', 'silu', .*, got 'tanh'"),
+        (
+            DenseHead,
+            {"activation": "tanh"},
+            "activation: expected one of 'none', 'relu', 'leaky_relu', 'silu', .*, got 'tanh'",
+        ),
         (DenseHead, {"out_kernel": 2}, "out_kernel: expected one of 1, 3, got 2"),
         (RPNHead, {"score_threshold": 2.0}, "RPN.*score_threshold"),
         (FasterRCNNHead, {"channels": 0}, "channels: expected a whole number of at least 1, got 0"),
@@ -45,7 +53,11 @@ SPECS = [FeatureSpec(16, (s, s)) for s in (4, 8, 16, 32, 64)]
         (CenterNetPointsHead, {"prior_probability": 1.5}, "prior_probability"),
         (CenterNetPointsHead, {"top": 0}, "top"),
         (CenterNetPointsHead, {"channels": 0}, "channels"),
-        (CenterNetPointsHead, {"activation": "tanh"}, "activation: expected one of 'none', 'relu', 'leaky_relu', 'silu', .*, got 'tanh'"),
+        (
+            CenterNetPointsHead,
+            {"activation": "tanh"},
+            "activation: expected one of 'none', 'relu', 'leaky_relu', 'silu', .*, got 'tanh'",
+        ),
         (CenterNetPointsHead, {"score_threshold": 2.0}, "score_threshold"),
         (GridHead, {"score_threshold": -0.5}, "score_threshold"),
         (GridHead, {"norm": "ln"}, "norm: expected one of 'none', 'bn', 'bn_tf', 'bn_yolo', 'gn', got 'ln'"),
