@@ -22,7 +22,7 @@ from torso.engine.run_folder import Watch
 from torso.errors import PartError
 from torso.inference.predictor import Predictor
 from torso.parts import KINDS, find, names, part
-from torso.plain_values import check_fields, checked, words
+from torso.plain_values import check_fields, checked
 from torso.suppression._base import Limits
 
 
@@ -94,8 +94,11 @@ def test_part_and_constructor_hold_a_bound(kind: str, name: str, argument: str, 
             target(**{argument: value})
         except TypeError:  # its neighbours are missing; the value was looked at before
             pass
-        except ValueError as error:
-            assert f".{argument}: expected {words(typing.get_type_hints(target.__init__)[argument])}" not in str(error)
+        except PartError as error:
+            if error.argument == f"{target.__name__}.{argument}":
+                raise
+        except ValueError:  # of its neighbours or of several arguments together
+            pass
 
 
 @pytest.mark.parametrize(("kind", "name", "argument", "of", "bound"), CASES[::7], ids=lambda v: str(v)[:30])
@@ -131,7 +134,7 @@ def test_a_flag_out_of_bounds_is_refused(torso: Command, flags: str, said: str) 
 def test_a_value_that_one_of_the_parts_could_take_is_left_to_the_one_that_is_chosen() -> None:
     check_texts({"neck.channels": "64"}, {})
     check_texts({"head.channels": "1,2,3"}, {})
-    with pytest.raises(UsageError, match="--suppression.method"):
+    with pytest.raises(UsageError, match=r"--suppression\.method"):
         check_texts({"suppression.method": "hard"}, {"suppression": "soft_nms"})
     check_texts({"suppression.method": "hard"}, {})  # softer_nms has it
 

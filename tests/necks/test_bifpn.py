@@ -32,7 +32,7 @@ def test_the_graph_is_the_papers() -> None:
     ]  # fmt: skip
     for levels in range(2, 7):
         assert [n.level for n in bifpn_graph(levels)[-levels:]] == list(range(levels))
-    with pytest.raises(ValueError, match="only one came: set neck.finest or coarsest"):
+    with pytest.raises(ValueError, match="only one came; set finest or coarsest"):
         BiFPN(SPECS, finest=32, coarsest=32)
 
 

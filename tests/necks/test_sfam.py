@@ -149,9 +149,7 @@ def test_it_learns_everywhere_and_is_exported(shared: bool) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(
-        ValueError, match=r"SFAM joins levels of strides 32 and 64, .* \[4, 8, 16, 32\]: set neck.finest"
-    ):
+    with pytest.raises(ValueError, match=r"SFAM joins levels of strides 32 and 64, .* \[4, 8, 16, 32\]; set finest"):
         SFAM(SMALL, finest=32, coarsest=256)
     with pytest.raises(ValueError, match="SFAM starts at stride 2"):
         SFAM(SMALL, finest=2)

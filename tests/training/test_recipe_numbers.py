@@ -11,11 +11,7 @@ SUMS_PER_PICTURE = {"criterion.normaliser": "batch", "criterion.cls_on": "positi
 ONE_X = {"lr_batch": 16, "epochs": 12, "momentum": 0.9, "weight_decay": 1e-4, "milestones": (8 / 12, 11 / 12)}
 DARKNET = {"lr_batch": 64, "epochs": 273, "weight_decay": 5e-4, "milestones": (0.8, 0.9), **SUMS_PER_PICTURE}
 FOCAL = {"criterion.cls_loss.alpha": 0.25, "criterion.cls_loss.gamma": 2.0}
-RPN = {
-    r"size_hw: expected 2 values \(a whole number of at least 1, a who.*, got \(0, 5\)": 0.7,
-    "negative": 0.3,
-    "rescue_above": 0.3,
-}
+RPN = {"positive": 0.7, "negative": 0.3, "rescue_above": 0.3}
 
 PUBLISHED: dict[str, dict[str, object]] = {
     # arXiv 1708.02002; smooth L1 from 1/9 on is Detectron's
