@@ -187,7 +187,7 @@ def test_a_part_is_overridden_by_name() -> None:
     assert model.override("suppression", "none").get("suppression").name == "suppression.none"
     assert model.override("neck", "pan").get("neck").name == "necks.pan"
     assert model.override("neck", "none").get("neck") == ()
-    with pytest.raises(PartError, match="neck: expected a Neck part .* got 'panther'"):
+    with pytest.raises(PartError, match=r"neck: expected a Neck part .* got 'panther'"):
         model.override("neck", "panther")
 
 

@@ -219,7 +219,7 @@ def test_grid_by_hand() -> None:
     [lambda: YOLOCoder(scale_xy=0.9), lambda: DistributionCoder(reg_max=0), lambda: DistributionCoder(margin=-1.0)],
 )
 def test_coders_refuse_what_cannot_be_undone(wrong: object) -> None:
-    with pytest.raises(ValueError, match="expected .*, got "):
+    with pytest.raises(ValueError, match=r"expected .*, got "):
         wrong()  # type: ignore[operator]
 
 
