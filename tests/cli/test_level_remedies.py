@@ -38,7 +38,7 @@ REMEDIES = (
 
 def changed(command: str, flags: str) -> list[str]:
     """The command with these flags, in the place of those of the same name."""
-    names = {flag.partition("=")[0] for flag in flags.split()}
+    names = {flag.partition("=")[0] for flag in flags.split() if flag.startswith("--")}
     return [word for word in command.split() if word.partition("=")[0] not in names] + flags.split()
 
 
