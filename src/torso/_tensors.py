@@ -11,10 +11,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from torso.errors import Refusal
+
 _NAMED = 3  # of each kind of difference
 
 
-class WeightsError(ValueError):
+class WeightsError(Refusal):
     """A weight file that cannot be used: the message says which, why, and what to do."""
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 Settings = Mapping[str, object]
-"""Arguments to set together: {dotted path in a recipe: value}, such as {"head.coder": "ltrb", "box_loss": "kl"}.
+"""Arguments to set together: {dotted path in a recipe: value}: {"head.coder": "ltrb", "criterion.box_loss": "kl"}.
 
 Paths leave "model." out, as `Part.override` of a recipe does; a part stands by its short name.
 """
@@ -16,8 +16,8 @@ Remedy = Settings | str
 """One way out: arguments to set together, or a plain sentence where no argument helps."""
 
 
-class PartError(ValueError):
-    """A part that cannot be made, or parts that do not go together.
+class Refusal(ValueError):
+    """What cannot be done with what was given: base of the package's errors that know a way out.
 
     Args:
         message: what came and what was expected, without the remedy.
@@ -46,23 +46,27 @@ class PartError(ValueError):
         ways = [remedy if isinstance(remedy, str) else settings(remedy) for remedy in self.remedies]
         return f"{self.message}: {', or '.join(dict.fromkeys(ways))}" if ways else self.message
 
-    def within(self, paths: Mapping[str, str], message: str = "{}") -> PartError:
+    def within(self, paths: Mapping[str, str], message: str = "{}") -> Self:
         """The same error of a part inside another: beginnings of the remedies' paths replaced, the longest first.
 
         message: the new one, with {} for the old.
         """
         moved = tuple(r if isinstance(r, str) else {_moved(p, paths): v for p, v in r.items()} for r in self.remedies)
-        return PartError(
+        return type(self)(
             message.format(self.message), argument=self.argument, got=self.got, expected=self.expected, remedies=moved
         )
 
-    def found_in(self, where: object) -> PartError:
+    def found_in(self, where: object) -> Self:
         """The same error, told of the file that it came from."""
         return self.within({}, str(where).replace("{", "{{").replace("}", "}}") + ": {}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {k: getattr(self, k) for k in ("argument", "got", "expected", "remedies")}
         return _rebuilt, (type(self), self.message, state)
+
+
+class PartError(Refusal):
+    """A part that cannot be made, or parts that do not go together."""
 
 
 def mismatch(argument: str, expected: str, got: object, *, remedies: Sequence[Remedy] = ()) -> PartError:
@@ -115,5 +119,5 @@ def _moved(path: str, paths: Mapping[str, str]) -> str:
     return path
 
 
-def _rebuilt(kind: type[PartError], message: str, state: Mapping[str, Any]) -> PartError:
+def _rebuilt(kind: type[Refusal], message: str, state: Mapping[str, Any]) -> Refusal:
     return kind(message, **state)

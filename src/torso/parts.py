@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from torso.errors import PartError
+from torso.errors import PartError, mismatch
 from torso.folders import (
     KINDS,
     describe,
@@ -104,8 +104,8 @@ class Part(Generic[T]):
     def swapped(self, other: Part[Any]) -> Part[Any]:
         """`other` in this part's place: arguments set here and known there by the same name carry over, unless set.
 
-        So `retinanet --neck pan` keeps the levels and the channels that the model gave its FPN. A value of a kind that
-        the other does not take (widths a level where it wants one number) stays behind.
+        So RetinaNet with the neck PAN keeps the levels and the channels that the model gave its FPN. A value that the
+        other does not take (widths a level where it wants one number) stays behind.
         """
         own = dict(other.args)
         carried = {k: v for k, v in self.args if k not in own and other.accepts(k) and other._takes(k, v)}
@@ -211,7 +211,7 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 @functools.cache
 def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
     function = target.__init__ if inspect.isclass(target) else target
-    return typing.get_type_hints(function)
+    return typing.get_type_hints(function, include_extras=True)
 
 
 def _unknown_argument(target: Callable[..., Any], name: str) -> str:
@@ -233,12 +233,12 @@ def _check(hint: Any, value: Any, where: str) -> Any:
     """The value if it fits the annotation, else PartError."""
     if not _mentions_part(hint):
         if isinstance(value, Part):
-            raise PartError(f"{where} wants {words(hint)}; the part {value!r} came")
+            raise mismatch(where, words(hint), value)
         return validate(hint, value, where)
     for option in options(hint):
         if _fits(option, value):
             return value
-    raise PartError(f"{where} wants {words(hint)}; {value!r} came")
+    raise mismatch(where, words(hint), value)
 
 
 def _mentions_part(hint: Any) -> bool:
@@ -296,8 +296,8 @@ def _parse_part(hint: Any, text: str, where: str) -> Any:
             if typing.get_origin(option) is tuple and _fits(option, (candidate,)):
                 return (candidate,)
     if is_foreign(text):
-        raise PartError(f"{where} wants {words(hint)}; {text!r} is a {produced(named(text)).__name__}, which is none")
-    raise PartError(f"{where} wants {words(hint)}; no such part is called {text!r}")
+        raise PartError(f"{where}: expected {words(hint)}, got {text!r}, which is a {produced(named(text)).__name__}")
+    raise mismatch(where, words(hint), text)
 
 
 def _called(text: str) -> Iterator[Part[Any]]:

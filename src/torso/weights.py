@@ -99,7 +99,8 @@ def load(path: str | Path, *, allow: Sequence[str] = ()) -> Any:
     if differs:
         raise WeightsError(
             f"{path} does not fit the model that it names ({differs}); it was changed after it was written, or by "
-            f"another version (torso {bundle.version}): start from it with transfer() or --init instead"
+            f"another version (torso {bundle.version})",
+            remedies=["start from it with transfer()", {"init": str(path)}],
         )
     model.load_state_dict(bundle.state)
     if len(bundle.names) != model.num_classes:

@@ -83,6 +83,6 @@ def test_every_branch_sees_its_rate() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="rates of at least 1"):
+    with pytest.raises(ValueError, match=r"rates: expected a list of a whole number of at least 1, got \(0, 6\)"):
         ASPP(8, rates=(0, 6))
     assert ASPP(8, channels=None).out_channels == 8

@@ -122,5 +122,5 @@ def test_gradients_reach_every_parameter(similarity: str, weights: str) -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="over='places'"):
         made(similarity="mlp", over="channels")
-    with pytest.raises(ValueError, match="from 1 on"):
+    with pytest.raises(ValueError, match="reduction: expected a whole number of at least 1, got 0"):
         made(reduction=0)

@@ -79,7 +79,7 @@ def test_a_block_moves_on_with_a_swapped_backbone() -> None:
     ("arguments", "message"),
     [
         ({"neck": "spq+pan"}, r"no neck is called 'spq'; did you mean '?spp"),
-        ({"overrides": {"backbone.block": "fpn"}}, "wants a Block part or none"),
+        ({"overrides": {"backbone.block": "fpn"}}, "block: expected a Block part or none, got 'fpn'"),
         ({"overrides": {"neck.block": "cbam"}}, "FPN has no argument 'block'"),
     ],
 )

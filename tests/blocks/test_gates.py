@@ -105,9 +105,9 @@ def test_a_gate_keeps_signs_and_never_enlarges(block: type[Block]) -> None:
 @pytest.mark.parametrize(
     ("block", "arguments", "message"),
     [
-        (SE, {"reduction": 0}, "from 1 on"),
-        (ChannelAttention, {"reduction": 0}, "from 1 on"),
-        (SpatialAttention, {"kernel": 4}, "odd kernel"),
+        (SE, {"reduction": 0}, "reduction: expected a whole number of at least 1, got 0"),
+        (ChannelAttention, {"reduction": 0}, "reduction: expected a whole number of at least 1, got 0"),
+        (SpatialAttention, {"kernel": 4}, "kernel: expected an odd whole number of at least 1, got 4"),
     ],
 )
 def test_refusals(block: type, arguments: dict[str, int], message: str) -> None:

@@ -79,5 +79,5 @@ def test_subsampling_looks_at_a_quarter_of_the_places() -> None:
 def test_widths() -> None:
     block = NonLocal(12, reduction=3)
     assert (block.g.out_channels, block.w_z.in_channels, block.out_channels) == (4, 4, 12)
-    with pytest.raises(ValueError, match="from 1 on"):
+    with pytest.raises(ValueError, match="reduction: expected a whole number of at least 1, got 0"):
         NonLocal(8, reduction=0)

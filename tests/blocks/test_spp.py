@@ -67,9 +67,9 @@ def test_width_and_number_of_convolutions_are_options() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="odd number was wanted"):
+    with pytest.raises(ValueError, match="convs: expected an odd whole number of at least 1, got 2"):
         SPP(8, convs=2)
     with pytest.raises(ValueError, match="odd kernels"):
         SPP(8, kernels=(4,))
-    with pytest.raises(ValueError, match="odd kernel"):
+    with pytest.raises(ValueError, match="kernel: expected an odd whole number of at least 1, got 4"):
         SPPF(8, kernel=4)

@@ -7,9 +7,9 @@ from cli.commands import Command
 
 # the command, and sets of flags that its refusal names word by word; each alone is the whole way
 REMEDIES = (
-    ("ssd300 --neck fpn", ("--neck.coarsest=256", "--head.priors.sizes=none --head.priors.ratios=none")),
+    ("ssd300 --neck fpn", ("--neck.coarsest=256", "--head.priors.sizes none --head.priors.ratios none")),
     ("ssd512 --neck bifpn", ("--neck.coarsest=512",)),
-    ("ssd300 --neck none", ("--head.priors.sizes=none --head.priors.ratios=none",)),
+    ("ssd300 --neck none", ("--head.priors.sizes none --head.priors.ratios none",)),
     ("ssd300 --neck matrix", ("--neck.band=0 --neck.coarsest=256",)),
     ("ssd300 --neck upsample", ("--neck fpn --neck.finest=8 --neck.coarsest=256",)),
     (
@@ -18,14 +18,14 @@ REMEDIES = (
     ),
     (
         "yolov4 --neck matrix",
-        ("--neck.band=0", "--head.channels=512 --head.quality_prior=0.0055 --head.priors.sizes=none"),
+        ("--neck.band=0", "--head.channels=512 --head.quality_prior=0.0055 --head.priors.sizes none"),
     ),
     ("yolov5s --neck matrix", ("--neck.band=0",)),
     (
         "yolov3 --neck fastestdet",
         (
             "--neck fpn --neck.finest=8 --neck.coarsest=32",
-            "--head.finest=16 --head.channels=512 --head.quality_prior=0.0055 --head.priors.sizes=none",
+            "--head.finest=16 --head.channels=512 --head.quality_prior=0.0055 --head.priors.sizes none",
         ),
     ),
     ("yolov3 --backbone ssd_vgg --neck fpn --neck.coarsest=16", ("--neck.coarsest=32",)),
@@ -38,7 +38,7 @@ REMEDIES = (
 
 def changed(command: str, flags: str) -> list[str]:
     """The command with these flags, in the place of those of the same name."""
-    names = {flag.partition("=")[0] for flag in flags.split()}
+    names = {flag.partition("=")[0] for flag in flags.split() if flag.startswith("--")}
     return [word for word in command.split() if word.partition("=")[0] not in names] + flags.split()
 
 
@@ -59,12 +59,12 @@ def test_a_remedy_works_when_it_is_obeyed(torso: Command, command: str, remedies
     [
         (
             "retinanet --backbone vgg16 --neck passthrough",
-            "set --neck.coarsest=32, and as one level of stride 32 comes out, --head.finest=32",
+            "add --neck.coarsest=32 --head.finest=32",
             "--neck.coarsest=32 --head.finest=32",
         ),
         (
             "faster_rcnn --neck passthrough --neck.finest=16",
-            "set --neck.coarsest=32, and as one level of stride 32 comes out, --head.finest=32",
+            "add --neck.coarsest=32 --head.finest=32",
             "--neck.coarsest=32 --head.finest=32",
         ),
         ("yolov4 --neck nas_fpn", "set coarsest=128", "--neck.coarsest=128"),

@@ -116,7 +116,7 @@ def test_the_proposers_assigner_is_named_as_a_flag(torso: Command) -> None:
 def test_heads_that_cannot_learn_variances_are_not_told_to(torso: Command) -> None:
     for model in ("centernet_points", "yolov1"):
         said = torso("show", model, "--suppression", "softer_nms").sentence
-        assert "cannot learn one: choose --suppression nms or soft_nms" in said
+        assert "cannot learn one: choose --suppression nms" in said
         assert "retinanet, fcos, faster_rcnn" in said
 
 

@@ -134,7 +134,10 @@ def test_default_boxes_of_ssd() -> None:
     [
         ({"sizes": (20.0, 40.0)}, "want 3 sizes and 2 tuples of ratios"),
         ({"ratios": ((2.0,),)}, "want 3 sizes and 2 tuples of ratios"),
-        ({"ratios": ((2.0,), (0.5,))}, "ratios from 1 on"),
+        (
+            {"ratios": ((2.0,), (0.5,))},
+            r"ratios: expected a list of a list of a number of at least 1 or none, got \(\(2\.0,\), \(0\.5,\)\)",
+        ),
     ],
 )
 def test_default_boxes_that_cannot_be(wrong: dict[str, tuple[float, ...]], sentence: str) -> None:

@@ -104,7 +104,7 @@ def test_only_the_finest_level_of_a_pyramid_is_used() -> None:
 
 
 def test_a_missing_level_is_named_with_the_remedy() -> None:
-    with pytest.raises(ValueError, match=r"CenterNet needs a level of stride 4; .*\[8, 16\]: set the head.s finest"):
+    with pytest.raises(ValueError, match=r"needs a level of stride 4; .*\[8, 16\]: set head.finest=8"):
         CenterNetPointsHead([FeatureSpec(16, (8, 8)), FeatureSpec(16, (16, 16))], num_classes=CLASSES)
     with pytest.raises(ValueError, match="odd"):
         head(peak_kernel=2)

@@ -218,7 +218,7 @@ def test_own_weights_allow_other_priors_a_level() -> None:
     sizes = part(Anchors, sizes=((8.0,), (16.0, 24.0), (32.0,), (64.0,), (128.0,)), ratios=(1.0,))
     raw = head(shared=False, priors=sizes)(features(), images())
     assert raw.logits.shape[1] == 256 + 2 * 64 + 16 + 4 + 1
-    with pytest.raises(ValueError, match="wants the same priors a place on every level"):
+    with pytest.raises(ValueError, match="expects the same number of priors a location on every level"):
         head(priors=sizes)
 
 
@@ -243,7 +243,7 @@ def test_a_preset_with_an_unknown_argument_fails_where_it_is_written() -> None:
 
 
 def test_errors_say_the_remedy() -> None:
-    with pytest.raises(ValueError, match=r"RPNHead needs a level of stride 4; the levels here have strides \[8, 16"):
+    with pytest.raises(ValueError, match=r"needs a level of stride 4; the levels here have strides \[8, 16"):
         RPNHead(SPECS)
     with pytest.raises(ValueError, match="at least one class"):
         head(num_classes=0)
@@ -260,7 +260,10 @@ def test_a_width_a_level_and_a_narrower_box_tower() -> None:
     joint = head(shared=False, channels=(8, 16, 24, 32, 40), joint_tower=True, quality="box")
     assert joint.branches[2].quality_out.in_channels == joint.branches[2].box_out.in_channels == 24
     assert h(features(), images()).codes.shape == joint(features(), images()).codes.shape
-    with pytest.raises(ValueError, match=r"5 levels, shared=True, cannot have channels=\(8, 16, 24, 32, 40\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"channels: expected one number, or with shared=false one for each.*, got \(8, 16, 24, 32, 40\)",
+    ):
         head(channels=(8, 16, 24, 32, 40))
     with pytest.raises(ValueError, match=r"2 levels \(quality_prior\), .* reads 5, .*--head\.quality_prior=0\.2"):
         head(shared=False, quality="box", quality_prior=(0.1, 0.2))

@@ -180,7 +180,7 @@ def test_levels_of_unequal_width_want_a_neck() -> None:
 
 @pytest.mark.parametrize("name", ["num_classes", "proposals", "roi_size"])
 def test_counts_below_one_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be at least 1; 0 came"):
+    with pytest.raises(ValueError, match=f"{name}: expected a .* of at least 1, got 0"):
         FasterRCNNHead(SPECS, **{"num_classes": 3, name: 0})
 
 

@@ -101,10 +101,14 @@ def test_parts_are_tiled_for_recipes() -> None:
 @pytest.mark.parametrize(
     ("policy", "arguments", "said"),
     [
-        (Tiles, {"size_hw": (0, 640)}, r"positive height and width; \(0, 640\)"),
-        (Tiles, {"overlap": 1.0}, "0 to 0.9, such as 0.2; 1.0 came"),
+        (
+            Tiles,
+            {"size_hw": (0, 640)},
+            r"size_hw: expected 2 values \(a whole number of at least 1, a who.*, got \(0, 640\)",
+        ),
+        (Tiles, {"overlap": 1.0}, r"overlap: expected a number from 0 to 0\.9, got 1\.0"),
         (Tiles, {"overlap": -0.1}, "0 to 0.9"),
-        (Tiles, {"merge": "wbf"}, "suppression, union; 'wbf' came"),
+        (Tiles, {"merge": "wbf"}, "merge: expected one of 'suppression', 'union', got 'wbf'"),
         (Tiles, {"min_visible": 0.0}, "above 0"),
         (Tiles, {"inner": part(Tiles)}, "tiles of tiles"),
         (Pyramid, {"scales": ()}, "above 0"),
@@ -114,7 +118,11 @@ def test_parts_are_tiled_for_recipes() -> None:
         (Pyramid, {"scales": (1.0,), "ranges": ((0.0, 9.0), (4.0, 5.0))}, "a pair"),
         (Pyramid, {"inner": part(Tiles)}, "put the pyramid into Tiles.inner"),
         (Pyramid, {"inner": part(Pyramid)}, "one pyramid all scales"),
-        (Fixed, {"size_hw": (0, 5)}, "positive"),
+        (
+            Fixed,
+            {"size_hw": (0, 5)},
+            r"size_hw: expected 2 values \(a whole number of at least 1, a who.*, got \(0, 5\)",
+        ),
     ],
 )
 def test_refusals(policy: type[Input], arguments: dict[str, Any], said: str) -> None:

@@ -89,7 +89,7 @@ def test_it_learns_everywhere_and_is_exported() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match=r"ASFF starts at stride 2, .* strides \[4, 8, 16, 32\]; set finest"):
+    with pytest.raises(ValueError, match=r"ASFF starts at stride 2, .* strides \[4, 8, 16, 32\]: set neck.finest"):
         ASFF(SMALL, finest=2)
     with pytest.raises(ValueError, match="3 levels of the backbone but 2 channels"):
         ASFF(SMALL, channels=(8, 16))

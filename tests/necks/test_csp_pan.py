@@ -50,7 +50,7 @@ def test_it_learns_everywhere_and_is_exported() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match=r"CSPPAN starts at stride 2, .* strides \[4, 8, 16, 32\]; set finest"):
+    with pytest.raises(ValueError, match=r"CSPPAN starts at stride 2, .* strides \[4, 8, 16, 32\]: set neck.finest"):
         CSPPAN(SMALL, finest=2)
     with pytest.raises(ValueError, match="3 levels of the backbone but 2 channels"):
         CSPPAN(SMALL, widths=(8, 16))

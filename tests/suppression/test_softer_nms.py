@@ -111,8 +111,8 @@ def test_needs_variance_and_says_where_it_comes_from() -> None:
     [
         ("fcos", r"FCOSHead predicts none here: train with --head\.uncertainty=true --box-loss kl, or choose"),
         ("gfl", r"train with --head\.coder ltrb --head\.uncertainty=true --box-loss kl, or choose"),
-        ("centernet_points", "CenterNetPointsHead cannot learn one: choose --suppression nms or soft_nms"),
-        ("yolov1", "GridHead cannot learn one: choose --suppression nms or soft_nms"),
+        ("centernet_points", "CenterNetPointsHead cannot learn one: choose --suppression nms"),
+        ("yolov1", "GridHead cannot learn one: choose --suppression nms"),
     ],
 )
 def test_each_head_is_told_what_it_can_do(model: str, said: str) -> None:

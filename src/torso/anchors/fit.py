@@ -8,6 +8,7 @@ import numpy as np
 
 from torso.anchors.reach import InputBoxes, PriorLevel, overlaps, pair_iou
 from torso.data.annotations import Floats, Ints
+from torso.errors import Refusal
 
 _SAMPLE = 5000  # boxes; more change the third digit of a side
 _RESTARTS, _ROUNDS = 3, 100
@@ -55,9 +56,9 @@ def cluster(sizes_wh: Floats, count: int, rng: np.random.Generator) -> Floats:
     """
     different = len(np.unique(sizes_wh, axis=0))
     if different < count:
-        raise ValueError(
-            f"{count} shapes were asked for, but the boxes have only {different} different sizes: "
-            "ask for fewer (--count)"
+        raise Refusal(
+            f"expected at most {different} shapes, as many as the boxes have different sizes, got {count}",
+            remedies=[{"count": different}],
         )
     best, best_score = sizes_wh[:count], -1.0
     for _ in range(_RESTARTS):

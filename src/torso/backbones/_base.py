@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from torso._tensors import WeightsError, misfit, read_state
+from torso.plain_values import Checked
 from torso.types import FeatureSpec
 
 
-class Backbone(nn.Module):
+class Backbone(Checked, nn.Module):
     """[B, 3, H, W] normalised pixels -> list of [B, C_i, h_i, w_i], fine to coarse.
 
     out_specs: one FeatureSpec a map. multiple: H and W must be multiples of it (the batch is padded to it).

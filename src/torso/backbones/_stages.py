@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torso.backbones._base import Backbone
 from torso.blocks._base import Block, places
+from torso.errors import PartError
 from torso.parts import Part
 from torso.types import FeatureSpec
 
@@ -135,7 +136,7 @@ def _stage(body: nn.Module, path: str, name: str) -> nn.Module:
     for candidate in (path, path.replace(".", "_")):
         if candidate in modules:
             return modules[candidate]
-    raise ValueError(f"{name} has no stages that a block can stand behind; {_REMEDY}")
+    raise _no_place(f"{name} has no stages that a block can stand behind")
 
 
 def _check_reached(body: nn.Module, stages: Sequence[nn.Module], name: str) -> None:
@@ -151,14 +152,16 @@ def _check_reached(body: nn.Module, stages: Sequence[nn.Module], name: str) -> N
         with torch.no_grad():
             maps = body(torch.zeros(1, 3, *size_hw, device=weight.device, dtype=weight.dtype))
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"a block does not fit between the stages of {name} ({error}); {_REMEDY}") from error
+        raise _no_place(f"a block does not fit between the stages of {name} ({error})") from error
     finally:
         for handle in handles:
             handle.remove()
         for module, mode in modes:
             module.training = mode
     if len(answers) != len(stages) or not all(any(answer is m for m in maps) for answer in answers):
-        raise ValueError(f"{name} passes no maps from stage to stage that a block could change; {_REMEDY}")
+        raise _no_place(f"{name} passes no maps from stage to stage that a block could change")
 
 
-_REMEDY = "put the block behind the backbone as a neck (--neck cbam+fpn), or choose another backbone"
+def _no_place(why: str) -> PartError:
+    behind = "put the block behind the backbone, in front of the neck: at_levels, which 'cbam+fpn' as the neck means"
+    return PartError(why, remedies=[behind, "choose another backbone"])

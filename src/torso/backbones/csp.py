@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from torso.backbones._stages import Staged
 from torso.blocks._base import Block
 from torso.blocks.sppf import SPPF
+from torso.bounds import Count, Positive
 from torso.layers.conv import Activation, ConvNormAct, StemConv2d
 from torso.layers.csp import C3, C2f
 from torso.parts import Part
@@ -39,10 +41,10 @@ class CSPDarknet(Staged):
     def __init__(
         self,
         *,
-        width: float = 1.0,
-        depth: float = 1.0,
-        repeats: tuple[int, int, int, int] = (3, 6, 9, 3),
-        widest: int = 1024,
+        width: Positive = 1.0,
+        depth: Positive = 1.0,
+        repeats: tuple[Count, Count, Count, Count] = (3, 6, 9, 3),
+        widest: Annotated[int, Interval(ge=8)] = 1024,
         stem: Literal["focus", "conv6", "conv3"] = "conv6",
         layer: Literal["c3", "c2f"] = "c3",
         pooling: Literal["sppf", "spp", "none"] = "sppf",
@@ -51,11 +53,6 @@ class CSPDarknet(Staged):
         block_strides: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        if width <= 0 or depth <= 0 or widest < 8 or min(repeats) < 1:
-            raise ValueError(
-                "CSPDarknet wants width and depth above 0, widest of 8 at least and repeats of 1 at least; "
-                f"{width}, {depth}, {widest} and {repeats} came"
-            )
         channels = [max(8, round(min(c, widest) * width / 8) * 8) for c in _WIDTHS]
         self.stem = _stem(stem, channels[0], activation)
         partial = C3 if layer == "c3" else C2f

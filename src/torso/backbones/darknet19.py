@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from torso.backbones._stages import Staged
 from torso.blocks._base import Block
+from torso.bounds import Positive
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.parts import Part
 from torso.types import FeatureSpec
@@ -35,15 +36,13 @@ class Darknet19(Staged):
     def __init__(
         self,
         *,
-        width: float = 1.0,
+        width: Positive = 1.0,
         norm: Norm = "bn",
         activation: Activation = "leaky_relu",
         block: Part[Block] | None = None,
         block_strides: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        if width <= 0:
-            raise ValueError(f"Darknet19.width must be above 0; {width} came")
         stages = [[max(8, round(c * width / 8) * 8) for c in stage] for stage in _STAGES]
         self.stages = nn.ModuleList()
         incoming = 3  # at stride 1, for which StemConv2d, made of blocks of 2x2 pixels, has no quicker form

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torso.backbones._stages import Staged
 from torso.blocks._base import Block
+from torso.bounds import Count, Even
 from torso.layers.conv import ConvNormAct
 from torso.parts import Part
 from torso.types import FeatureSpec
@@ -35,18 +36,13 @@ class ShuffleNetV2(Staged):
     def __init__(
         self,
         *,
-        stem: int = 24,
-        widths: tuple[int, int, int] = (48, 96, 192),
-        repeats: tuple[int, int, int] = (4, 8, 4),
+        stem: Count = 24,
+        widths: tuple[Even, Even, Even] = (48, 96, 192),
+        repeats: tuple[Count, Count, Count] = (4, 8, 4),
         block: Part[Block] | None = None,
         block_strides: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        if any(w % 2 or w < 2 for w in widths) or min(repeats) < 1 or stem < 1:
-            raise ValueError(
-                f"ShuffleNetV2 wants even widths and at least one unit a stage; stem={stem}, widths={widths}, "
-                f"repeats={repeats} came"
-            )
         self.stem = ConvNormAct(3, stem, stride=2, norm="bn", activation="relu")
         self.stages = nn.ModuleList(
             nn.Sequential(_Down(a, b), *(_Keep(b) for _ in range(blocks - 1)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torso.backbones._stages import Staged
 from torso.blocks._base import Block
+from torso.bounds import BelowOne, Count, Positive
 from torso.layers.conv import Activation, ConvNormAct, make_activation
 from torso.parts import Part
 from torso.types import FeatureSpec
@@ -80,17 +81,17 @@ class SpineNet(Staged):
     def __init__(
         self,
         *,
-        filter_scale: float = 1.0,
-        alpha: float = 0.5,
-        repeats: int = 1,
-        channels: int = 256,
+        filter_scale: Positive = 1.0,
+        alpha: Positive = 0.5,
+        repeats: Count = 1,
+        channels: Count = 256,
         activation: Activation = "relu",
-        drop_path: float = 0.0,
+        drop_path: BelowOne = 0.0,
         block: Part[Block] | None = None,
         block_strides: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        _check_numbers(filter_scale, alpha, repeats, channels, drop_path)
+        _check_width(filter_scale, alpha)
         width = {level: int(base * filter_scale) for level, base in _WIDTH.items()}
         self.stem = ConvNormAct(3, _STEM, kernel=7, stride=2, norm="bn_tf", activation=activation)
         self.initial = nn.ModuleList(
@@ -231,9 +232,9 @@ def _level_sizes(level_2: Tensor) -> dict[int, tuple[int, int]]:
     return sizes
 
 
-def _check_numbers(filter_scale: float, alpha: float, repeats: int, channels: int, drop_path: float) -> None:
-    if int(64 * filter_scale * alpha) < 1 or repeats < 1 or channels < 1 or not 0 <= drop_path < 1:
+def _check_width(filter_scale: float, alpha: float) -> None:
+    if int(64 * filter_scale * alpha) < 1:
         raise ValueError(
-            "SpineNet wants int(64 * filter_scale * alpha) >= 1, repeats >= 1, channels >= 1 and 0 <= drop_path < 1; "
-            f"{filter_scale}, {alpha}, {repeats}, {channels} and {drop_path} came"
+            f"SpineNet: expected int(64 * filter_scale * alpha) of at least 1, got {filter_scale} and {alpha}: give "
+            "larger ones"
         )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torso.backbones._base import Backbone, FrozenNorms, parameters_behind
 from torso.backbones._stages import insert_blocks
 from torso.blocks._base import Block
+from torso.bounds import BelowOne, Whole
 from torso.layers.conv import Activation, StemConv2d, fits_stem, make_activation
 from torso.parts import Part, nearest
 from torso.types import FeatureSpec
@@ -53,12 +54,12 @@ class Timm(Backbone):
         self,
         *,
         name: str,
-        frozen_stride: int = 0,
+        frozen_stride: Whole = 0,
         frozen_norm: bool = False,
         checkpointing: bool = False,
         activation: Literal["relu", "leaky_relu", "silu", "mish", "gelu", "hardswish"] | None = None,
         stage_norms: bool = False,
-        drop_path: float = 0.0,
+        drop_path: BelowOne = 0.0,
         block: Part[Block] | None = None,
         block_strides: tuple[int, ...] = (),
     ) -> None:

@@ -8,12 +8,13 @@ from typing import ClassVar, Literal, cast
 from torch import Tensor, nn
 
 from torso.parts import Part, produced
+from torso.plain_values import Checked
 from torso.types import FeatureSpec
 
 Place = Literal["coarsest", "finest", "all"]
 
 
-class Block(nn.Module):
+class Block(Checked, nn.Module):
     """[B, C, h, w] -> [B, C', h, w]; built as Block(in_channels, ...), publishes out_channels (C').
 
     place: the levels that get one each when no strides are given. The coarsest for what gathers context and for what

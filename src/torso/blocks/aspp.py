@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from torso.blocks._base import Block
+from torso.bounds import BelowOne, Count
 from torso.layers.conv import Activation, ConvNormAct, make_activation
 from torso.layers.pooled_norm import PooledBatchNorm2d
 
@@ -27,14 +28,12 @@ class ASPP(Block):
         self,
         in_channels: int,
         *,
-        channels: int | None = 256,
-        rates: tuple[int, ...] = (6, 12, 18),
-        dropout: float = 0.0,
+        channels: Count | None = 256,
+        rates: tuple[Count, ...] = (6, 12, 18),
+        dropout: BelowOne = 0.0,
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        if any(rate < 1 for rate in rates) or not 0 <= dropout < 1:
-            raise ValueError(f"ASPP wants rates of at least 1 and 0 <= dropout < 1; rates={rates}, dropout={dropout}")
         self.out_channels = width = channels or in_channels
         self.branches = nn.ModuleList([ConvNormAct(in_channels, width, kernel=1, norm="bn", activation=activation)])
         for rate in rates:

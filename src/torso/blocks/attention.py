@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torso.blocks._base import Block
+from torso.bounds import Count
 from torso.layers.attention import AdditiveAttention, attend
 
 
@@ -33,12 +34,10 @@ class Attention(Block):
         similarity: Literal["dot", "scaled_dot", "cosine", "mlp"] = "dot",
         weights: Literal["softmax", "sigmoid"] = "softmax",
         over: Literal["places", "channels"] = "places",
-        reduction: int = 8,
+        reduction: Count = 8,
         residual: bool = True,
     ) -> None:
         super().__init__()
-        if reduction < 1:
-            raise ValueError(f"Attention.reduction={reduction}: a whole number from 1 on was wanted")
         if similarity == "mlp" and over == "channels":
             raise ValueError(
                 "Attention: an mlp compares vectors of one length, but a channel is as long as its map is large; "

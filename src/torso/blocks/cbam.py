@@ -9,6 +9,7 @@ from torch import Tensor
 from torso.blocks._base import Block, Place
 from torso.blocks.channel_attention import ChannelAttention
 from torso.blocks.spatial_attention import SpatialAttention
+from torso.bounds import Count, Odd
 from torso.layers.conv import Norm
 
 
@@ -20,7 +21,7 @@ class CBAM(Block):
 
     place: ClassVar[Place] = "all"
 
-    def __init__(self, in_channels: int, *, reduction: int = 16, kernel: int = 7, norm: Norm = "bn") -> None:
+    def __init__(self, in_channels: int, *, reduction: Count = 16, kernel: Odd = 7, norm: Norm = "bn") -> None:
         super().__init__()
         self.out_channels = in_channels
         self.channel = ChannelAttention(in_channels, reduction=reduction)

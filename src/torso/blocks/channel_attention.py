@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torso.blocks._base import Block, Place
+from torso.bounds import Count
 
 
 class ChannelAttention(Block):
@@ -18,10 +19,8 @@ class ChannelAttention(Block):
 
     place: ClassVar[Place] = "all"
 
-    def __init__(self, in_channels: int, *, reduction: int = 16) -> None:
+    def __init__(self, in_channels: int, *, reduction: Count = 16) -> None:
         super().__init__()
-        if reduction < 1:
-            raise ValueError(f"ChannelAttention.reduction={reduction}: a whole number from 1 on was wanted")
         self.out_channels = in_channels
         hidden = max(1, in_channels // reduction)
         self.squeeze = nn.Conv2d(in_channels, hidden, 1, bias=False)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torso.blocks._base import Block
+from torso.bounds import Count
 from torso.layers.attention import attend
 from torso.layers.conv import Norm, make_norm
 
@@ -31,13 +32,11 @@ class NonLocal(Block):
         in_channels: int,
         *,
         form: Literal["embedded_gaussian", "gaussian", "dot"] = "embedded_gaussian",
-        reduction: int = 2,
+        reduction: Count = 2,
         subsample: bool = False,
         norm: Norm = "bn",
     ) -> None:
         super().__init__()
-        if reduction < 1:
-            raise ValueError(f"NonLocal.reduction={reduction}: a whole number from 1 on was wanted")
         self.out_channels = in_channels
         self.form, self.subsample = form, subsample
         d = max(1, in_channels // reduction)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from torso.blocks._base import Block
 from torso.blocks._unit import dilated, unit
+from torso.bounds import Count
 
 
 class RFB(Block):
@@ -21,13 +22,12 @@ class RFB(Block):
     Stride 1 only: a neck keeps the size of its maps. Form of the authors' last code (three branches of in/8 steps).
     """
 
-    def __init__(self, in_channels: int, *, channels: int | None = None, visual: int = 2, scale: float = 1.0) -> None:
+    def __init__(
+        self, in_channels: int, *, channels: Count | None = None, visual: Count = 2, scale: float = 1.0
+    ) -> None:
         super().__init__()
-        if in_channels < 16 or visual < 1:
-            raise ValueError(
-                f"RFB wants at least 16 incoming channels (its branches have an eighth) and visual >= 1; "
-                f"{in_channels} channels and visual={visual} came"
-            )
+        if in_channels < 16:  # its branches have an eighth
+            raise ValueError(f"RFB: expected at least 16 incoming channels, got {in_channels}")
         self.out_channels = out = channels or in_channels
         self.scale = scale
         m = in_channels // 8

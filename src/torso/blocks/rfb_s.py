@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torso.blocks._base import Block, Place
 from torso.blocks._unit import dilated, unit
+from torso.bounds import Count
 
 
 class RFBS(Block):
@@ -24,7 +25,7 @@ class RFBS(Block):
 
     place: ClassVar[Place] = "finest"
 
-    def __init__(self, in_channels: int, *, channels: int | None = None, scale: float = 1.0) -> None:
+    def __init__(self, in_channels: int, *, channels: Count | None = None, scale: float = 1.0) -> None:
         super().__init__()
         if in_channels < 16:
             raise ValueError(

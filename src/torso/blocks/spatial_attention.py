@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torso.blocks._base import Block, Place
+from torso.bounds import Odd
 from torso.layers.conv import ConvNormAct, Norm
 
 
@@ -19,10 +20,8 @@ class SpatialAttention(Block):
 
     place: ClassVar[Place] = "all"
 
-    def __init__(self, in_channels: int, *, kernel: int = 7, norm: Norm = "bn") -> None:
+    def __init__(self, in_channels: int, *, kernel: Odd = 7, norm: Norm = "bn") -> None:
         super().__init__()
-        if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"SpatialAttention.kernel={kernel}: an odd kernel keeps a map's size; the paper's is 7")
         self.out_channels = in_channels
         self.conv = ConvNormAct(2, 1, kernel=kernel, norm=norm, bias=False)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import MinLen
 from torch import Tensor, nn
 
 from torso.blocks._base import Block
+from torso.bounds import Count, Odd
 from torso.layers.conv import Activation, ConvNormAct, Norm
 
 
@@ -27,17 +30,13 @@ class SPP(Block):
         self,
         in_channels: int,
         *,
-        channels: int | None = 512,
-        convs: int = 3,
-        kernels: tuple[int, ...] = (5, 9, 13),
+        channels: Count | None = 512,
+        convs: Odd = 3,
+        kernels: Annotated[tuple[Odd, ...], MinLen(1)] = (5, 9, 13),
         norm: Norm = "bn",
         activation: Activation = "leaky_relu",
     ) -> None:
         super().__init__()
-        if convs < 1 or convs % 2 == 0:
-            raise ValueError(f"SPP.convs={convs}: an odd number was wanted (1: bare, 3: YOLOv4), so that a 1x1 ends it")
-        if not kernels or any(k < 1 or k % 2 == 0 for k in kernels):
-            raise ValueError(f"SPP.kernels={kernels}: odd kernels keep a map's size; give some, such as 5,9,13")
         self.kernels = kernels
         self.out_channels = width = channels or in_channels
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torso.blocks._base import Block
+from torso.bounds import Count, Odd
 from torso.layers.conv import Activation, ConvNormAct, Norm
 
 
@@ -24,18 +25,15 @@ class SPPF(Block):
         self,
         in_channels: int,
         *,
-        channels: int | None = None,
-        kernel: int = 5,
-        pools: int = 3,
+        channels: Count | None = None,
+        kernel: Odd = 5,
+        pools: Count = 3,
         norm: Norm = "bn",
         activation: Activation = "silu",
     ) -> None:
         super().__init__()
-        if kernel % 2 == 0 or kernel < 1 or pools < 1 or in_channels < 2:
-            raise ValueError(
-                f"SPPF wants an odd kernel, at least one pool and two incoming channels; kernel={kernel}, "
-                f"pools={pools}, {in_channels} channels came"
-            )
+        if in_channels < 2:
+            raise ValueError(f"SPPF: expected at least two incoming channels, got {in_channels}")
         self.kernel, self.chained = kernel, pools
         self.out_channels = channels or in_channels
         hidden = in_channels // 2

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torso.cli._flags import Parser, UsageError, worded
+from torso.cli._flags import Parser, UsageError
+from torso.cli._remedies import sentence
 from torso.foreign import ENVIRONMENT, check, is_foreign, modules
 from torso.parts import PartError
 
@@ -50,7 +51,7 @@ def check_name(flag: str, name: str) -> bool:
     try:
         check(name)
     except PartError as error:
-        raise UsageError(f"{flag}: {worded(error)}") from None
+        raise UsageError(f"{flag}: {sentence(error)}") from None
     return True
 
 

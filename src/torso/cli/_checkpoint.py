@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from torso.cli import _allow
 from torso.cli import _views as views
-from torso.cli._flags import Parser, UsageError, worded
+from torso.cli._bounds import check_values
+from torso.cli._flags import Parser, UsageError
+from torso.cli._remedies import sentence
 from torso.parts import names, nearest
 
 if TYPE_CHECKING:
@@ -41,8 +43,7 @@ def check(args: argparse.Namespace) -> Path:
         if chosen.replace("-", "_") not in names(kind):
             raise UsageError(f"--{slot}: no {slot} is called {chosen!r}; {nearest(chosen, names(kind))}")
     views.check(args)
-    if args.batch_size < 1:
-        raise UsageError(f"--batch-size {args.batch_size} came; at least 1 was wanted")
+    check_values("torso.inference.predictor", "Predictor", {"batch_size": args.batch_size})
     path = Path(args.checkpoint)
     if path.is_dir():
         path = path / "model.safetensors"
@@ -81,7 +82,7 @@ def _change(model: Any, bundle: Bundle, args: argparse.Namespace) -> None:
             model.suppression = part.get("suppression").build()
             model.suppression.check(model.head)
     except ValueError as error:
-        raise UsageError(worded(error)) from error
+        raise UsageError(sentence(error)) from error
 
 
 def _device(name: str) -> str:

@@ -8,8 +8,6 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
-from torso.errors import PartError, Settings
-
 _DOTTED = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 
 
@@ -104,23 +102,3 @@ def _meant(flag: str, known: Sequence[str]) -> str:
     likeness = [difflib.SequenceMatcher(None, name, flag[2:]).ratio() for name in close]
     near = [f"'--{name}'" for name, how in zip(close, likeness, strict=True) if how > max(likeness) - 0.15]
     return f"did you mean {' or '.join(near)}?" if near else ""
-
-
-def worded(error: Exception) -> str:
-    """The sentence of an error; where its remedy is arguments to set, as the flags that set them."""
-    return error.worded(as_flags) if isinstance(error, PartError) else str(error)
-
-
-def as_flags(settings: Settings) -> str:
-    """Arguments to set, as they are typed: "add --head.finest 8 --allow mypkg"."""
-    return "add " + " ".join(f"--{path.replace('_', '-')} {_typed(value)}" for path, value in settings.items())
-
-
-def _typed(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def check_holdout(share: float | None) -> None:
-    """UsageError where so large a share of train, held out as val, leaves nothing on one side."""
-    if share is not None and not 0 < share < 1:
-        raise UsageError(f"--holdout {share} came; a share between 0 and 1 was wanted")

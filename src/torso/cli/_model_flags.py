@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torso.cli import _allow
+from torso.cli import _allow, _bounds
 from torso.cli import _views as views
-from torso.cli._flags import Parser, UsageError, worded
+from torso.cli._bounds import shown
+from torso.cli._flags import Parser, UsageError
+from torso.cli._remedies import sentence
 from torso.cli._signature import Argument, ancestors, read_signature
 from torso.folders import chained
 from torso.parts import PartError, is_name, names, nearest, singular
@@ -91,6 +93,9 @@ def check_names(args: argparse.Namespace) -> None:
         raise UsageError(f"--pretrained {args.pretrained}: no such file; 'hub' or a weight file was wanted")
     views.read_tiles(args.tiles)
     views.read_overlap(args.overlap)
+    own = {name: getattr(args, name) for name in _recipe_arguments() if getattr(args, name) is not None}
+    chosen_parts = {slot: getattr(args, slot) for slot in SLOTS if slot != "neck" and getattr(args, slot) is not None}
+    _bounds.check_texts({**own, **args.dotted}, chosen_parts)
     for slot, kind in SLOTS.items():
         chosen: str | None = getattr(args, slot)
         if chosen is None or _allow_backbone(slot, chosen):
@@ -146,7 +151,7 @@ def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Re
             recipe = recipe.override("criterion.crowd", "ignored")  # what a tile's edge has cut off
         check(recipe)
     except ValueError as error:
-        raise UsageError(worded(error)) from error
+        raise UsageError(sentence(error)) from error
     if args.head is not None and (paper := recipe_of_head(recipe.get("model").get("head"))) is not None:
         print(f"--head {args.head} brings its own criterion, by which {paper} is trained", file=sys.stderr)
     return recipe
@@ -174,10 +179,10 @@ def _words(argument: Argument) -> str:
     """An annotation for a reader. No default: each model's recipe has its own, which `torso show` prints."""
     if argument.name in _FLAGS:
         return f"the recipe's {argument.name}, each batch at one of them: 0.75,1,1.25"
-    text = re.sub(r"Literal\[(.*)\]", lambda m: m[1].replace("'", ""), argument.annotation)
+    text = re.sub(r"Literal\[(.*)\]", lambda m: m[1].replace("'", ""), shown(argument.annotation))
+    text = re.sub(r"tuple\[float ?(.*), \.\.\.\]", r"numbers \1 (0.7,0.9)", text)
     meanings = {
         "tuple[Part[Transform], ...]": "a transform, or none",
-        "tuple[float, ...]": "numbers: 0.7,0.9",
         " | None": " or none",
         "int": "whole number",
         "float": "number",

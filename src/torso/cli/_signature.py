@@ -50,6 +50,20 @@ def _signature(name: str, line: str, tree: ast.Module, node: ast.FunctionDef | a
     return Signature(name, node.name, line, _doc(node, tree), tuple(arguments))
 
 
+def read_callable(module: str, symbol: str) -> tuple[Argument, ...]:
+    """Arguments of a function or class of torso that is no part, or fields of a dataclass; without their defaults."""
+    tree = source(module)
+    node = next(n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == symbol)
+    inner = node.body if isinstance(node, ast.ClassDef) else [node]
+    found = []
+    for item in inner:
+        if isinstance(item, ast.AnnAssign):
+            found.append((ast.unparse(item.target), item.annotation))
+        elif isinstance(item, ast.FunctionDef) and item.name in ("__init__", symbol):
+            found += [(a.arg, a.annotation) for a in (*item.args.args, *item.args.kwonlyargs) if a.annotation]
+    return tuple(Argument(name, _written(annotation, tree), None) for name, annotation in found)
+
+
 def _definition(kind: str, name: str) -> tuple[ast.Module, ast.FunctionDef | ast.ClassDef]:
     if name in installed(kind):
         return foreign.definition(installed(kind)[name].where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from torso.cli._bounds import check_texts
 from torso.cli._flags import Parser, UsageError
 
 if TYPE_CHECKING:
@@ -58,11 +59,11 @@ def read_tiles(text: str | None) -> tuple[int, int] | None:
 
 
 def read_overlap(text: str | None) -> float | None:
-    """A share of 0 to 0.9."""
-    share = None if text is None else _number(text)
-    if text is not None and (share is None or not 0 <= share <= 0.9):
-        raise UsageError(f"--overlap {text} came; a share of the tile of 0 to 0.9 was wanted, as 0.2")
-    return share
+    """As a number; UsageError outside the bound of Tiles."""
+    if text is None:
+        return None
+    check_texts({"input.overlap": text}, {"input": "tiles"}, flag="--overlap")
+    return float(text)
 
 
 def read_scales(text: str | None) -> tuple[float, ...] | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torso.cli import _allow
-from torso.cli._flags import Parser, UsageError, check_holdout
+from torso.cli._bounds import check_holdout
+from torso.cli._flags import Parser, UsageError
 from torso.parts import names, nearest
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from torso.cli._flags import Parser, UsageError, check_holdout
+from torso.cli._bounds import check_holdout
+from torso.cli._flags import Parser, UsageError
 
 
 def add_arguments(parser: Parser) -> None:

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from torso.cli import _checkpoint as checkpoint
-from torso.cli._flags import Parser, UsageError, check_holdout
+from torso.cli._bounds import check_holdout
+from torso.cli._flags import Parser, UsageError
 
 
 def add_arguments(parser: Parser) -> None:

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from torso.cli import _allow
-from torso.cli._flags import Parser, UsageError, worded
+from torso.cli._flags import Parser, UsageError
+from torso.cli._remedies import sentence
 from torso.parts import PartError, nearest
 
 VERBS = {
@@ -39,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        sentence = explain(error)
-        if debug or sentence is None:
+        told = explain(error)
+        if debug or told is None:
             raise
         verb = f"torso {args[0]}" if args and args[0] in VERBS else "torso"
-        print(f"{verb}: {sentence}", file=sys.stderr)
+        print(f"{verb}: {told}", file=sys.stderr)
         return 2 if isinstance(error, UsageError | PartError) else 1
 
 
@@ -54,7 +55,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError):  # a broken installation; a missing extra comes as an ImportError of ours
         return None
     if isinstance(error, ValueError | OSError | ImportError):
-        return worded(error).strip() or type(error).__name__
+        return sentence(error)
     return None
 
 

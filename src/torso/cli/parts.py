@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import asdict
 
+from torso.cli._bounds import shown
 from torso.cli._flags import Parser, UsageError
 from torso.cli._signature import Signature, read_foreign, read_signature
 from torso.folders import hidden, installed
@@ -132,5 +133,5 @@ def _page(signature: Signature) -> str:
     lines.append("arguments")
     for a in signature.arguments:
         default = "must be given" if a.default is None else f"= {a.default}"
-        lines.append(f"  {a.name:<{width}}  {a.annotation}  {default}")
+        lines.append(f"  {a.name:<{width}}  {shown(a.annotation)}  {default}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torso.cli import _checkpoint as checkpoint
+from torso.cli._bounds import check_number
 from torso.cli._flags import Parser, UsageError
 from torso.cli._sources import expand
 from torso.inference.video import VIDEO_SUFFIXES, VideoWriter, frame_rate, is_video, read_frames, require_decoder
@@ -34,8 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Find, draw, write."""
     checkpoint.check(args)
     files = expand(args.paths, VIDEO_SUFFIXES)
-    if not 0 <= args.score <= 1:
-        raise UsageError(f"--score {args.score} came; a score in 0..1 was wanted")
+    check_number("score", args.score, "torso.inference.predictor", "Predictor", "score_threshold")
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out} is there already and not empty; nothing was written: name a new folder")

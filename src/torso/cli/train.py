@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torso.cli import _model_flags as model_flags
-from torso.cli._flags import Parser, UsageError, check_holdout
+from torso.cli._bounds import check_holdout, check_values
+from torso.cli._flags import Parser, UsageError
 
 if TYPE_CHECKING:
     from torso.parts import Part
@@ -123,11 +124,8 @@ def _resume(args: argparse.Namespace) -> Path | None:
 
 def _check_numbers(args: argparse.Namespace) -> None:
     """Numbers of the run, refused before anything is read or made."""
-    least = {"workers": 0, "limit": 1, "eval_every": 1, "eval_batch_size": 1, "checkpoint_every": 1, "log_every": 1}
-    for name, minimum in least.items():
-        value = getattr(args, name)
-        if value is not None and value < minimum:
-            raise UsageError(f"--{name.replace('_', '-')} {value} came; at least {minimum} was wanted")
+    check_values("torso.engine.run_folder", "RunOptions", vars(args))
+    check_values("torso.engine.train", "train", {"workers": args.workers, "limit": args.limit})
     check_holdout(args.holdout)
     if args.devices != "auto" and not (args.devices.isdigit() and int(args.devices) >= 1):
         raise UsageError(f"--devices {args.devices} came; auto or how many devices was wanted")

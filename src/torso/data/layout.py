@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from torso.bounds import Share
 from torso.data.annotations import Annotations, Bools
 from torso.data.coco import CocoSplit, find_coco, read_coco
 from torso.data.voc import find_voc, read_voc
 from torso.data.yolo import find_yolo, read_yolo
+from torso.plain_values import checked
 
 _WANTED = (
     "COCO (annotations/instances_train.json or train.json, with images/), Pascal VOC (Annotations/*.xml, JPEGImages/) "
@@ -77,10 +79,9 @@ def open_dataset(
     return layout.readers[wanted]()
 
 
-def held_out(annotations: Annotations, fraction: float) -> Bools:
+@checked
+def held_out(annotations: Annotations, fraction: Share) -> Bools:
     """[I], which images a hold-out takes; at least one, and never all, of two or more."""
-    if not 0 < fraction < 1:
-        raise ValueError(f"a hold-out of {fraction} came; a fraction between 0 and 1 was wanted, for example 0.2")
     leaves = [annotations.name(row).rpartition("/")[2] for row in range(len(annotations))]
     digests = [hashlib.sha256(leaf.encode()).digest()[:8] for leaf in leaves]
     places = np.array([int.from_bytes(digest, "big") for digest in digests], dtype=np.float64) / 2.0**64

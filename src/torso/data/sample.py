@@ -12,6 +12,7 @@ from PIL import Image
 from torso.data.objects import Bools, Boxes, Objects
 from torso.geometry.resize import SizeHW
 from torso.images import resize_image
+from torso.plain_values import Checked
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,18 +107,11 @@ def joined(canvas: Sample, parts: Sequence[Sample]) -> Sample:
     return replace(canvas, objects=Objects.concat([part.objects for part in parts]))
 
 
-def check_probability(value: float, owner: str) -> float:
-    """value, if it is 0..1; ValueError otherwise."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{owner} wants a probability of 0..1; {value} came: correct it")
-    return value
-
-
 Draw = Callable[[np.random.Generator], Sample]
 """Another sample of the data set, chosen by the generator, as it lies on the disk (before any transform)."""
 
 
-class Transform:
+class Transform(Checked):
     """A change of a sample. All chance comes from rng; draw gives other samples to those that mix.
 
     mixes: whether it brings other pictures into the sample, and is left out where each is to be seen by itself.

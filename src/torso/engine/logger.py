@@ -108,7 +108,7 @@ class MetricsLogger(Callback):
         elif loss > _DIVERGED * self._first_loss > 0:
             self.shown.say(
                 f"the loss is {loss:.3g} after it began with {self._first_loss:.3g}: this run diverges; stop it and "
-                "lower --lr or --clip-norm, or lengthen --warmup-steps"
+                "lower lr or clip_norm, or lengthen warmup_steps"
             )
             self._first_loss = float("inf")
 

@@ -24,6 +24,7 @@ from torso.engine.running_stats import RunningStatistics
 from torso.engine.step import Forward, MicroBatch, TrainStep, WindowLoss, backward_window
 from torso.engine.task import Batch, Feed, Task, moved
 from torso.engine.unused_parameters import freeze_unused
+from torso.errors import Refusal
 from torso.layers.compiling import compiled
 from torso.parts import Part
 from torso.training.recipes.recipe import Recipe
@@ -252,9 +253,9 @@ class TrainModule(pl.LightningModule):
         kept = checkpoint[KEY]
         for words, ours in self._counts().items():
             if kept[words] != ours:
-                raise ValueError(
-                    f"the checkpoint was made with {kept[words]} {words}, here are {ours}; resume with the same data "
-                    "and devices, or start a new run with --init"
+                raise Refusal(
+                    f"the checkpoint was made with {kept[words]} {words}, here are {ours}",
+                    remedies=["resume with the same data and devices", "start a new run from its weights (init)"],
                 )
         self.position = Position(*kept["position"])
         if self.ema is not None:

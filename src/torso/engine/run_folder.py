@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torso.bounds import Count
 from torso.data.files import load_json
+from torso.plain_values import check_fields
 from torso.weights import write_atomic
 
 
@@ -15,15 +17,13 @@ from torso.weights import write_atomic
 class RunOptions:
     """How often a run is evaluated, logged and saved; none of it decides the weights. Arguments of engine.train."""
 
-    eval_every: int = 1
-    eval_batch_size: int = 8
-    log_every: int = 20
-    checkpoint_every: int | None = None
+    eval_every: Count = 1
+    eval_batch_size: Count = 8
+    log_every: Count = 20
+    checkpoint_every: Count | None = None
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value} came; at least 1 was wanted")
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from torso.bounds import Count, Whole
 from torso.engine.checkpoint_file import KEY, AtomicIO, load_checkpoint
 from torso.engine.checkpointing import CheckpointCallback, Interrupted
 from torso.engine.logger import MetricsLogger
@@ -31,6 +32,7 @@ from torso.engine.task import Splits, Task, task_of
 from torso.engine.validation import Validation
 from torso.foreign import Allow, honours_allow
 from torso.parts import Part, PartError
+from torso.plain_values import checked
 from torso.training.recipes.recipe import Recipe, with_classes
 from torso.weights import transfer
 from torso.yaml_text import to_yaml
@@ -39,6 +41,7 @@ _GRAPHS = 64  # target sizes x image shapes x with and without gradients, before
 
 
 @honours_allow
+@checked
 def train(
     recipe: Part[Recipe] | None = None,
     data: Any = None,
@@ -48,9 +51,9 @@ def train(
     init: Path | str | None = None,
     devices: int | str = "auto",
     accelerator: str = "auto",
-    workers: int | None = None,
+    workers: Whole | None = None,
     holdout: float = 0.2,
-    limit: int | None = None,
+    limit: Count | None = None,
     progress: bool = True,
     eval_every: int = 1,
     eval_batch_size: int = 8,

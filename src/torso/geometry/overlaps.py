@@ -6,18 +6,20 @@ Overlap: `NMS(overlap=MaskOverlap(masks))` works over matrices in plain torch, i
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
-from torso.geometry.boxes import OverlapKind, overlap_matrix
+from torso.bounds import Positive
+from torso.geometry.boxes import overlap_matrix
+from torso.plain_values import Checked
 from torso.types import Candidates
 
 PairOverlap = Literal["iou", "giou", "diou"]
 """The overlaps that suppression can measure; ciou compares shapes, which says nothing of two boxes on one object."""
 
 
-class Overlap:
+class Overlap(Checked):
     """Measured between candidates, [B, N, ...] and [B, M, ...] to [B, N, M] float32: 1 for the same object, <= 0 apart.
 
     Rows tell what they are by `boxes` and by `index`, the row of the raw prediction (-1 in an empty row), by which a
@@ -32,10 +34,7 @@ class Overlap:
 class BoxOverlap(Overlap):
     """Of boxes: iou, giou or diou; beta is the exponent of diou's distance term."""
 
-    def __init__(self, *, kind: PairOverlap = "iou", beta: float = 1.0) -> None:
-        check_overlap(kind, 1.0)
-        if not beta > 0:
-            raise ValueError(f"beta={beta} must be above 0; DIoU's paper has 1, YOLOv4 0.6")
+    def __init__(self, *, kind: PairOverlap = "iou", beta: Positive = 1.0) -> None:
         self.kind, self.beta = kind, beta
 
     def __call__(self, a: Candidates, b: Candidates) -> Tensor:
@@ -43,10 +42,7 @@ class BoxOverlap(Overlap):
 
 
 def check_overlap(kind: str, threshold: float) -> None:
-    """ValueError unless suppression knows the overlap and the threshold lies within its range."""
-    if kind not in get_args(PairOverlap):
-        known = " (an overlap for losses)" if kind in get_args(OverlapKind) else ""
-        raise ValueError(f"overlap={kind!r}{known} cannot suppress; choose one of {', '.join(get_args(PairOverlap))}")
+    """ValueError unless the threshold lies within the overlap's range."""
     lowest = 0.0 if kind == "iou" else -1.0
     if not lowest <= threshold <= 1.0:
         raise ValueError(

@@ -8,6 +8,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from torso.errors import PartError, mismatch
+from torso.plain_values import Checked
 from torso.types import Candidates, FeatureSpec, Images, RawPredictions
 
 
@@ -23,7 +25,7 @@ class ClassRows(NamedTuple):
     values: int = 1
 
 
-class Head(nn.Module):
+class Head(Checked, nn.Module):
     """Built as Head(in_specs, num_classes=..., ...). A head knows no target, no assigner and no loss.
 
     forward: list of [B, C_i, h_i, w_i], fine to coarse, and the batch -> raw predictions of its family.
@@ -73,27 +75,23 @@ def choose_levels(in_specs: Sequence[FeatureSpec], finest: int, coarsest: int | 
     last = finest if coarsest is None else coarsest
     chosen = [i for i, s in enumerate(strides) if finest <= s and max(in_specs[i].stride_yx) <= last]
     if coarsest is not None and coarsest < finest:
-        raise ValueError(
-            f"{who} reads levels of strides finest={finest} to coarsest={coarsest}, which are none: set the head's "
-            f"coarsest to {finest} or more (--head.coarsest={max(finest, *strides)})"
+        raise mismatch(
+            f"{who}.coarsest",
+            f"a stride of at least finest={finest}",
+            coarsest,
+            remedies=[{"head.coarsest": max(finest, *strides)}],
         )
     if not chosen or strides[chosen[0]] != finest:
-        too = f" --head.coarsest={strides[0]}" if coarsest is not None and coarsest < strides[0] else ""
-        raise ValueError(
-            f"{who} needs a level of stride {finest}; the levels here have strides {strides}: set the head's finest "
-            f"to one of them (--head.finest={strides[0]}{too}), start the neck at stride {finest} if it and the "
-            "backbone have one, or choose another head"
+        too = {"head.coarsest": strides[0]} if coarsest is not None and coarsest < strides[0] else {}
+        raise PartError(
+            f"{who} needs a level of stride {finest}; the levels here have strides {strides}",
+            remedies=[
+                {"head.finest": strides[0], **too},
+                f"start the neck at stride {finest} if it and the backbone have one",
+                "choose another head",
+            ],
         )
     return chosen
-
-
-def check_threshold(who: str, score_threshold: float) -> None:
-    """ValueError where no score can be above it, or all are."""
-    if not 0 <= score_threshold < 1:
-        raise ValueError(
-            f"{who}.score_threshold wants 0..1, of which 1 would leave no detection; {score_threshold} came: give 0 "
-            "to keep every score"
-        )
 
 
 def emptied_scores(scores: Tensor, threshold: float) -> Tensor:

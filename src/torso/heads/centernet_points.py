@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torso.bounds import BelowOne, Count, Odd, Share
 from torso.geometry.boxes import clip_boxes
 from torso.geometry.priors._base import gather_priors
 from torso.geometry.priors.points import Points
-from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_scores
+from torso.heads._base import ClassRows, Head, choose_levels, emptied_scores
 from torso.heads._branches import rows
 from torso.layers.conv import Activation, ConvNormAct
-from torso.plain_values import one_of
 from torso.types import Candidates, FeatureSpec, HeatmapPredictions, Images, RawPredictions
 
 
@@ -40,27 +40,16 @@ class CenterNetPointsHead(Head):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        num_classes: int,
+        num_classes: Count,
         finest: int = 4,
-        channels: int = 64,
+        channels: Count = 64,
         activation: Activation = "relu",
-        prior_probability: float = 0.1,
-        peak_kernel: int = 3,
-        top: int = 100,
-        score_threshold: float = 0.0,
+        prior_probability: Share = 0.1,
+        peak_kernel: Odd = 3,
+        top: Count = 100,
+        score_threshold: BelowOne = 0.0,
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"a head needs at least one class; num_classes={num_classes} came")
-        if peak_kernel < 1 or peak_kernel % 2 == 0:
-            raise ValueError(f"CenterNet's peak_kernel must be odd, with the place in its middle; {peak_kernel} came")
-        if min(channels, top) < 1 or not 0 < prior_probability < 1:
-            raise ValueError(
-                "CenterNet wants channels >= 1, top >= 1 and 0 < prior_probability < 1; "
-                f"{channels}, {top} and {prior_probability} came"
-            )
-        check_threshold(type(self).__name__, score_threshold)
-        one_of("CenterNet.activation", activation, Activation)
         self.num_classes, self.peak_kernel = num_classes, peak_kernel
         self.top, self.score_threshold = top, score_threshold
         self._level = choose_levels(in_specs, finest, None, "CenterNet")[0]

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torso.bounds import BelowOne, Count, Odd, Share, Whole
 from torso.geometry.boxes import clip_boxes
 from torso.geometry.coders._base import Coder
 from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors._base import PriorGenerator, gather_priors, level_of_rows
 from torso.geometry.priors.anchors import Anchors
-from torso.heads._base import ClassRows, Head, best_pairs, check_threshold, choose_levels, emptied_scores
+from torso.heads._base import ClassRows, Head, best_pairs, choose_levels, emptied_scores
 from torso.heads._branches import Branches, LevelOutput, QualityTower, TowerLayer, last_convolution
 from torso.heads._dense_checks import (
     Fusion,
@@ -24,10 +25,7 @@ from torso.heads._dense_checks import (
     check_depthwise,
     check_level_counts,
     check_norms,
-    check_numbers,
     check_priors,
-    check_shares,
-    check_words,
     written_values,
 )
 from torso.layers.conv import Activation, Norm
@@ -80,12 +78,12 @@ class DenseHead(Head):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        num_classes: int,
+        num_classes: Count,
         finest: int = 8,
         coarsest: int = 128,
-        channels: int | tuple[int, ...] = 256,
-        box_channels: int | None = None,
-        tower: int = 4,
+        channels: Count | tuple[Count, ...] = 256,
+        box_channels: Count | None = None,
+        tower: Whole = 4,
         joint_tower: bool = False,
         shared: bool = True,
         out_kernel: Kernel = 3,
@@ -95,20 +93,20 @@ class DenseHead(Head):
         level_norms: bool = False,
         separable: bool = False,
         depthwise: bool = False,
-        tower_kernel: int = 3,
+        tower_kernel: Odd = 3,
         priors: Part[PriorGenerator] = part(Anchors),
         coder: Part[Coder] = part(DeltaCoder),
         scores: Scores = "sigmoid",
         background: bool = True,
         quality: QualityTower = "none",
         fusion: Fusion = "product",
-        quality_share: float | None = None,
+        quality_share: Share | None = None,
         level_scale: bool = False,
         uncertainty: bool = False,
-        prior_probability: float = 0.01,
-        quality_prior: float | tuple[float, ...] = 0.5,
-        score_threshold: float = 0.05,
-        pre_nms_top: int = 1000,
+        prior_probability: Share = 0.01,
+        quality_prior: Share | tuple[Share, ...] = 0.5,
+        score_threshold: BelowOne = 0.05,
+        pre_nms_top: Count = 1000,
         levels_apart: bool = False,
     ) -> None:
         super().__init__()
@@ -116,18 +114,13 @@ class DenseHead(Head):
         self.score_threshold, self.pre_nms_top, self.shared = score_threshold, pre_nms_top, shared
         self.quality_share, self.levels_apart = quality_share, levels_apart
         who = type(self).__name__
-        check_words(who, scores=scores, quality=quality, fusion=fusion, norm=norm, activation=activation,
-                    out_kernel=out_kernel)  # fmt: skip
-        check_threshold(who, score_threshold)
         check_level_counts(who, written_values(channels, quality_prior, priors, shared), in_specs, finest, coarsest)
         self._levels = choose_levels(in_specs, finest, coarsest, who)
         specs = [in_specs[i] for i in self._levels]
         widths = a_level(channels, len(specs), "channels", shared)
         starts = a_level(quality_prior, len(specs), "quality_prior", shared)
         box_widths = widths if box_channels is None else (box_channels,) * len(widths)
-        check_numbers(num_classes, (*widths, *box_widths), tower, pre_nms_top, (prior_probability, *starts))
         check_norms(who, norm, tower=tower, level_norms=level_norms, shared=shared, levels=len(specs))
-        check_shares(who, tower_kernel, quality_share)
         self.priors = priors.build([s.stride_yx for s in specs])
         self.coder = coder.build()
         check_priors(who, self.priors.per_place, shared)

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torso.bounds import AtLeastOne, BelowOne, Count, NotNegative, Probability, Whole
 from torso.geometry.boxes import clip_boxes
 from torso.geometry.coders._base import Coder
 from torso.geometry.coders.delta import DeltaCoder
 from torso.geometry.priors._base import gather_priors
-from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_scores
+from torso.heads._base import ClassRows, Head, choose_levels, emptied_scores
 from torso.heads._roi_proposals import SecondStage, best_proposals, roi_priors
 from torso.heads.dense import DenseHead
 from torso.heads.rpn import RPNHead
@@ -49,36 +50,28 @@ class FasterRCNNHead(Head):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        num_classes: int,
+        num_classes: Count,
         finest: int = 4,
         coarsest: int = 32,
         proposer: Part[DenseHead] = part(RPNHead),
-        proposal_top: int = 1000,
-        proposals: int = 1000,
-        proposal_iou: float = 0.7,
-        proposal_min_size: float = 0.0,
-        roi_size: int = 7,
-        sampling: int = 2,
+        proposal_top: Count = 1000,
+        proposals: Count = 1000,
+        proposal_iou: Probability = 0.7,
+        proposal_min_size: NotNegative = 0.0,
+        roi_size: Count = 7,
+        sampling: Whole = 2,
         aligned: bool = True,
-        canonical_side: float = 224.0,
-        canonical_stride: int = 16,
-        channels: int = 1024,
+        canonical_side: AtLeastOne = 224.0,
+        canonical_stride: Count = 16,
+        channels: Count = 1024,
         class_agnostic: bool = False,
         coder: Part[Coder] = part(DeltaCoder, weights=(10.0, 10.0, 5.0, 5.0)),
         uncertainty: bool = False,
-        score_threshold: float = 0.05,
-        pre_nms_top: int = 2000,
-        min_size: float = 0.0,
+        score_threshold: BelowOne = 0.05,
+        pre_nms_top: Count = 2000,
+        min_size: NotNegative = 0.0,
     ) -> None:
         super().__init__()
-        _at_least(
-            1, num_classes=num_classes, proposal_top=proposal_top, proposals=proposals, pre_nms_top=pre_nms_top,
-            channels=channels, roi_size=roi_size, canonical_stride=canonical_stride, canonical_side=canonical_side,
-        )  # fmt: skip
-        _at_least(0, sampling=sampling, proposal_min_size=proposal_min_size, min_size=min_size)
-        if not 0 <= proposal_iou <= 1:
-            raise ValueError(f"FasterRCNN.proposal_iou wants an IoU in 0..1; {proposal_iou} came")
-        check_threshold(type(self).__name__, score_threshold)
         self.num_classes, self.class_agnostic = num_classes, class_agnostic
         self.proposal_top, self.proposals = proposal_top, proposals
         self.proposal_iou, self.proposal_min_size = proposal_iou, proposal_min_size
@@ -189,12 +182,6 @@ class FasterRCNNHead(Head):
         if self.variance_out is not None:  # sigma starts at 1, where the KL loss is smooth L1 (1809.08545)
             nn.init.normal_(self.variance_out.weight, std=1e-4)
             nn.init.zeros_(self.variance_out.bias)
-
-
-def _at_least(least: int, **values: float) -> None:
-    for name, value in values.items():
-        if not value >= least:
-            raise ValueError(f"FasterRCNN.{name} must be at least {least}; {value} came")
 
 
 def _one_width(specs: Sequence[FeatureSpec]) -> int:

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torso.bounds import BelowOne, Count, Size
 from torso.geometry.boxes import clip_boxes
 from torso.geometry.coders._base import Coder
 from torso.geometry.coders.grid import GridCoder
 from torso.geometry.priors._base import gather_priors, grid_priors
-from torso.heads._base import ClassRows, Head, check_threshold, choose_levels, emptied_scores
+from torso.heads._base import ClassRows, Head, choose_levels, emptied_scores
 from torso.layers.conv import Activation, ConvNormAct, Norm, make_activation
 from torso.parts import Part, part
-from torso.plain_values import one_of
 from torso.types import Candidates, FeatureSpec, GridPredictions, Images, Priors, RawPredictions
 
 
@@ -41,28 +41,20 @@ class GridHead(Head):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        num_classes: int,
+        num_classes: Count,
         finest: int = 32,
-        grid_hw: tuple[int, int] = (7, 7),
-        boxes: int = 2,
-        channels: int = 1024,
-        hidden: int = 4096,
-        dropout: float = 0.5,
+        grid_hw: Size = (7, 7),
+        boxes: Count = 2,
+        channels: Count = 1024,
+        hidden: Count = 4096,
+        dropout: BelowOne = 0.5,
         norm: Norm = "bn",
         activation: Activation = "leaky_relu",
         coder: Part[Coder] = part(GridCoder),
-        score_threshold: float = 0.005,
-        top: int = 1000,
+        score_threshold: BelowOne = 0.005,
+        top: Count = 1000,
     ) -> None:
         super().__init__()
-        if min(num_classes, boxes, channels, hidden, top, *grid_hw) < 1 or not 0 <= dropout < 1:
-            raise ValueError(
-                "Grid wants num_classes, boxes, channels, hidden, top, grid_hw of at least 1 and 0 <= dropout < 1; "
-                f"{num_classes}, {boxes}, {channels}, {hidden}, {top}, {grid_hw} and {dropout} came"
-            )
-        check_threshold(type(self).__name__, score_threshold)
-        one_of("Grid.norm", norm, Norm)
-        one_of("Grid.activation", activation, Activation)
         self.num_classes, self.boxes, self.grid_hw = num_classes, boxes, grid_hw
         self.score_threshold, self.top = score_threshold, top
         self.coder = coder.build()

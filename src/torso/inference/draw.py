@@ -15,7 +15,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from torso.bounds import Positive
 from torso.images import Source, read_image
+from torso.plain_values import checked
 from torso.types import Priors
 
 Rgb = tuple[int, int, int]
@@ -64,6 +66,7 @@ def class_colour(label: int) -> Rgb:
     return _PALETTE[label % len(_PALETTE)]
 
 
+@checked
 def draw(
     image: Source,
     detections: Found | None = None,
@@ -72,7 +75,7 @@ def draw(
     priors: Priors | Tensor | None = None,
     labels: bool = True,
     min_side: int = 448,
-    size: float = 1.0,
+    size: Positive = 1.0,
     font: str | Path | None = None,
 ) -> Image.Image:
     """A new RGB picture with everything given on it, worst prediction first so that the best lies on top.
@@ -81,8 +84,6 @@ def draw(
     below it is enlarged by a whole factor (0: never); size: of lines and letters, 1 suits a picture seen at full size;
     font: a TrueType file for names that Latin letters cannot write.
     """
-    if size <= 0:
-        raise ValueError(f"size is {size}; wanted a factor above 0")
     canvas = _Canvas(read_image(image), min_side, size, font)
     if priors is not None:
         canvas.priors(priors.boxes if isinstance(priors, Priors) else priors)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from torso.bounds import Count, Probability
 from torso.geometry.resize import SizeHW
 from torso.images import Source, read_image, stack_images
 from torso.inference.detections import Detections
@@ -20,6 +21,7 @@ from torso.inference.views import Look, Picture, answer, take_apart, to_original
 from torso.inputs._stack import stacked
 from torso.inputs.pyramid import Pyramid
 from torso.inputs.tiles import Tiles
+from torso.plain_values import checked
 from torso.types import Candidates, Images
 
 _PATIENCE = 8  # batches that a picture of a rare shape waits for company before it goes alone
@@ -41,12 +43,13 @@ class Predictor:
             is the side of a square tile in px of the picture, a tuple the scales of the pyramid.
     """
 
+    @checked
     def __init__(
         self,
         model: Detecting,
         *,
-        score_threshold: float = 0.0,
-        batch_size: int = 1,
+        score_threshold: Probability = 0.0,
+        batch_size: Count = 1,
         device: torch.device | str | None = None,
         precision: Precision = "auto",
         compile: bool = False,
@@ -54,10 +57,6 @@ class Predictor:
         tiles: Tiles | int | None = None,
         pyramid: Pyramid | tuple[float, ...] | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} came; at least 1 was wanted")
-        if not 0 <= score_threshold <= 1:
-            raise ValueError(f"score_threshold={score_threshold} came; a score in 0..1 was wanted")
         self.device = _device(device) if device is not None else model.mean.device
         if self.device != model.mean.device:
             model = copy.deepcopy(model).to(self.device)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torso.inputs._base import Input
 from torso.layers.compiling import compiled
+from torso.plain_values import checked
 from torso.suppression._base import Suppression
 from torso.types import Candidates, Images
 
@@ -60,6 +61,7 @@ class Runtime:
         suppress: False ends at the candidates before suppression, where several views are to be suppressed together.
     """
 
+    @checked
     def __init__(
         self,
         model: Detecting,

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from torso.geometry.resize import SizeHW
 from torso.geometry.tiling import Window
+from torso.plain_values import Checked
 
 Merging = Literal["suppression", "union"]
 """How what several views found becomes one answer; see Tiles."""
@@ -26,7 +27,7 @@ class View(NamedTuple):
     sides: tuple[float, float] | None = None
 
 
-class Input:
+class Input(Checked):
     """Sizes only; pixels are resized by one function for training and inference alike (inference.images).
 
     Most policies show a picture whole and once. merging: how views of different windows come together. together:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torso.bounds import Size
 from torso.geometry.resize import padded_size
 from torso.inputs._base import Input
 
@@ -14,9 +15,7 @@ class Fixed(Input):
     Boxes are stretched with the picture and come back in its own pixels.
     """
 
-    def __init__(self, *, size_hw: tuple[int, int] = (512, 512)) -> None:
-        if min(size_hw) < 1:
-            raise ValueError(f"Fixed.size_hw wants a positive height and width; {size_hw} came")
+    def __init__(self, *, size_hw: Size = (512, 512)) -> None:
         self.size_hw = size_hw
 
     def resized(self, size_hw: tuple[int, int]) -> tuple[int, int]:

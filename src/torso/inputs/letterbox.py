@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torso.bounds import Size
 from torso.geometry.resize import letterbox_size, padded_size
 from torso.inputs._base import Input
 
@@ -14,9 +15,7 @@ class Letterbox(Input):
     size_hw: (height, width) of the batch in pixels; rounded up to the model's multiple.
     """
 
-    def __init__(self, *, size_hw: tuple[int, int] = (640, 640)) -> None:
-        if min(size_hw) < 1:
-            raise ValueError(f"Letterbox.size_hw wants a positive height and width; {size_hw} came")
+    def __init__(self, *, size_hw: Size = (640, 640)) -> None:
         self.size_hw = size_hw
 
     def resized(self, size_hw: tuple[int, int]) -> tuple[int, int]:

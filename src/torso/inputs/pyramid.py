@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
-from typing import Self
+from typing import Annotated, Self
 
+from annotated_types import MinLen
+
+from torso.bounds import Positive
+from torso.errors import mismatch
 from torso.geometry.resize import padded_size, scaled_size
 from torso.geometry.tiling import Window
 from torso.inputs._base import Input, View
@@ -27,15 +30,15 @@ class Pyramid(Input):
     def __init__(
         self,
         *,
-        scales: tuple[float, ...] = (0.5, 1.0, 2.0),
+        scales: Annotated[tuple[Positive, ...], MinLen(1)] = (0.5, 1.0, 2.0),
         flip: bool = False,
         ranges: tuple[tuple[float, float], ...] | None = None,
         inner: Part[Input] | None = None,
     ) -> None:
-        if not scales or not all(0 < s < math.inf for s in scales) or len(set(scales)) < len(scales):
-            raise ValueError(f"Pyramid.scales wants different factors above 0, such as 0.5,1,2; {scales} came")
+        if len(set(scales)) < len(scales):
+            raise mismatch("Pyramid.scales", "different factors, such as 0.5,1,2", scales)
         if ranges is not None and (len(ranges) != len(scales) or any(not 0 <= low < high for low, high in ranges)):
-            raise ValueError(f"Pyramid.ranges wants a pair 0 <= least < most for each of {scales}; {ranges} came")
+            raise mismatch("Pyramid.ranges", f"a pair 0 <= least < most for each of {scales}", ranges)
         self.scales, self.flip, self.ranges = scales, flip, ranges
         self.together = len(scales) > 1 or flip or ranges is not None
         self._set(Letterbox() if inner is None else inner.build())

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torso.bounds import Count
 from torso.geometry.resize import padded_size, short_side_size
 from torso.inputs._base import Input
+from torso.plain_values import check_rising
 
 
 class ShortSide(Input):
     """Lengths in pixels; the batch is as large as its largest picture, rounded up to the model's multiple."""
 
-    def __init__(self, *, short: int = 800, longest: int = 1333) -> None:
-        if not 1 <= short <= longest:
-            raise ValueError(f"ShortSide wants 1 <= short <= longest; short={short}, longest={longest} came")
+    def __init__(self, *, short: Count = 800, longest: Count = 1333) -> None:
+        check_rising("ShortSide", short=short, longest=longest)
         self.short, self.longest = short, longest
 
     def resized(self, size_hw: tuple[int, int]) -> tuple[int, int]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Self, get_args
+from typing import Annotated, Self
 
+from annotated_types import Interval
+
+from torso.bounds import Size
 from torso.geometry.tiling import Window, tile_windows
 from torso.inputs._base import Input, Merging, View
 from torso.inputs.letterbox import Letterbox
@@ -28,21 +31,13 @@ class Tiles(Input):
     def __init__(
         self,
         *,
-        size_hw: tuple[int, int] = (640, 640),
-        overlap: float = 0.2,
+        size_hw: Size = (640, 640),
+        overlap: Annotated[float, Interval(ge=0, le=0.9)] = 0.2,
         whole: bool = True,
         merge: Merging = "union",
-        min_visible: float = 0.5,
+        min_visible: Annotated[float, Interval(gt=0, le=1)] = 0.5,
         inner: Part[Input] | None = None,
     ) -> None:
-        if min(size_hw) < 1:
-            raise ValueError(f"Tiles.size_hw wants a positive height and width; {size_hw} came")
-        if not 0 <= overlap <= 0.9:  # at 0.99 a picture of 10,000 px a side would have 1.8 million tiles
-            raise ValueError(f"Tiles.overlap wants a share of the tile of 0 to 0.9, such as 0.2; {overlap} came")
-        if merge not in get_args(Merging):
-            raise ValueError(f"Tiles.merge wants one of {', '.join(get_args(Merging))}; {merge!r} came")
-        if not 0 < min_visible <= 1:
-            raise ValueError(f"Tiles.min_visible wants a share above 0, at most 1; {min_visible} came")
         self.size_hw, self.overlap, self.whole, self.min_visible = size_hw, overlap, whole, min_visible
         self.merging = merge
         self._set(Letterbox(size_hw=size_hw) if inner is None else inner.build())

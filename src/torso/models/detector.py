@@ -16,6 +16,7 @@ from torso.inputs.letterbox import Letterbox
 from torso.models._base import Model
 from torso.necks._base import Neck
 from torso.parts import Part, part
+from torso.plain_values import Checked
 from torso.suppression._base import Suppression
 from torso.suppression.nms import NMS
 from torso.types import Candidates, Images, RawPredictions
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from torso.inputs.tiles import Tiles
 
 
-class Detector(Model):
+class Detector(Checked, Model):
     """images -> backbone -> necks -> head -> raw predictions; `detect` goes on to decoded and suppressed candidates.
 
     Args:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from torso.errors import PartError, mismatch
+from torso.plain_values import Checked
 from torso.types import FeatureSpec
 
 
-class Neck(nn.Module):
+class Neck(Checked, nn.Module):
     """list of [B, C_i, h_i, w_i] -> list of [B, C_j, h_j, w_j], both fine to coarse; built as Neck(in_specs, ...)."""
 
     out_specs: tuple[FeatureSpec, ...]
@@ -36,25 +38,26 @@ def levels_between(in_specs: Sequence[FeatureSpec], finest: int, coarsest: int, 
     """
     strides = [s.stride for s in in_specs]
     if coarsest < finest and finest in strides:
-        raise ValueError(
-            f"{who} wants coarsest to be finest or more; finest={finest} and coarsest={coarsest} came: set coarsest "
-            f"(--neck.coarsest={strides[-1]})"
-        )
+        raise mismatch(
+            f"{who}.coarsest", f"a stride of at least finest={finest}", coarsest,
+            remedies=[{"neck.coarsest": strides[-1]}],
+        )  # fmt: skip
     positions = [i for i, s in enumerate(strides) if finest <= s <= coarsest]
     if not positions or strides[positions[0]] != finest:
-        raise ValueError(
-            f"{who} starts at stride {finest}, but the incoming levels have strides {strides}; "
-            f"set finest to one of them, and the head's to the same ({_finest_flags(strides, finest, coarsest)}), or "
-            f"choose a backbone with a level of stride {finest}"
+        nearest = _nearest([s for s in strides if s <= coarsest] or strides, finest)
+        raise PartError(
+            f"{who} starts at stride {finest}, but the incoming levels have strides {strides}",
+            remedies=[
+                {"neck.finest": nearest, "head.finest": nearest},
+                f"choose a backbone with a level of stride {finest}",
+            ],
         )
     return positions
 
 
-def _finest_flags(strides: Sequence[int], finest: int, coarsest: int) -> str:
-    """The stride nearest to the one that is missing, the finer of two, for the neck and for the head."""
-    usable = [s for s in strides if s <= coarsest] or strides
-    nearest = min(usable, key=lambda s: (max(s, finest) / min(s, max(finest, 1)), s))
-    return f"--neck.finest={nearest} --head.finest={nearest}"
+def _nearest(strides: Sequence[int], finest: int) -> int:
+    """The stride nearest to the one that is missing, the finer of two."""
+    return min(strides, key=lambda s: (max(s, finest) / min(s, max(finest, 1)), s))
 
 
 def check_doubling(specs: Sequence[FeatureSpec], who: str) -> None:
@@ -73,15 +76,13 @@ def cut(x: Tensor, like: Tensor) -> Tensor:
 
 
 def level_widths(channels: int | tuple[int, ...], levels: int, who: str) -> list[int]:
-    """One width for all levels or one each, fine to coarse; ValueError at a wrong number of them or one below 1."""
+    """One width for all levels or one each, fine to coarse; ValueError at a wrong number of them."""
     widths = [channels] * levels if isinstance(channels, int) else list(channels)
     if len(widths) != levels:
         raise ValueError(
             f"{who} has {levels} levels of the backbone but {len(widths)} channels {tuple(widths)}: give one number, "
             "or one for each level, fine to coarse"
         )
-    if min(widths) < 1:
-        raise ValueError(f"{who}.channels must be at least 1; {tuple(widths)} came")
     return widths
 
 

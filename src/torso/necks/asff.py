@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torso.bounds import Count
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.pyramid import upsample_nearest
 from torso.necks._base import Neck, cut, initialise_linear, level_widths, levels_between
@@ -18,7 +19,7 @@ from torso.types import FeatureSpec
 class ASFF(Neck):
     """out_l = conv3(sum_i w_i * x_i->l), the weights a softmax over the sources at every pixel of level l.
 
-    It stands behind a pyramid (`--neck fpn+asff`) or straight on a backbone.
+    It stands behind a pyramid ("fpn+asff") or straight on a backbone.
 
     Args:
         channels: width of the output levels, one for all or one for each incoming level, fine to coarse.
@@ -38,9 +39,9 @@ class ASFF(Neck):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        channels: int | tuple[int, ...] = 256,
-        widths: int | tuple[int, ...] | None = None,
-        weight_channels: int = 16,
+        channels: Count | tuple[Count, ...] = 256,
+        widths: Count | tuple[Count, ...] | None = None,
+        weight_channels: Count = 16,
         finest: int = 8,
         coarsest: int = 128,
         extra: ExtraKind = "conv_p5",
@@ -48,8 +49,6 @@ class ASFF(Neck):
         activation: Activation = "leaky_relu",
     ) -> None:
         super().__init__()
-        if weight_channels < 1:
-            raise ValueError(f"ASFF.weight_channels must be at least 1; {weight_channels} came")
         self._positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
         incoming = [in_specs[i] for i in self._positions]
         comes = [s.channels for s in incoming]

@@ -14,7 +14,7 @@ from torso.types import FeatureSpec
 
 
 class AtLevels(Neck):
-    """The incoming levels, some of them behind a block. `--neck spp+pan` is at_levels with block=spp, then pan.
+    """The incoming levels, some of them behind a block. The neck "spp+pan" is at_levels with block=spp, then pan.
 
     Args:
         block: is built once for each of its levels; no weights are shared.

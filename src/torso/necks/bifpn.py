@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from torso.bounds import Count
 from torso.layers.conv import Activation, Norm
 from torso.necks._base import Neck, levels_between
 from torso.necks._bifpn_graph import Node, bifpn_graph
@@ -37,8 +38,8 @@ class BiFPN(Neck):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        channels: int = 64,
-        layers: int = 3,
+        channels: Count = 64,
+        layers: Count = 3,
         finest: int = 8,
         coarsest: int = 128,
         fusion: Fusion = "fast",
@@ -48,8 +49,6 @@ class BiFPN(Neck):
         redundant_bias: bool = False,
     ) -> None:
         super().__init__()
-        if channels < 1 or layers < 1:
-            raise ValueError(f"BiFPN wants channels and layers of at least 1; {channels} and {layers} came")
         self._positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
         incoming = [in_specs[i] for i in self._positions]
         last = incoming[-1]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from torso.bounds import Count
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.pyramid import upsample_nearest
 from torso.necks._base import Neck, initialise_linear, level_widths, levels_between
@@ -31,7 +32,7 @@ class ConcatFPN(Neck):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        channels: int | tuple[int, ...] = (128, 256, 512),
+        channels: Count | tuple[Count, ...] = (128, 256, 512),
         finest: int = 8,
         coarsest: int = 32,
         norm: Norm = "bn",

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from torso.bounds import Count
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.csp import C3, C2f
 from torso.layers.pyramid import upsample_nearest
@@ -37,9 +38,9 @@ class CSPPAN(Neck):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        channels: int | None = 256,
-        widths: tuple[int, ...] | None = None,
-        depth: int = 3,
+        channels: Count | None = 256,
+        widths: tuple[Count, ...] | None = None,
+        depth: Count = 3,
         layer: Literal["c3", "c2f"] = "c3",
         finest: int = 8,
         coarsest: int = 128,
@@ -48,8 +49,6 @@ class CSPPAN(Neck):
         activation: Activation = "silu",
     ) -> None:
         super().__init__()
-        if depth < 1 or (channels is not None and channels < 1):
-            raise ValueError(f"CSPPAN wants depth >= 1 and channels >= 1 or none; {depth} and {channels} came")
         self._positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
         incoming = [in_specs[i] for i in self._positions]
         check_doubling(incoming, type(self).__name__)

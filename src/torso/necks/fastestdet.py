@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torso.bounds import Count, Odd
 from torso.layers.conv import ConvNormAct
 from torso.necks._base import Neck
 from torso.types import FeatureSpec
@@ -26,15 +27,15 @@ class FastestDet(Neck):
     """
 
     def __init__(
-        self, in_specs: Sequence[FeatureSpec], *, stride: int = 16, channels: int = 96, kernel: int = 5
+        self, in_specs: Sequence[FeatureSpec], *, stride: int = 16, channels: Count = 96, kernel: Odd = 5
     ) -> None:
         super().__init__()
         strides = [s.stride for s in in_specs]
         wanted = [stride // 2, stride, stride * 2]
-        if not set(wanted) <= set(strides) or kernel % 2 == 0:
+        if not set(wanted) <= set(strides):
             raise ValueError(
-                f"FastestDet gathers the levels of strides {wanted} with odd kernels; strides {strides} and "
-                f"kernel={kernel} came: choose another stride or backbone"
+                f"FastestDet gathers the levels of strides {wanted}, got strides {strides}: choose another stride or "
+                "backbone"
             )
         self._positions = [strides.index(s) for s in wanted]
         self.gather = _conv(sum(in_specs[i].channels for i in self._positions), channels)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from torso.bounds import Count
 from torso.layers.conv import Activation, Norm
 from torso.necks._base import Neck, levels_between
 from torso.necks._extra import PooledLevels
@@ -38,8 +39,8 @@ class FCFPN(Neck):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        channels: int = 64,
-        repeats: int = 3,
+        channels: Count = 64,
+        repeats: Count = 3,
         finest: int = 8,
         coarsest: int = 128,
         edge_conv: bool = False,
@@ -49,8 +50,6 @@ class FCFPN(Neck):
         activation: Activation = "silu",
     ) -> None:
         super().__init__()
-        if channels < 1 or repeats < 1:
-            raise ValueError(f"FCFPN wants channels and repeats of at least 1; {channels} and {repeats} came")
         self._positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
         incoming = [in_specs[i] for i in self._positions]
         self.lateral = nn.ModuleList(lateral(s.channels, channels, norm=norm) for s in incoming)

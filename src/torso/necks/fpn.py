@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from torso.bounds import Count
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.pyramid import upsample_nearest
 from torso.necks._base import Neck, levels_between
@@ -32,7 +33,7 @@ class FPN(Neck):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        channels: int = 256,
+        channels: Count = 256,
         finest: int = 8,
         coarsest: int = 128,
         extra: ExtraKind = "conv_p5",
@@ -40,8 +41,6 @@ class FPN(Neck):
         activation: Activation = "none",
     ) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"{type(self).__name__}.channels must be at least 1; {channels} came")
         self._positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
         incoming = [in_specs[i] for i in self._positions]
         self.lateral = nn.ModuleList(

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from torso.bounds import Count, Whole
 from torso.layers.conv import Activation, Norm
 from torso.necks._base import Neck, check_doubling, initialise_linear, levels_between
 from torso.necks._extra import ExtraKind
@@ -35,18 +36,16 @@ class Matrix(Neck):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        channels: int = 256,
+        channels: Count = 256,
         finest: int = 8,
         coarsest: int = 128,
-        band: int = 2,
+        band: Whole = 2,
         diagonal: Literal["fpn", "incoming"] = "fpn",
         extra: ExtraKind = "conv_p5",
         norm: Norm = "none",
         activation: Activation = "none",
     ) -> None:
         super().__init__()
-        if band < 0:
-            raise ValueError(f"Matrix.band is a number of halvings, at least 0; {band} came")
         positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
         self.fpn: FPN | None = None
         if diagonal == "fpn":

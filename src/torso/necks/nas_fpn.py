@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from torso.bounds import Count
 from torso.layers.conv import Activation, Norm
 from torso.necks._base import Neck, levels_between
 from torso.necks._extra import PooledLevels
@@ -68,8 +69,8 @@ class NASFPN(Neck):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        channels: int = 256,
-        repeats: int = 7,
+        channels: Count = 256,
+        repeats: Count = 7,
         finest: int = 8,
         coarsest: int = 128,
         gate: Gate = "max_from_coarser",
@@ -77,8 +78,6 @@ class NASFPN(Neck):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        if channels < 1 or repeats < 1:
-            raise ValueError(f"NASFPN wants channels and repeats of at least 1; {channels} and {repeats} came")
         self._positions = levels_between(in_specs, finest, coarsest, type(self).__name__)
         incoming = [in_specs[i] for i in self._positions]
         self.lateral = nn.ModuleList(lateral(s.channels, channels, norm=norm) for s in incoming)

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from torso.bounds import Count
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.pyramid import upsample_nearest
 from torso.necks._base import Neck, check_doubling, cut, initialise_linear, level_widths, levels_between
@@ -39,7 +40,7 @@ class PAN(Neck):
         in_specs: Sequence[FeatureSpec],
         *,
         form: Literal["add", "concat"] = "add",
-        channels: int | tuple[int, ...] = 256,
+        channels: Count | tuple[Count, ...] = 256,
         finest: int = 8,
         coarsest: int = 128,
         extra: ExtraKind = "conv_p5",

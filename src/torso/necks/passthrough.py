@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torso.bounds import Count, Whole
+from torso.errors import PartError
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.necks._base import Neck
 from torso.types import FeatureSpec
@@ -34,17 +36,13 @@ class Passthrough(Neck):
         *,
         finest: int = 16,
         coarsest: int = 32,
-        narrow: int = 64,
-        channels: int = 1024,
-        convs: int = 2,
+        narrow: Count = 64,
+        channels: Count = 1024,
+        convs: Whole = 2,
         norm: Norm = "bn",
         activation: Activation = "leaky_relu",
     ) -> None:
         super().__init__()
-        if convs < 0 or narrow < 1 or channels < 1:
-            raise ValueError(
-                f"Passthrough wants convs >= 0, narrow and channels >= 1; {convs}, {narrow} and {channels} came"
-            )
         self._positions = _two_levels([s.stride for s in in_specs], finest, coarsest)
         fine, coarse = (in_specs[i] for i in self._positions)
         self.block = coarse.stride // fine.stride
@@ -74,10 +72,10 @@ def _two_levels(strides: list[int], finest: int, coarsest: int) -> list[int]:
     coarse = coarsest if coarsest in strides[1:] else strides[-1]
     finer = [s for s in strides if s < coarse and coarse % s == 0] or [coarse]
     fine = finest if finest in finer else finer[-1]
-    wrong = {n: (was, to) for n, was, to in (("coarsest", coarsest, coarse), ("finest", finest, fine)) if was != to}
-    flags = " ".join(f"--neck.{name}={to}" for name, (_, to) in wrong.items())
-    raise ValueError(
+    both = ("neck.coarsest", coarsest, coarse), ("neck.finest", finest, fine)
+    wrong = {path: to for path, given, to in both if given != to}
+    raise PartError(
         f"Passthrough takes the incoming levels of strides finest={finest} and coarsest={coarsest}, the second a "
-        f"multiple of the first; the levels here have strides {strides}: set {flags}, and as one level of stride "
-        f"{coarse} comes out, --head.finest={coarse}"
+        f"multiple of the first, and gives one level of the second; the levels here have strides {strides}",
+        remedies=[{**wrong, "head.finest": coarse}],
     )

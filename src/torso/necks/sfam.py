@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torso.blocks.se import SE
+from torso.bounds import Count
 from torso.layers.batch_norm import BatchNorm2d
 from torso.layers.conv import Activation, ConvNormAct, Norm
 from torso.layers.pyramid import upsample_nearest
@@ -41,21 +42,21 @@ class SFAM(Neck):
         self,
         in_specs: Sequence[FeatureSpec],
         *,
-        channels: int = 2048,
+        channels: Count = 2048,
         finest: int = 8,
         coarsest: int = 128,
-        tums: int = 8,
-        base: tuple[int, int] = (256, 512),
-        squeezed: int = 128,
+        tums: Count = 8,
+        base: tuple[Count, Count] = (256, 512),
+        squeezed: Count = 128,
         last: Literal["stride", "valid"] = "stride",
         attention: bool = True,
-        reduction: int = 16,
+        reduction: Count = 16,
         shared: bool = False,
         norm: Norm = "bn",
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        if tums < 1 or channels < tums or channels % tums:
+        if channels % tums:
             raise ValueError(
                 f"SFAM.channels is the joined width of its {tums} U-shapes; {channels} is no multiple of {tums}: "
                 "change channels or tums"

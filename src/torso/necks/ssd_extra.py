@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from torso.bounds import Count, Even, Whole
 from torso.necks._base import Neck, levels_between
 from torso.types import FeatureSpec
 
@@ -31,11 +32,11 @@ class SSDExtra(Neck):
         *,
         finest: int = 8,
         coarsest: int = 32,
-        widths: tuple[int, ...] = (512, 256, 256, 256),
-        strides: tuple[int, ...] | None = None,
-        paddings: tuple[int, ...] | None = None,
-        last_kernel: int = 3,
-        steps: tuple[int, ...] | None = None,
+        widths: tuple[Even, ...] = (512, 256, 256, 256),
+        strides: tuple[Count, ...] | None = None,
+        paddings: tuple[Whole, ...] | None = None,
+        last_kernel: Count = 3,
+        steps: tuple[Count, ...] | None = None,
     ) -> None:
         super().__init__()
         strides = strides or (2,) * len(widths)
@@ -91,8 +92,6 @@ def _check(
             f"SSDExtra wants one stride, padding and step for each of its {len(widths)} widths; "
             f"strides={tuple(strides)}, paddings={tuple(paddings)}, steps={tuple(steps)} came"
         )
-    if any(w < 2 or w % 2 for w in widths):
-        raise ValueError(f"SSDExtra wants even widths from 2 on; {tuple(widths)} came")
     if list(steps) != sorted(set(steps)) or (steps and steps[0] <= before):
         raise ValueError(
             f"SSDExtra: the new levels' strides must rise above {before}, that of the last incoming level; "

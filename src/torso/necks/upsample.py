@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
+from torso.bounds import Count
+from torso.errors import PartError, Settings
 from torso.layers.conv import Activation, ConvNormAct, Norm, make_activation, make_norm
 from torso.necks._base import Neck
 from torso.types import FeatureSpec
@@ -30,16 +33,14 @@ class Upsample(Neck):
         in_specs: Sequence[FeatureSpec],
         *,
         finest: int = 4,
-        widths: tuple[int, ...] = (256, 128, 64),
-        kernel: int = 4,
+        widths: tuple[Count, ...] = (256, 128, 64),
+        kernel: Literal[2, 4] = 4,
         norm: Norm = "bn",
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
         strides = [s.stride for s in in_specs]
         stages = _stages(strides[-1], finest, widths)
-        if kernel not in (2, 4):
-            raise ValueError(f"Upsample.kernel must be 2 or 4 to double a map exactly; {kernel} came")
         self._like = strides.index(finest) if finest in strides else None
         layers: list[nn.Module] = []
         before = in_specs[-1].channels
@@ -71,17 +72,12 @@ def _stages(coarsest: int, finest: int, widths: Sequence[int]) -> int:
     if doubles and stages <= len(widths):
         return stages
     usable = [coarsest // 2**k for k in range(len(widths), 0, -1) if coarsest % 2**k == 0]
-    more = ",".join(map(str, (*[widths[0]] * (stages - len(widths)), *widths))) if doubles and widths else ""
-    ways = [f"set finest to {_listed(usable)}, and the head's to the same "
-            f"(--neck.finest={usable[0]} --head.finest={usable[0]})"] if usable else []  # fmt: skip
-    ways += [f"give {stages} widths, coarse to fine (--neck.widths={more})"] if more else []
-    raise ValueError(
+    more = (*[widths[0]] * (stages - len(widths)), *widths) if doubles and widths else ()
+    ways: list[Settings] = [{"neck.finest": stride, "head.finest": stride} for stride in usable]
+    if more or not usable:
+        ways.append({"neck.widths": more or (256, 128, 64)})
+    raise PartError(
         f"Upsample doubles the coarsest incoming map, of stride {coarsest}, once for each of at most {len(widths)} "
-        f"widths; finest={finest} is {f'{stages} doublings away' if doubles else 'no such doubling of it'}: "
-        f"{', or '.join(ways) or 'give widths (--neck.widths=256,128,64)'}"
+        f"widths; finest={finest} is {f'{stages} doublings away' if doubles else 'no such doubling of it'}",
+        remedies=ways,
     )
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    *before, last = map(str, numbers)
-    return f"{', '.join(before)} or {last}" if before else last

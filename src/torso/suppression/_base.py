@@ -13,9 +13,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from torso.bounds import BelowOne, Count
 from torso.kernels.keep import first_rows
 from torso.kernels.pick import pick_by, pick_rows
-from torso.kernels.rule import Comparison, Decay, check_count
+from torso.kernels.rule import Comparison, Decay
+from torso.plain_values import Checked, check_fields
 from torso.types import Candidates, gather_rows
 
 _MOST_LEVELS = 64  # strides grow from level to level: no picture has as many
@@ -33,17 +35,15 @@ class Limits:
     (levels_apart), in either case only those of one level.
     """
 
-    max_detections: int = 100
-    max_per_class: int | None = None
-    pre_nms_top: int | None = None
-    pre_nms_top_per_class: int | None = None
-    score_threshold: float = 0.0
+    max_detections: Count = 100
+    max_per_class: Count | None = None
+    pre_nms_top: Count | None = None
+    pre_nms_top_per_class: Count | None = None
+    score_threshold: BelowOne = 0.0
     class_agnostic: bool = False
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            check_count(name, getattr(self, name))
-        check_score("score_threshold", self.score_threshold)
+        check_fields(self)
 
     def times(self, factor: int) -> Limits:
         """With room for the rows of so many pictures."""
@@ -58,7 +58,7 @@ class Predicts(Protocol):
     def has_uncertainty(self) -> bool: ...
 
 
-class Suppression:
+class Suppression(Checked):
     """[B, T] rows in any order -> [B, max_detections] rows, best first; empty rows have score 0. Float32 inside.
 
     A kind names every limit in its constructor, as all arguments of parts are, and hands them on in one Limits.
@@ -141,12 +141,6 @@ def scored(candidates: Candidates, score_threshold: float) -> Candidates:
     boxes, scores = candidates.boxes.float(), candidates.scores.float()
     counts = (scores > score_threshold) & (scores < torch.inf) & boxes.isfinite().all(-1)
     return candidates.changed(boxes=boxes.where(counts.unsqueeze(-1), 0.0), scores=scores.where(counts, 0.0))
-
-
-def check_score(name: str, value: float) -> None:
-    """ValueError unless a score threshold lies in 0..1, 1 excluded (nothing would be left)."""
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{name}={value} lies outside 0..1; scores are probabilities: give 0 to keep every row")
 
 
 def pick_candidates(

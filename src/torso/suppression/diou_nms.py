@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torso.bounds import BelowOne, Count, Positive
 from torso.geometry.overlaps import BoxOverlap
 from torso.suppression.nms import NMS
 
@@ -17,14 +18,14 @@ class DIoUNMS(NMS):
         self,
         *,
         iou_threshold: float = 0.5,
-        beta: float = 1.0,
+        beta: Positive = 1.0,
         inclusive: bool = False,
         class_agnostic: bool = False,
-        max_detections: int = 100,
-        max_per_class: int | None = None,
-        pre_nms_top: int | None = None,
-        pre_nms_top_per_class: int | None = None,
-        score_threshold: float = 0.0,
+        max_detections: Count = 100,
+        max_per_class: Count | None = None,
+        pre_nms_top: Count | None = None,
+        pre_nms_top_per_class: Count | None = None,
+        score_threshold: BelowOne = 0.0,
     ) -> None:
         super().__init__(
             iou_threshold=iou_threshold,

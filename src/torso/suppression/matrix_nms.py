@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from torso.bounds import BelowOne, Count, Positive
 from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.kernels.rule import overlap_of
 from torso.layers.compiling import is_exporting
-from torso.suppression._base import Limits, Suppression, check_score
+from torso.suppression._base import Limits, Suppression
 from torso.types import Candidates
 
 MatrixMethod = Literal["linear", "gaussian"]
@@ -30,24 +31,19 @@ class MatrixNMS(Suppression):
         self,
         *,
         method: MatrixMethod = "gaussian",
-        sigma: float = 2.0,
-        min_score: float = 1e-3,
+        sigma: Positive = 2.0,
+        min_score: BelowOne = 1e-3,
         overlap: PairOverlap | Overlap = "iou",
         class_agnostic: bool = False,
-        max_detections: int = 100,
-        max_per_class: int | None = None,
-        pre_nms_top: int | None = 1000,
-        pre_nms_top_per_class: int | None = None,
-        score_threshold: float = 0.0,
+        max_detections: Count = 100,
+        max_per_class: Count | None = None,
+        pre_nms_top: Count | None = 1000,
+        pre_nms_top_per_class: Count | None = None,
+        score_threshold: BelowOne = 0.0,
     ) -> None:
         super().__init__(
             Limits(max_detections, max_per_class, pre_nms_top, pre_nms_top_per_class, score_threshold, class_agnostic)
         )
-        if method not in get_args(MatrixMethod):
-            raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(get_args(MatrixMethod))}")
-        if not sigma > 0:
-            raise ValueError(f"sigma={sigma} must be above 0; SOLOv2 uses 2")
-        check_score("min_score", min_score)
         self.method, self.sigma, self.min_score = method, sigma, min_score
         self.overlap = overlap_of(overlap)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torso.bounds import BelowOne, Count
 from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.kernels.keep import keep_rows
 from torso.kernels.rule import comparison
@@ -24,11 +25,11 @@ class NMS(Suppression):
         inclusive: bool = False,
         overlap: PairOverlap | Overlap = "iou",
         class_agnostic: bool = False,
-        max_detections: int = 100,
-        max_per_class: int | None = None,
-        pre_nms_top: int | None = None,
-        pre_nms_top_per_class: int | None = None,
-        score_threshold: float = 0.0,
+        max_detections: Count = 100,
+        max_per_class: Count | None = None,
+        pre_nms_top: Count | None = None,
+        pre_nms_top_per_class: Count | None = None,
+        score_threshold: BelowOne = 0.0,
     ) -> None:
         super().__init__(
             Limits(max_detections, max_per_class, pre_nms_top, pre_nms_top_per_class, score_threshold, class_agnostic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torso.bounds import BelowOne, Count
 from torso.suppression._base import Limits, Suppression
 from torso.types import Candidates
 
@@ -13,7 +14,7 @@ class NoSuppression(Suppression):
     """
 
     def __init__(
-        self, *, max_detections: int = 100, max_per_class: int | None = None, score_threshold: float = 0.0
+        self, *, max_detections: Count = 100, max_per_class: Count | None = None, score_threshold: BelowOne = 0.0
     ) -> None:
         super().__init__(Limits(max_detections, max_per_class, score_threshold=score_threshold))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
+from torso.bounds import BelowOne, Count, Positive
 from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.kernels.rule import Decay, DecayMethod, comparison
-from torso.suppression._base import Limits, Suppression, check_score, pick_candidates, scored
+from torso.suppression._base import Limits, Suppression, pick_candidates, scored
 from torso.types import Candidates
 
 
@@ -25,25 +24,20 @@ class SoftNMS(Suppression):
         *,
         method: DecayMethod = "gaussian",
         iou_threshold: float = 0.3,
-        sigma: float = 0.5,
-        min_score: float = 1e-3,
+        sigma: Positive = 0.5,
+        min_score: BelowOne = 1e-3,
         inclusive: bool = True,
         overlap: PairOverlap | Overlap = "iou",
         class_agnostic: bool = False,
-        max_detections: int = 100,
-        max_per_class: int | None = None,
-        pre_nms_top: int | None = None,
-        pre_nms_top_per_class: int | None = None,
-        score_threshold: float = 0.0,
+        max_detections: Count = 100,
+        max_per_class: Count | None = None,
+        pre_nms_top: Count | None = None,
+        pre_nms_top_per_class: Count | None = None,
+        score_threshold: BelowOne = 0.0,
     ) -> None:
         super().__init__(
             Limits(max_detections, max_per_class, pre_nms_top, pre_nms_top_per_class, score_threshold, class_agnostic)
         )
-        if method not in get_args(DecayMethod):
-            raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(get_args(DecayMethod))}")
-        if not sigma > 0:
-            raise ValueError(f"sigma={sigma} must be above 0; the paper uses 0.5")
-        check_score("min_score", min_score)
         self.test = comparison(overlap, iou_threshold, inclusive=inclusive)
         self.decay = Decay(method, sigma, min_score)
 

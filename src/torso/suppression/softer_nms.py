@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
+from torso.bounds import BelowOne, Count, Positive
+from torso.errors import PartError, Remedy, Settings
 from torso.geometry.coders._base import Coder
 from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.kernels.keep import keep_rows
 from torso.kernels.rule import Decay, comparison
 from torso.parts import arguments
-from torso.suppression._base import Limits, Predicts, Suppression, check_score, pick_candidates
+from torso.suppression._base import Limits, Predicts, Suppression, pick_candidates
 from torso.suppression._vote import Voting, VotingForm, vote
 from torso.types import Candidates, gather_rows
 
@@ -36,28 +38,22 @@ class SofterNMS(Suppression):
         method: ScoreMethod = "gaussian",
         iou_threshold: float = 0.5,
         inclusive: bool = False,
-        sigma: float = 0.5,
-        min_score: float = 1e-3,
+        sigma: Positive = 0.5,
+        min_score: BelowOne = 1e-3,
         voting: VotingForm = "paper",
-        voting_sigma: float = 0.02,
+        voting_sigma: Positive = 0.02,
         voting_threshold: float | None = None,
         overlap: PairOverlap | Overlap = "iou",
         class_agnostic: bool = False,
-        max_detections: int = 100,
-        max_per_class: int | None = None,
-        pre_nms_top: int | None = None,
-        pre_nms_top_per_class: int | None = None,
-        score_threshold: float = 0.0,
+        max_detections: Count = 100,
+        max_per_class: Count | None = None,
+        pre_nms_top: Count | None = None,
+        pre_nms_top_per_class: Count | None = None,
+        score_threshold: BelowOne = 0.0,
     ) -> None:
         super().__init__(
             Limits(max_detections, max_per_class, pre_nms_top, pre_nms_top_per_class, score_threshold, class_agnostic)
         )
-        for name, value, known in (("method", method, ScoreMethod), ("voting", voting, VotingForm)):
-            if value not in get_args(known):
-                raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(get_args(known))}")
-        if not (sigma > 0 and voting_sigma > 0):
-            raise ValueError(f"sigma={sigma} and voting_sigma={voting_sigma} must be above 0; the papers use 0.5, 0.02")
-        check_score("min_score", min_score)
         self.test = comparison(overlap, iou_threshold, inclusive=inclusive)
         self.decay = None if method == "hard" else Decay(method, sigma, min_score)
         own = 0.0 if voting == "paper" else iou_threshold
@@ -67,7 +63,10 @@ class SofterNMS(Suppression):
     def __call__(self, candidates: Candidates) -> Candidates:
         """Candidates [B, T, ...] in any order to [B, max_detections, ...], best first, float32."""
         if candidates.variance is None:
-            raise ValueError(f"Softer-NMS weighs boxes by their variance, and these have none: {_REMEDY}")
+            raise PartError(
+                "Softer-NMS weighs boxes by their variance, and these have none",
+                remedies=[_OTHERWISE, _TRAINED],
+            )
         rows = self.ranked(candidates)
         order, scores = self._chosen(rows)
         found = rows.take(order).changed(scores=scores)
@@ -75,7 +74,7 @@ class SofterNMS(Suppression):
 
     def check(self, head: Predicts) -> None:
         if not head.has_uncertainty:
-            raise ValueError(f"Softer-NMS weighs boxes by their variance, and {type(head).__name__} {_missing(head)}")
+            raise _missing(head)
 
     def _chosen(self, rows: Candidates) -> tuple[Tensor, Tensor]:
         """Numbers of the rows that stay, [B, max_detections], T where none is left, and their scores."""
@@ -93,21 +92,23 @@ class SofterNMS(Suppression):
         return gather_rows(order, place, total), gather_rows(scores, place, 0)
 
 
-_TRAINED = "--head.uncertainty=true --box-loss kl"
-_REMEDY = f"choose nms or soft_nms, or a head that is trained with {_TRAINED}"
+_TRAINED: Settings = {"head.uncertainty": True, "criterion.box_loss": "kl"}
+_OTHERWISE: Settings = {"suppression": "nms"}
 
 
-def _missing(head: Predicts) -> str:
+def _missing(head: Predicts) -> PartError:
     """Why a head predicts no variance, and what does."""
+    why, ways = "predicts none here", list[Remedy]([_TRAINED, _OTHERWISE])
     if "uncertainty" not in arguments(type(head)):
-        return (
-            "cannot learn one: choose --suppression nms or soft_nms, or a model of a dense or two-stage head "
-            f"(retinanet, fcos, faster_rcnn), trained with {_TRAINED}"
-        )
-    coder: Coder = head.coder  # type: ignore[attr-defined]  # of every head that has the argument
-    if coder.bins:
-        return (
-            "predicts none of its distributions of sides; plain codes have one: train with --head.coder ltrb "
-            f"{_TRAINED}, or choose --suppression nms or soft_nms"
-        )
-    return f"predicts none here: train with {_TRAINED}, or choose --suppression nms or soft_nms"
+        why = "cannot learn one"
+        ways = [_OTHERWISE, "choose a model of a dense or two-stage head (retinanet, fcos, faster_rcnn)"]
+    elif _coder(head).bins:
+        why = "predicts none of its distributions of sides; plain codes have one"
+        ways = [{"head.coder": "ltrb", **_TRAINED}, _OTHERWISE]
+    return PartError(f"Softer-NMS weighs boxes by their variance, and {type(head).__name__} {why}", remedies=ways)
+
+
+def _coder(head: Predicts) -> Coder:
+    """Of a head that can learn uncertainty: each of those has one."""
+    coder: Coder = head.coder  # type: ignore[attr-defined]
+    return coder

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from torso.bounds import BelowOne, Count
 from torso.geometry.overlaps import Overlap, PairOverlap
 from torso.kernels.fuse import cluster_rows
-from torso.kernels.rule import check_count, comparison
+from torso.kernels.rule import comparison
 from torso.suppression._base import Limits, Suppression
 from torso.types import Candidates
 
@@ -33,22 +34,19 @@ class WeightedFusion(Suppression):
         *,
         iou_threshold: float = 0.55,
         score: FusedScore = "mean",
-        sources: int = 1,
+        sources: Count = 1,
         inclusive: bool = False,
         overlap: PairOverlap | Overlap = "iou",
         class_agnostic: bool = False,
-        max_detections: int = 100,
-        max_per_class: int | None = None,
-        pre_nms_top: int | None = 1000,
-        pre_nms_top_per_class: int | None = None,
-        score_threshold: float = 0.0,
+        max_detections: Count = 100,
+        max_per_class: Count | None = None,
+        pre_nms_top: Count | None = 1000,
+        pre_nms_top_per_class: Count | None = None,
+        score_threshold: BelowOne = 0.0,
     ) -> None:
         super().__init__(
             Limits(max_detections, max_per_class, pre_nms_top, pre_nms_top_per_class, score_threshold, class_agnostic)
         )
-        if score not in get_args(FusedScore):
-            raise ValueError(f"score={score!r} is unknown; choose one of {', '.join(get_args(FusedScore))}")
-        check_count("sources", sources)
         self.score, self.sources = score, sources
         self.test = comparison(overlap, iou_threshold, inclusive=inclusive)
 

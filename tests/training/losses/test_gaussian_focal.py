@@ -53,5 +53,5 @@ def test_a_better_prediction_has_a_lower_loss() -> None:
 
 
 def test_negative_exponents_are_refused() -> None:
-    with pytest.raises(PartError, match="beta >= 0"):
+    with pytest.raises(PartError, match=r"beta: expected a number of at least 0, got -1\.0"):
         GaussianFocalLoss(beta=-1.0)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from torso.data.sample import Draw, Sample, Transform, check_probability
+from torso.bounds import Probability
+from torso.data.sample import Draw, Sample, Transform
 
 
 class HorizontalFlip(Transform):
     """probability: of a flip, 0..1."""
 
-    def __init__(self, *, probability: float = 0.5) -> None:
-        self.probability = check_probability(probability, "HorizontalFlip")
+    def __init__(self, *, probability: Probability = 0.5) -> None:
+        self.probability = probability
 
     def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
         if rng.random() >= self.probability:

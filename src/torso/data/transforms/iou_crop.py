@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Interval, MinLen
 
+from torso.bounds import Count, Positive
 from torso.data.objects import Boxes
 from torso.data.sample import Draw, Sample, Transform
+from torso.plain_values import check_rising
 
 
 class IoUCrop(Transform):
@@ -20,19 +25,16 @@ class IoUCrop(Transform):
     def __init__(
         self,
         *,
-        overlaps: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0),
-        min_scale: float = 0.3,
-        max_scale: float = 1.0,
-        min_aspect: float = 0.5,
-        max_aspect: float = 2.0,
-        tries: int = 40,
-        rounds: int = 10,
+        overlaps: Annotated[tuple[float, ...], MinLen(1)] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0),
+        min_scale: Annotated[float, Interval(gt=0, le=1)] = 0.3,
+        max_scale: Annotated[float, Interval(gt=0, le=1)] = 1.0,
+        min_aspect: Positive = 0.5,
+        max_aspect: Positive = 2.0,
+        tries: Count = 40,
+        rounds: Count = 10,
     ) -> None:
-        if not overlaps or not 0 < min_scale <= max_scale <= 1 or not 0 < min_aspect <= max_aspect:
-            raise ValueError(
-                f"IoUCrop wants overlaps, 0 < min_scale <= max_scale <= 1 and 0 < min_aspect <= max_aspect; "
-                f"{overlaps}, {min_scale}..{max_scale} and {min_aspect}..{max_aspect} came: correct them"
-            )
+        check_rising("IoUCrop", min_scale=min_scale, max_scale=max_scale)
+        check_rising("IoUCrop", min_aspect=min_aspect, max_aspect=max_aspect)
         self.overlaps, self.tries, self.rounds = overlaps, tries, rounds
         self.scales, self.aspects = (min_scale, max_scale), (min_aspect, max_aspect)
 

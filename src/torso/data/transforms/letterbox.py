@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from torso.bounds import Size
 from torso.data.sample import Draw, Sample, Transform
 from torso.geometry.resize import letterbox_size
 
@@ -13,9 +14,7 @@ from torso.geometry.resize import letterbox_size
 class Letterbox(Transform):
     """size_hw: the canvas (height, width). Every batch then has one static shape."""
 
-    def __init__(self, *, size_hw: tuple[int, int] = (640, 640)) -> None:
-        if min(size_hw) < 1:
-            raise ValueError(f"Letterbox wants a height and width of at least 1; {size_hw} came: correct it")
+    def __init__(self, *, size_hw: Size = (640, 640)) -> None:
         self.size_hw = size_hw
 
     def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
+from annotated_types import Interval
 from PIL import Image
 
-from torso.data.sample import Draw, Sample, Transform, check_probability, joined
+from torso.bounds import Positive, Probability
+from torso.data.sample import Draw, Sample, Transform, joined
 from torso.geometry.resize import letterbox_size
 from torso.images import resize_image
 
@@ -19,13 +23,15 @@ class MixUp(Transform):
 
     mixes = True
 
-    def __init__(self, *, alpha: float = 8.0, probability: float = 1.0, min_share: float = 0.2) -> None:
-        if alpha <= 0 or not 0 <= min_share < 0.5:
-            raise ValueError(
-                f"MixUp wants alpha above 0 and min_share 0..0.5; {alpha} and {min_share} came: correct them"
-            )
+    def __init__(
+        self,
+        *,
+        alpha: Positive = 8.0,
+        probability: Probability = 1.0,
+        min_share: Annotated[float, Interval(ge=0, lt=0.5)] = 0.2,
+    ) -> None:
         self.alpha, self.min_share = alpha, min_share
-        self.probability = check_probability(probability, "MixUp")
+        self.probability = probability
 
     def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
         if rng.random() >= self.probability:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
 from PIL import Image
 
-from torso.data.sample import Draw, Sample, Transform, check_probability, joined
+from torso.bounds import NotNegative, Positive, Probability, Size
+from torso.data.sample import Draw, Sample, Transform, joined
 from torso.geometry.resize import letterbox_size, scaled_size
+from torso.plain_values import check_rising
 
 
 class Mosaic(Transform):
@@ -24,22 +28,18 @@ class Mosaic(Transform):
     def __init__(
         self,
         *,
-        size_hw: tuple[int, int] = (640, 640),
-        low: float = 0.4,
-        high: float = 1.0,
-        centre: float = 0.25,
-        fill: int = 114,
-        probability: float = 1.0,
-        min_side: float = 2.0,
-        min_visible: float = 0.1,
+        size_hw: Size = (640, 640),
+        low: Positive = 0.4,
+        high: Positive = 1.0,
+        centre: Annotated[float, Interval(ge=0, le=0.5)] = 0.25,
+        fill: Annotated[int, Interval(ge=0, le=255)] = 114,
+        probability: Probability = 1.0,
+        min_side: NotNegative = 2.0,
+        min_visible: Probability = 0.1,
     ) -> None:
-        if not 0 < low <= high or not 0 <= centre <= 0.5 or not 0 <= fill <= 255:
-            raise ValueError(
-                f"Mosaic wants 0 < low <= high, centre 0..0.5, fill 0..255; {low}, {high}, {centre}, {fill} came: "
-                "correct them"
-            )
+        check_rising("Mosaic", low=low, high=high)
         self.size_hw, self.low, self.high, self.centre, self.fill = size_hw, low, high, centre, fill
-        self.probability = check_probability(probability, "Mosaic")
+        self.probability = probability
         self.min_side, self.min_visible = min_side, min_visible
 
     def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Interval
 
-from torso.data.sample import Draw, Sample, Transform, check_probability
+from torso.bounds import BelowOne, Probability
+from torso.data.sample import Draw, Sample, Transform
 
 # RGB to YIQ (the NTSC transform): luma, and a plane in which a turn is a change of hue.
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
@@ -23,19 +27,14 @@ class Photometric(Transform):
     def __init__(
         self,
         *,
-        brightness: float = 0.125,
-        contrast: float = 0.5,
-        saturation: float = 0.5,
-        hue: float = 0.05,
-        probability: float = 0.5,
+        brightness: Probability = 0.125,
+        contrast: BelowOne = 0.5,
+        saturation: BelowOne = 0.5,
+        hue: Annotated[float, Interval(ge=0, le=0.5)] = 0.05,
+        probability: Probability = 0.5,
     ) -> None:
-        if not (0 <= brightness <= 1 and 0 <= contrast < 1 and 0 <= saturation < 1 and 0 <= hue <= 0.5):
-            raise ValueError(
-                f"Photometric wants brightness 0..1, contrast and saturation 0..1 (below 1), hue 0..0.5; {brightness}, "
-                f"{contrast}, {saturation}, {hue} came: correct them"
-            )
         self.most = (brightness, contrast, saturation, hue)
-        self.probability = check_probability(probability, "Photometric")
+        self.probability = probability
 
     def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
         # All four are always drawn, so that turning one off leaves the others as they were.

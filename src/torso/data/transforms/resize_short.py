@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated
 
+import numpy as np
+from annotated_types import MinLen
+
+from torso.bounds import Count
 from torso.data.sample import Draw, Sample, Transform
 from torso.geometry.resize import short_side_size
+from torso.plain_values import check_rising
 
 
 class ResizeShort(Transform):
     """short_sides: lengths in px, one is drawn for each sample; longest: no side gets longer than this."""
 
-    def __init__(self, *, short_sides: tuple[int, ...] = (800,), longest: int = 1333) -> None:
-        if not short_sides or min(short_sides) < 1 or max(short_sides) > longest:
-            raise ValueError(
-                f"ResizeShort wants lengths of 1..longest; short_sides={short_sides}, longest={longest} came: "
-                "correct one"
-            )
+    def __init__(self, *, short_sides: Annotated[tuple[Count, ...], MinLen(1)] = (800,), longest: Count = 1333) -> None:
+        check_rising("ResizeShort", short_sides=max(short_sides), longest=longest)
         self.short_sides = short_sides
         self.longest = longest
 

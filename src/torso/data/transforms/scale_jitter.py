@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from torso.bounds import NotNegative, Positive, Probability, Size
 from torso.data.sample import Draw, Sample, Transform
 from torso.geometry.resize import letterbox_size, scaled_size
+from torso.plain_values import check_rising
 
 
 class ScaleJitter(Transform):
@@ -20,14 +22,13 @@ class ScaleJitter(Transform):
     def __init__(
         self,
         *,
-        size_hw: tuple[int, int] = (640, 640),
-        low: float = 0.1,
-        high: float = 2.0,
-        min_side: float = 1.0,
-        min_visible: float = 0.1,
+        size_hw: Size = (640, 640),
+        low: Positive = 0.1,
+        high: Positive = 2.0,
+        min_side: NotNegative = 1.0,
+        min_visible: Probability = 0.1,
     ) -> None:
-        if not 0 < low <= high:
-            raise ValueError(f"ScaleJitter wants 0 < low <= high; low={low}, high={high} came: correct one")
+        check_rising("ScaleJitter", low=low, high=high)
         self.size_hw, self.low, self.high = size_hw, low, high
         self.min_side, self.min_visible = min_side, min_visible
 

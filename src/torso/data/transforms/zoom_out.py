@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from torso.data.sample import Draw, Sample, Transform, check_probability
+from torso.bounds import AtLeastOne, Probability
+from torso.data.sample import Draw, Sample, Transform
 
 _MEAN = (124, 116, 104)  # ImageNet's, which the backbones subtract
 
@@ -16,10 +17,8 @@ class ZoomOut(Transform):
     It comes before crops, which choose among its places.
     """
 
-    def __init__(self, *, largest: float = 4.0, probability: float = 0.5) -> None:
-        if largest < 1:
-            raise ValueError(f"ZoomOut wants largest >= 1; {largest} came: correct it")
-        self.largest, self.probability = largest, check_probability(probability, "ZoomOut")
+    def __init__(self, *, largest: AtLeastOne = 4.0, probability: Probability = 0.5) -> None:
+        self.largest, self.probability = largest, probability
 
     def __call__(self, sample: Sample, rng: np.random.Generator, draw: Draw) -> Sample:
         if rng.random() >= self.probability:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from torso.plain_values import Checked
 from torso.types import Priors
 
 
-class Coder:
+class Coder(Checked):
     """Between boxes [..., N, 4] (xyxy, input pixels) and codes [..., N, width]; priors broadcast from the right.
 
     Both directions compute in float32 or better, whatever the codes' type.
@@ -35,16 +36,6 @@ class Coder:
     def bin_targets(self, boxes: Tensor, priors: Priors) -> Tensor:
         """[..., N, 4] in 0..bins - 1: where the distributions of these boxes have their means. Where bins > 0."""
         raise NotImplementedError(f"{type(self).__name__} predicts numbers, not distributions")
-
-
-MAX_EXPONENT = 32.0
-"""Of sizes said by exp: the area of two of them is still finite in float32."""
-
-
-def check_exponent(where: str, value: float) -> None:
-    """ValueError for a bound of exp that lets nothing grow, or float32 overflow."""
-    if not 0 < value <= MAX_EXPONENT:
-        raise ValueError(f"{where} bounds what exp is taken of: above 0, at most {MAX_EXPONENT}; {value} came")
 
 
 def full_precision(x: Tensor) -> Tensor:

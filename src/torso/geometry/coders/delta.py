@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from torso.geometry.coders._base import Coder, check_exponent, full_precision
+from torso.bounds import Exponent, Positive
+from torso.geometry.coders._base import Coder, full_precision
 from torso.types import Priors
 
 
@@ -23,12 +24,9 @@ class DeltaCoder(Coder):
     def __init__(
         self,
         *,
-        weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
-        max_log_ratio: float = math.log(1000.0 / 16),
+        weights: tuple[Positive, Positive, Positive, Positive] = (1.0, 1.0, 1.0, 1.0),
+        max_log_ratio: Exponent = math.log(1000.0 / 16),
     ) -> None:
-        if min(weights) <= 0:
-            raise ValueError(f"Delta.weights must be positive; {weights} came")
-        check_exponent("Delta.max_log_ratio", max_log_ratio)
         self.weights, self.max_log_ratio = weights, max_log_ratio
 
     def encode(self, boxes: Tensor, priors: Priors) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torso.bounds import Count, NotNegative
+from torso.errors import mismatch
 from torso.geometry.coders._base import Coder, full_precision
 from torso.types import Priors
 
@@ -22,9 +24,9 @@ class DistributionCoder(Coder):
 
     holds_center = True
 
-    def __init__(self, *, reg_max: int = 16, margin: float = 0.1) -> None:
-        if reg_max < 1 or not 0 <= margin < reg_max:
-            raise ValueError(f"Distribution wants reg_max >= 1 and 0 <= margin < reg_max; {reg_max} and {margin} came")
+    def __init__(self, *, reg_max: Count = 16, margin: NotNegative = 0.1) -> None:
+        if margin >= reg_max:
+            raise mismatch("DistributionCoder.margin", f"a number below reg_max={reg_max}", margin)
         self.reg_max, self.margin = reg_max, margin
         self.bins = reg_max + 1
         self.width = 4 * self.bins

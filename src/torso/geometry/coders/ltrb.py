@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torso.geometry.coders._base import Coder, check_exponent, full_precision
-from torso.plain_values import one_of
+from torso.bounds import Exponent
+from torso.geometry.coders._base import Coder, full_precision
 from torso.types import Priors
 
 Distances = Literal["exp", "relu", "none"]
@@ -27,9 +27,7 @@ class LTRBCoder(Coder):
     in the code the scales start at 1 and one weight file serves any level.
     """
 
-    def __init__(self, *, transform: Distances = "exp", max_exponent: float = 8.0) -> None:
-        one_of("LTRB.transform", transform, Distances)
-        check_exponent("LTRB.max_exponent", max_exponent)
+    def __init__(self, *, transform: Distances = "exp", max_exponent: Exponent = 8.0) -> None:
         self.transform, self.max_exponent = transform, max_exponent
         self.holds_center = transform != "none"
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor
 
-from torso.geometry.coders._base import Coder, check_exponent, full_precision
-from torso.plain_values import one_of
+from torso.bounds import AtLeastOne, Count, Exponent
+from torso.geometry.coders._base import Coder, full_precision
 from torso.types import Priors
 
 Sizes = Literal["exp", "square"]
@@ -28,17 +29,10 @@ class YOLOCoder(Coder):
     def __init__(
         self,
         *,
-        scale_xy: float | tuple[tuple[int, float], ...] = 1.0,
+        scale_xy: AtLeastOne | Annotated[tuple[tuple[Count, AtLeastOne], ...], MinLen(1)] = 1.0,
         size: Sizes = "exp",
-        max_log_ratio: float = math.log(1000.0 / 16),
+        max_log_ratio: Exponent = math.log(1000.0 / 16),
     ) -> None:
-        pairs = scale_xy if isinstance(scale_xy, tuple) else ((0, scale_xy),)
-        if not pairs or min(s for _, s in pairs) < 1:
-            raise ValueError(f"YOLO.scale_xy wants at least 1, or a cell cannot say all its centres; {scale_xy} came")
-        if isinstance(scale_xy, tuple) and min(stride for stride, _ in scale_xy) < 1:
-            raise ValueError(f"YOLO.scale_xy names strides of levels, at least 1; {scale_xy} came")
-        one_of("YOLO.size", size, Sizes)
-        check_exponent("YOLO.max_log_ratio", max_log_ratio)
         self.scale_xy, self.size, self.max_log_ratio = scale_xy, size, max_log_ratio
 
     def encode(self, boxes: Tensor, priors: Priors) -> Tensor:

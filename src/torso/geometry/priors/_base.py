@@ -8,12 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from torso.plain_values import Checked
 from torso.types import Priors
 
 StrideFrom = Literal["feature", "image"]
 
 
-class PriorGenerator(nn.Module):
+class PriorGenerator(Checked, nn.Module):
     """Built with the (y, x) strides of the levels, fine to coarse; called with the maps' sizes at every forward.
 
     Priors are computed anew each time: a cache would break dynamic export and multiply compiled graphs.

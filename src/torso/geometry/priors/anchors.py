@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import MinLen
+
+from torso.bounds import Count, Positive
 from torso.geometry.priors._base import PriorGenerator, StrideFrom, place_anchors
-from torso.plain_values import one_of
 from torso.types import Priors
 
 
@@ -30,22 +31,18 @@ class Anchors(PriorGenerator):
         self,
         strides_yx: Sequence[tuple[int, int]],
         *,
-        base_scale: float = 4.0,
-        octave_scales: int = 3,
-        ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
-        aspects: tuple[tuple[float, float], ...] | None = None,
-        sizes: tuple[tuple[float, ...], ...] | None = None,
+        base_scale: Positive = 4.0,
+        octave_scales: Count = 3,
+        ratios: Annotated[tuple[Positive, ...], MinLen(1)] = (0.5, 1.0, 2.0),
+        aspects: Annotated[tuple[tuple[Positive, Positive], ...], MinLen(1)] | None = None,
+        sizes: tuple[Annotated[tuple[Positive, ...], MinLen(1)], ...] | None = None,
         offset: float = 0.0,
         rounded: bool = False,
         stride_from: StrideFrom = "feature",
     ) -> None:
-        one_of("Anchors.stride_from", stride_from, StrideFrom)
         strides = [(s[0], s[1]) for s in strides_yx]
-        if sizes is None:
-            _check_scales(base_scale, octave_scales)
-        else:
+        if sizes is not None:
             _check_sizes(sizes, strides)
-        _check_ratios(ratios, aspects)
         shapes = []
         for i, (sy, sx) in enumerate(strides):
             octaves = [base_scale * 2 ** (k / octave_scales) for k in range(octave_scales)]
@@ -74,14 +71,6 @@ class Anchors(PriorGenerator):
         return place_anchors(self.shapes(), sizes_hw, image_hw, strides, self.offset)
 
 
-def _check_scales(base_scale: float, octave_scales: int) -> None:
-    if not 0 < base_scale < math.inf or octave_scales < 1:
-        raise ValueError(
-            f"Anchors want base_scale > 0, in strides of a level, and octave_scales >= 1; {base_scale} and "
-            f"{octave_scales} came"
-        )
-
-
 def _check_sizes(sizes: Sequence[Sequence[float]], strides: Sequence[tuple[int, int]]) -> None:
     if len(sizes) != len(strides):
         came = "1 level" if len(sizes) == 1 else f"{len(sizes)} levels"
@@ -89,12 +78,3 @@ def _check_sizes(sizes: Sequence[Sequence[float]], strides: Sequence[tuple[int, 
             f"Anchors.sizes has {came}, but the head reads {len(strides)}, of strides (y, x) {strides}: give one list "
             "of sides for each, fine to coarse, or None, which follows the strides"
         )
-    if not all(level and all(0 < side < math.inf for side in level) for level in sizes):
-        raise ValueError(f"Anchors.sizes wants at least one side above 0 px on every level; {sizes} came")
-
-
-def _check_ratios(ratios: Sequence[float], aspects: Sequence[tuple[float, float]] | None) -> None:
-    if aspects is None and not (ratios and all(0 < r < math.inf for r in ratios)):
-        raise ValueError(f"Anchors.ratios wants at least one height / width, all above 0; {ratios} came")
-    if aspects is not None and not (aspects and all(0 < side < math.inf for pair in aspects for side in pair)):
-        raise ValueError(f"Anchors.aspects wants at least one (width, height), all above 0; {aspects} came")

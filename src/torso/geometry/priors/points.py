@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 
 from torso.geometry.priors._base import PriorGenerator, StrideFrom, grid_priors
-from torso.plain_values import one_of
 from torso.types import Priors
 
 
@@ -27,7 +26,6 @@ class Points(PriorGenerator):
         offset: float = 0.5,
         stride_from: StrideFrom = "feature",
     ) -> None:
-        one_of("Points.stride_from", stride_from, StrideFrom)
         super().__init__([[(float(s[1]), float(s[0]))] for s in strides_yx])
         self.strides_yx = [(s[0], s[1]) for s in strides_yx]
         self.offset, self.stride_from = offset, stride_from

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import MinLen
+
+from torso.bounds import Positive
 from torso.geometry.priors._base import PriorGenerator, StrideFrom, place_anchors
-from torso.plain_values import one_of
 from torso.types import Priors
 
 
@@ -25,11 +27,10 @@ class Shapes(PriorGenerator):
         self,
         strides_yx: Sequence[tuple[int, int]],
         *,
-        sizes: tuple[tuple[tuple[float, float], ...], ...] | None = None,
+        sizes: tuple[Annotated[tuple[tuple[Positive, Positive], ...], MinLen(1)], ...] | None = None,
         offset: float = 0.5,
         stride_from: StrideFrom = "feature",
     ) -> None:
-        one_of("Shapes.stride_from", stride_from, StrideFrom)
         strides = [(s[0], s[1]) for s in strides_yx]
         if sizes is None:
             sizes = tuple(((4.0 * sx, 4.0 * sy),) for sy, sx in strides)
@@ -38,8 +39,6 @@ class Shapes(PriorGenerator):
                 f"Shapes.sizes has {len(sizes)} levels, but the head reads {len(strides)}, of strides (y, x) "
                 f"{strides}: give one list of (width, height) for each, fine to coarse"
             )
-        if not all(level and all(min(wh) > 0 for wh in level) for level in sizes):
-            raise ValueError(f"Shapes.sizes wants at least one shape of positive sides on every level; {sizes} came")
         super().__init__(sizes)
         self.strides_yx = strides
         self.offset, self.stride_from = offset, stride_from

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from torso.bounds import AtLeastOne, Positive
 from torso.geometry.priors._base import PriorGenerator, StrideFrom, place_anchors
-from torso.plain_values import one_of
 from torso.types import Priors
 
 
@@ -31,13 +31,12 @@ class SSDAnchors(PriorGenerator):
         self,
         strides_yx: Sequence[tuple[int, int]],
         *,
-        sizes: tuple[float, ...] | None = None,
-        ratios: tuple[tuple[float, ...], ...] | None = None,
+        sizes: tuple[Positive, ...] | None = None,
+        ratios: tuple[tuple[AtLeastOne, ...], ...] | None = None,
         offset: float = 0.5,
         clip: bool = False,
         stride_from: StrideFrom = "feature",
     ) -> None:
-        one_of("SSD.stride_from", stride_from, StrideFrom)
         strides = [(s[0], s[1]) for s in strides_yx]
         if sizes is None:
             sides = [4.0 * (y * x) ** 0.5 for y, x in strides]
@@ -48,11 +47,6 @@ class SSDAnchors(PriorGenerator):
                 f"SSD's priors want {len(strides) + 1} sizes and {len(strides)} tuples of ratios for the "
                 f"{len(strides)} levels of strides (y, x) {strides}; {sizes} and {ratios} came: give as many, or "
                 "None for both, which follows the strides"
-            )
-        if min(sizes) <= 0 or any(r < 1 for level in ratios for r in level):
-            raise ValueError(
-                f"SSD's priors want sizes above 0 and ratios from 1 on, each of which stands for its inverse too; "
-                f"{sizes} and {ratios} came"
             )
         super().__init__([_shapes(sizes[k], sizes[k + 1], level) for k, level in enumerate(ratios)])
         self.strides_yx = strides

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from torso.data.targets import Targets
 from torso.heads.dense import DenseHead
+from torso.plain_values import Checked
 from torso.training.assignment import Assignment, Pairs
 from torso.types import Priors
 
@@ -22,7 +23,7 @@ class Lack(NamedTuple):
     flags: tuple[str, ...] = ()
 
 
-class Assigner:
+class Assigner(Checked):
     """Called under no_grad with the priors, the targets and, where `needs_predictions`, what the model says now.
 
     boxes: [B, N, 4] decoded predictions; scores: [B, N, K], fused with the quality branch where there is one and

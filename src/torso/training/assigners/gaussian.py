@@ -9,7 +9,6 @@ from torch import Tensor
 
 from torso.data.targets import Targets
 from torso.parts import PartError
-from torso.plain_values import one_of
 from torso.training.assigners._base import CHUNK, matchable
 from torso.training.assignment import HeatmapTargets, Pairs
 from torso.types import Priors
@@ -40,7 +39,6 @@ class GaussianAssigner:
     ) -> None:
         if not 0 < min_overlap < 1:
             raise PartError(f"Gaussian.min_overlap must lie between 0 and 1; {min_overlap} came")
-        one_of("Gaussian.shared_cell", shared_cell, SharedCell)
         self.min_overlap, self.integer_radius, self.shared_cell = min_overlap, integer_radius, shared_cell
 
     def __call__(self, priors: Priors, targets: Targets, num_classes: int) -> HeatmapTargets:

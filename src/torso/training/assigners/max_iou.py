@@ -10,7 +10,6 @@ from torch import Tensor
 from torso.data.targets import Targets
 from torso.geometry.boxes import iou_matrix
 from torso.parts import PartError
-from torso.plain_values import one_of
 from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable, with_a_row
 from torso.training.assignment import BACKGROUND, IGNORED, Assignment
 from torso.types import Priors
@@ -50,7 +49,6 @@ class MaxIoUAssigner(Assigner):
             raise PartError(
                 f"MaxIoU wants rescue_above, an IoU, in 0..1 and point_scale > 0; {rescue_above} and {point_scale} came"
             )
-        one_of("MaxIoU.rescue_learns", rescue_learns, RescueLearns)
         self.positive, self.negative, self.point_scale = positive, negative, point_scale
         self.rescue, self.rescue_above, self.rescue_learns = rescue, rescue_above, rescue_learns
 

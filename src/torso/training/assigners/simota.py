@@ -10,7 +10,6 @@ from torch import Tensor
 from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap, iou_matrix
 from torso.parts import PartError
-from torso.plain_values import one_of
 from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assigners._claims import depth_inside, scores_of
 from torso.training.assignment import BACKGROUND, Assignment
@@ -54,7 +53,6 @@ class SimOTAAssigner(Assigner):
                 "SimOTA wants radius > 0, candidates >= 1 and weights that are not negative; "
                 f"{radius}, {candidates}, {cls_weight} and {iou_weight} came"
             )
-        one_of("SimOTA.inside", inside, Inside)
         self.radius, self.inside, self.cell_center, self.candidates = radius, inside, cell_center, candidates
         self.cls_weight, self.iou_weight = cls_weight, iou_weight
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from torso.data.targets import Targets
 from torso.geometry.boxes import OverlapKind, overlap_matrix
 from torso.parts import PartError
-from torso.plain_values import one_of
 from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assigners._claims import depth_inside, scores_of, strongest_claim
 from torso.training.assignment import BACKGROUND, Assignment
@@ -57,8 +56,6 @@ class TaskAlignedAssigner(Assigner):
                 "TaskAligned wants top >= 1, alpha, beta, margin and guard >= 0, and alpha or beta above 0; "
                 f"{top}, {alpha}, {beta}, {margin} and {guard} came"
             )
-        one_of("TaskAligned.compete", compete, Competing)
-        one_of("TaskAligned.overlap", overlap, OverlapKind)
         self.alpha, self.beta, self.top = alpha, beta, top
         self.compete, self.overlap, self.margin, self.guard = compete, overlap, margin, guard
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from torso.plain_values import Checked
 from torso.types import Images
 
 
@@ -26,7 +27,7 @@ class Term(NamedTuple):
 Terms = dict[str, Term]
 
 
-class Criterion(nn.Module):
+class Criterion(Checked, nn.Module):
     """Calls the model's public stages and compares them with the targets; the model itself never sees a target.
 
     wants: what stands for an assigner, cls_loss, box_loss or sampler here, in words that refuse another kind. fixed:

@@ -29,7 +29,6 @@ from torso.training.criteria._dense_words import (
     QualityLoss,
     QualityRows,
     QualityTarget,
-    check_words,
 )
 from torso.training.criteria._matches import Matches
 from torso.training.criteria._objectness import quality_sums
@@ -107,7 +106,6 @@ class DenseCriterion(Criterion):
         self.quality_loss, self.positive_weight, self.level_weights = quality_loss, positive_weight, level_weights
         self.cls_weight, self.box_weight = cls_weight, box_weight
         self.quality_weight, self.dfl_weight = quality_weight, dfl_weight
-        check_words(self)
         check_numbers(self)
 
     @property

@@ -13,7 +13,6 @@ from torso.data.targets import Targets
 from torso.heads.centernet_points import CenterNetPointsHead
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
-from torso.plain_values import one_of
 from torso.training.assigners.gaussian import GaussianAssigner
 from torso.training.criteria._base import Criterion, Term, Terms
 from torso.training.losses._base import BoxLoss, HeatmapLoss, UncertainBoxLoss
@@ -56,7 +55,6 @@ class HeatmapCriterion(Criterion):
         normaliser: Normaliser = "objects",
     ) -> None:
         super().__init__()
-        one_of("Heatmap.normaliser", normaliser, Normaliser)
         self.assigner, self.cls_loss, self.box_loss = assigner.build(), cls_loss.build(), box_loss.build()
         if self.box_loss.space != "codes":
             raise PartError(

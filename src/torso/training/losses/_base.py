@@ -7,8 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torso.plain_values import Checked
 
-class ClassLoss:
+
+class ClassLoss(Checked):
     """logits [..., K or K + 1], labels [...] int64 (0..K-1, or `background`) and soft quality [...] -> [...] >= 0.
 
     softmax: whether the last column stands for background; then background labels are K, else -1.
@@ -38,7 +40,7 @@ class ClassLoss:
         return self.per_column(logits, labels, quality).sum(-1)
 
 
-class BoxLoss:
+class BoxLoss(Checked):
     """(prediction, target) [..., 4] -> [...] >= 0, both in the loss's own space.
 
     space: "codes" compares what the head says with what it should have said, "boxes" compares decoded boxes.
@@ -62,14 +64,14 @@ class UncertainBoxLoss(BoxLoss):
         raise NotImplementedError
 
 
-class DistributionLoss:
+class DistributionLoss(Checked):
     """logits [..., 4, bins] over distances 0, 1 ... to the four sides, target [..., 4] in bins -> [...] >= 0."""
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         raise NotImplementedError
 
 
-class HeatmapLoss:
+class HeatmapLoss(Checked):
     """logits [..., K] and heatmap [..., K] in 0..1, exactly 1 where an object's centre lies -> [..., K] >= 0."""
 
     def __call__(self, logits: Tensor, heatmap: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from torso.parts import PartError
+from torso.bounds import Positive
 from torso.training.losses._base import BoxLoss
 
 
@@ -21,9 +21,7 @@ class BalancedL1Loss(BoxLoss):
 
     space: Literal["codes", "boxes"] = "codes"
 
-    def __init__(self, *, alpha: float = 0.5, gamma: float = 1.5, beta: float = 1.0) -> None:
-        if min(alpha, gamma, beta) <= 0:
-            raise PartError(f"BalancedL1 wants alpha, gamma and beta above 0; {alpha}, {gamma} and {beta} came")
+    def __init__(self, *, alpha: Positive = 0.5, gamma: Positive = 1.5, beta: Positive = 1.0) -> None:
         self.alpha, self.gamma, self.beta = alpha, gamma, beta
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torso.parts import PartError
+from torso.bounds import BelowOne
 from torso.training.losses._base import ClassLoss
 
 
@@ -15,9 +15,7 @@ class BCELoss(ClassLoss):
 
     takes_quality = True
 
-    def __init__(self, *, smoothing: float = 0.0) -> None:
-        if not 0 <= smoothing < 1:
-            raise PartError(f"BCE.smoothing wants 0 <= e < 1; {smoothing} came")
+    def __init__(self, *, smoothing: BelowOne = 0.0) -> None:
         self.smoothing = smoothing
 
     def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:

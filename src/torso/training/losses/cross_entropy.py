@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torso.parts import PartError
+from torso.bounds import BelowOne
 from torso.training.losses._base import ClassLoss
 
 
@@ -14,9 +14,7 @@ class CrossEntropyLoss(ClassLoss):
 
     softmax = True
 
-    def __init__(self, *, smoothing: float = 0.0) -> None:
-        if not 0 <= smoothing < 1:
-            raise PartError(f"CrossEntropy.smoothing wants 0 <= e < 1; {smoothing} came")
+    def __init__(self, *, smoothing: BelowOne = 0.0) -> None:
         self.smoothing = smoothing
 
     def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:

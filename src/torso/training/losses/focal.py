@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torso.parts import PartError
+from torso.bounds import BelowOne, NotNegative, Probability
 from torso.training.losses._base import ClassLoss
 
 
@@ -17,11 +17,7 @@ class FocalLoss(ClassLoss):
     cross entropy are then those of the soft target.
     """
 
-    def __init__(self, *, alpha: float = 0.25, gamma: float = 2.0, smoothing: float = 0.0) -> None:
-        if not 0 <= alpha <= 1 or gamma < 0 or not 0 <= smoothing < 1:
-            raise PartError(
-                f"Focal wants alpha in 0..1, gamma >= 0 and smoothing in 0..1; {alpha}, {gamma}, {smoothing} came"
-            )
+    def __init__(self, *, alpha: Probability = 0.25, gamma: NotNegative = 2.0, smoothing: BelowOne = 0.0) -> None:
         self.alpha, self.gamma, self.smoothing = alpha, gamma, smoothing
 
     def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torso.parts import PartError
+from torso.bounds import NotNegative
 from torso.training.losses._base import HeatmapLoss
 
 
@@ -16,9 +16,7 @@ class GaussianFocalLoss(HeatmapLoss):
     Computed on logits, so that neither logarithm needs the clamp or the epsilon of the published codes.
     """
 
-    def __init__(self, *, alpha: float = 2.0, beta: float = 4.0) -> None:
-        if alpha < 0 or beta < 0:
-            raise PartError(f"GaussianFocal wants alpha >= 0 and beta >= 0; {alpha} and {beta} came")
+    def __init__(self, *, alpha: NotNegative = 2.0, beta: NotNegative = 4.0) -> None:
         self.alpha, self.beta = alpha, beta
 
     def __call__(self, logits: Tensor, heatmap: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torso.parts import PartError
+from torso.bounds import Count
 from torso.training.losses._base import ClassLoss
 from torso.training.losses.bce import soft_targets
 
@@ -22,9 +22,7 @@ class GHMLoss(ClassLoss):
     takes_quality = True
     per_element = True
 
-    def __init__(self, *, bins: int = 10) -> None:
-        if bins < 1:
-            raise PartError(f"GHM wants at least one bin; {bins} came")
+    def __init__(self, *, bins: Count = 10) -> None:
         self.bins = bins
 
     def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:

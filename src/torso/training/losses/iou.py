@@ -7,7 +7,6 @@ from typing import Literal
 from torch import Tensor
 
 from torso.geometry.boxes import aligned_overlap
-from torso.plain_values import one_of
 from torso.training.losses._base import BoxLoss
 
 Form = Literal["log", "linear", "square"]
@@ -22,7 +21,6 @@ class IoULoss(BoxLoss):
     space: Literal["codes", "boxes"] = "boxes"
 
     def __init__(self, *, form: Form = "log") -> None:
-        one_of("IoU.form", form, Form)
         self.form = form
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:

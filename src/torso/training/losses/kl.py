@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
-from torso.parts import PartError
 from torso.training.losses._base import UncertainBoxLoss
 
 
@@ -25,12 +25,7 @@ class KLLoss(UncertainBoxLoss):
 
     space: Literal["codes", "boxes"] = "codes"
 
-    def __init__(self, *, least_log_variance: float = -12.0) -> None:
-        if least_log_variance >= 0:
-            raise PartError(
-                f"KL.least_log_variance={least_log_variance} would forbid to be surer than smooth L1 is; give a number "
-                "below 0, such as -12"
-            )
+    def __init__(self, *, least_log_variance: Annotated[float, Interval(lt=0)] = -12.0) -> None:
         self.least_log_variance = least_log_variance
 
     def __call__(self, prediction: Tensor, target: Tensor, log_variance: Tensor | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torso.parts import PartError
+from torso.bounds import AtLeastOne
 from torso.training.losses._base import ClassLoss
 from torso.training.losses.bce import soft_targets
 
@@ -18,9 +18,7 @@ class QFLLoss(ClassLoss):
     takes_quality = True
     soft = True
 
-    def __init__(self, *, beta: float = 2.0) -> None:
-        if beta < 1:
-            raise PartError(f"QFL wants beta >= 1, or its slope is infinite at the target; {beta} came")
+    def __init__(self, *, beta: AtLeastOne = 2.0) -> None:
         self.beta = beta
 
     def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:

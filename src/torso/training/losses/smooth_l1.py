@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from torso.parts import PartError
+from torso.bounds import NotNegative
 from torso.training.losses._base import BoxLoss
 
 
@@ -16,9 +16,7 @@ class SmoothL1Loss(BoxLoss):
 
     space: Literal["codes", "boxes"] = "codes"
 
-    def __init__(self, *, beta: float = 1.0) -> None:
-        if beta < 0:
-            raise PartError(f"SmoothL1.beta must not be negative; {beta} came")
+    def __init__(self, *, beta: NotNegative = 1.0) -> None:
         self.beta = beta
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:

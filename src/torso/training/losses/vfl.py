@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torso.parts import PartError
+from torso.bounds import NotNegative
 from torso.training.losses._base import ClassLoss
 from torso.training.losses.bce import soft_targets
 
@@ -18,9 +18,7 @@ class VFLLoss(ClassLoss):
     takes_quality = True
     soft = True
 
-    def __init__(self, *, alpha: float = 0.75, gamma: float = 2.0) -> None:
-        if alpha < 0 or gamma < 0:
-            raise PartError(f"VFL wants alpha >= 0 and gamma >= 0; {alpha} and {gamma} came")
+    def __init__(self, *, alpha: NotNegative = 0.75, gamma: NotNegative = 2.0) -> None:
         self.alpha, self.gamma = alpha, gamma
 
     def per_column(self, logits: Tensor, labels: Tensor, quality: Tensor | None = None) -> Tensor:

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torso.parts import PartError
-from torso.plain_values import one_of
+from torso.bounds import NotNegative
 from torso.training.losses._base import BoxLoss
 
 Center = Literal["entropy", "squared"]
@@ -26,10 +25,7 @@ class YOLOBoxLoss(BoxLoss):
 
     space: Literal["codes", "boxes"] = "codes"
 
-    def __init__(self, *, center: Center = "entropy", size_weight: float = 1.0) -> None:
-        if size_weight < 0:
-            raise PartError(f"YOLOBox.size_weight must not be negative; {size_weight} came")
-        one_of("YOLOBox.center", center, Center)
+    def __init__(self, *, center: Center = "entropy", size_weight: NotNegative = 1.0) -> None:
         self.center, self.size_weight = center, size_weight
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:

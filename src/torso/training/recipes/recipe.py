@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import MinLen
+
+from torso.bounds import BelowOne, Count, NotNegative, Positive, Probability, Share, Whole
 from torso.data.sample import Transform
+from torso.errors import mismatch
 from torso.models._base import Model, with_class_count
 from torso.parts import Part, PartError, part
+from torso.plain_values import Checked
 from torso.training.criteria._base import Criterion
 from torso.training.criteria.dense import DenseCriterion
 
 
-class Recipe:
+class Recipe(Checked):
     """Everything that decides the weights, but the data. A checkpoint holds it as plain data.
 
     Args:
@@ -45,23 +49,23 @@ class Recipe:
         model: Part[Model],
         criterion: Part[Criterion] = part(DenseCriterion),
         augment: tuple[Part[Transform], ...] = (),
-        close_mosaic: float = 0.0,
-        scales: tuple[float, ...] = (1.0,),
-        epochs: int = 12,
-        steps: int | None = None,
-        batch_size: int = 16,
-        accumulate: int = 1,
+        close_mosaic: Probability = 0.0,
+        scales: Annotated[tuple[Positive, ...], MinLen(1)] = (1.0,),
+        epochs: Count = 12,
+        steps: Count | None = None,
+        batch_size: Count = 16,
+        accumulate: Count = 1,
         optimizer: Literal["sgd", "adam", "adamw"] = "sgd",
-        lr: float = 0.01,
-        lr_batch: int | None = 16,
-        backbone_lr: float = 1.0,
-        momentum: float = 0.9,
-        weight_decay: float = 1e-4,
-        warmup_steps: int = 500,
+        lr: Positive = 0.01,
+        lr_batch: Count | None = 16,
+        backbone_lr: NotNegative = 1.0,
+        momentum: BelowOne = 0.9,
+        weight_decay: NotNegative = 1e-4,
+        warmup_steps: Whole = 500,
         schedule: Literal["cosine", "step", "constant"] = "step",
-        milestones: tuple[float, ...] = (8 / 12, 11 / 12),
-        clip_norm: float | None = None,
-        ema: float = 0.0,
+        milestones: tuple[Share, ...] = (8 / 12, 11 / 12),
+        clip_norm: Positive | None = None,
+        ema: BelowOne = 0.0,
         pretrained: str | None = None,
         seed: int = 0,
         precision: Literal["auto", "32", "bf16", "16"] = "auto",
@@ -78,37 +82,18 @@ class Recipe:
         self.clip_norm, self.ema, self.pretrained, self.seed = clip_norm, ema, pretrained, seed
         self.precision, self.compile, self.deterministic = precision, compile, deterministic
         self.sync_bn = sync_bn
-        self._check_numbers()
+        self._check_together()
 
-    def _check_numbers(self) -> None:
-        """PartError for what cannot train, with what came and what is wanted."""
-        at_least_one = ("epochs", "steps", "batch_size", "accumulate", "lr_batch")
-        positive, not_negative = ("lr", "clip_norm"), ("weight_decay", "warmup_steps", "backbone_lr")
-        for name in at_least_one:
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise PartError(f"recipe: {name} must be at least 1; {number} came")
-        for name in (*positive, *not_negative):
-            value = getattr(self, name)
-            if value is not None and (value < 0 or (name in positive and value == 0)):
-                wanted = "be above 0" if name in positive else "not be below 0"
-                raise PartError(f"recipe: {name} must {wanted}; {value} came")
+    def _check_together(self) -> None:
+        """PartError for arguments that each may have its value, but not together."""
         if self.compile == "graphs" and self.accumulate > 1:
             raise PartError(
-                f"recipe: compile graphs and accumulate {self.accumulate} exclude each other: a replayed step writes "
-                "its gradients anew instead of adding them; take compile yes or accumulate 1"
+                f"Recipe.accumulate: expected 1 with compile='graphs', whose replayed steps write their gradients anew "
+                f"instead of adding them, got {self.accumulate}",
+                remedies=[{"compile": "yes"}, {"accumulate": 1}],
             )
-        if not 0 <= self.ema < 1 or not 0 <= self.momentum < 1:
-            raise PartError(f"recipe: ema and momentum lie in 0..1, below 1; {self.ema} and {self.momentum} came")
-        if not 0 <= self.close_mosaic <= 1:
-            raise PartError(
-                f"recipe: close_mosaic is a share of the run, 0..1 (0.05 is 15 of 300 epochs); {self.close_mosaic} came"
-            )
-        milestones, scales = self.milestones, self.scales
-        if list(milestones) != sorted(set(milestones)) or any(not 0 < m < 1 for m in milestones):
-            raise PartError(f"recipe: milestones are rising shares of the steps between 0 and 1; {milestones} came")
-        if not scales or any(not 0 < scale < math.inf for scale in scales):
-            raise PartError(f"recipe: scales are one or more factors above 0, such as 0.75,1,1.25; {scales} came")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise mismatch("Recipe.milestones", "rising shares of the steps", self.milestones)
 
 
 def with_classes(recipe: Part[Recipe], number: int) -> Part[Recipe]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from torso.plain_values import Checked
 from torso.training.assignment import Assignment
 
 
-class Sampler:
+class Sampler(Checked):
     """Draws with torch's generator, so a step's draws follow from the step's seed.
 
     fixed_count: whether how many positives and how much background it keeps follows from how many there are, whatever

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torso.parts import PartError
+from torso.bounds import Positive, Whole
 from torso.training.assignment import BACKGROUND, IGNORED, Assignment
 from torso.training.samplers._base import Sampler
 
@@ -21,9 +21,7 @@ class HardNegativeSampler(Sampler):
     keeps_positives = True
     needs_loss = True
 
-    def __init__(self, *, ratio: float = 3.0, least: int = 0) -> None:
-        if ratio <= 0 or least < 0:
-            raise PartError(f"HardNegative wants ratio > 0 and least >= 0; {ratio} and {least} came")
+    def __init__(self, *, ratio: Positive = 3.0, least: Whole = 0) -> None:
         self.ratio, self.least = ratio, least
 
     def __call__(self, assignment: Assignment, loss: Tensor | None = None) -> Assignment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torso.parts import PartError
+from torso.bounds import Count, Probability
 from torso.training.assignment import BACKGROUND, IGNORED, Assignment
 from torso.training.samplers._base import Sampler
 
@@ -17,9 +17,7 @@ class RandomSampler(Sampler):
 
     fixed_count = True
 
-    def __init__(self, *, number: int = 256, positive_share: float = 0.5) -> None:
-        if number < 1 or not 0 <= positive_share <= 1:
-            raise PartError(f"Random wants number >= 1 and positive_share in 0..1; {number}, {positive_share} came")
+    def __init__(self, *, number: Count = 256, positive_share: Probability = 0.5) -> None:
         self.number, self.positive_share = number, positive_share
 
     def __call__(self, assignment: Assignment, loss: Tensor | None = None) -> Assignment:
