@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from torso.engine.checkpoint_file import load_checkpoint
 from torso.engine.metrics import Report
 from torso.engine.module import TrainModule
 from torso.engine.nonfinite import NonFinite
+from torso.tasks.detection import DetectionTask
 
 BAD_STEP = 5
 
@@ -65,6 +67,10 @@ def bad_gradient(backward_window):
     return spoiled
 
 
+def names_in(train):
+    return partial(DetectionTask().describe, train)
+
+
 def snapshot(task: TrainModule) -> dict[str, torch.Tensor]:
     values = {f"model.{k}": v.clone() for k, v in task.model.state_dict().items()}
     if task.ema is not None:
@@ -102,7 +108,7 @@ def test_a_weight_that_is_not_finite_is_reported_too(splits, tmp_path, monkeypat
             self.model.head.branches[0].box_out.weight[0, 0] = math.nan
 
     monkeypatch.setattr(TrainModule, "on_train_start", spoiled)
-    with pytest.raises(NonFinite, match="step 0: the box loss was not finite on these pictures"):
+    with pytest.raises(NonFinite, match="step 0: the box loss was not finite on these images"):
         run(recipe(), splits, tmp_path / "run")
 
 
@@ -128,22 +134,22 @@ def test_another_ranks_bad_loss_is_said_to_be_there(splits):
     from torso.engine.nonfinite import check_finite
 
     with pytest.raises(NonFinite, match="the box loss was not finite on another rank"):
-        check_finite(report(own=[0.5, 0.5]), splits[0])
+        check_finite(report(own=[0.5, 0.5]), names_in(splits[0]))
 
 
 def test_an_overflow_of_a_scaled_gradient_is_no_error_but_its_loss_would_be(splits):
     from torso.engine.nonfinite import check_finite
 
-    check_finite(report(totals=[0.5, 0.5], own=[0.5, 0.5]), splits[0], overflow_is_normal=True)
+    check_finite(report(totals=[0.5, 0.5], own=[0.5, 0.5]), names_in(splits[0]), overflow_is_normal=True)
     with pytest.raises(NonFinite, match="box"):
-        check_finite(report(), splits[0], overflow_is_normal=True)
-    check_finite(report(skipped=False), splits[0])
+        check_finite(report(), names_in(splits[0]), overflow_is_normal=True)
+    check_finite(report(skipped=False), names_in(splits[0]))
 
 
 def test_many_pictures_are_not_all_named(splits):
     from torso.engine.nonfinite import check_finite
 
     with pytest.raises(NonFinite) as error:
-        check_finite(report(rows=tuple(range(8)) * 3), splits[0])
+        check_finite(report(rows=tuple(range(8)) * 3), names_in(splits[0]))
     assert str(error.value).count(".png") == 8
     assert Path(splits[0].name(0)).name in str(error.value)

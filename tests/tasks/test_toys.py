@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -170,12 +171,15 @@ def test_what_cannot_be_compiled_is_refused_by_name(tmp_path):
 
 
 def test_two_ranks_learn_what_one_learns_with_the_large_batch(toy, tmp_path):
-    """Lightning's own processes would import everything anew; these are forked, and meet as torchrun's do."""
+    """Lightning's own processes would import everything anew; these are forked and meet as torchrun's do."""
     data = toy.data(tmp_path / "set")
     plain = {"optimizer": "sgd", "lr": 0.02, "epochs": 1}  # Adam makes a step of a rounding error
     small, large = (with_dropout_off(toy.recipe(batch_size=b, **plain)) for b in (2, 4))
     one = run(large, data, tmp_path / "one", log_every=1)
-    children = [in_child(partial(as_rank, r, small, data, tmp_path), tmp_path / f"log{r}") for r in (0, 1)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = [in_child(partial(as_rank, r, port, small, data, tmp_path), tmp_path / f"log{r}") for r in (0, 1)]
     for r, child in enumerate(children):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, (tmp_path / f"log{r}").read_text()
     ours = torso.load(tmp_path / "two" / "model.safetensors").state_dict()
@@ -185,8 +189,7 @@ def test_two_ranks_learn_what_one_learns_with_the_large_batch(toy, tmp_path):
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
 
 
-def as_rank(rank: int, recipe: Part[Recipe], data: Path, tmp_path: Path) -> None:
-    port = 20000 + os.getppid() % 20000  # of this run of the tests: both ranks know it
+def as_rank(rank: int, port: int, recipe: Part[Recipe], data: Path, tmp_path: Path) -> None:
     found = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
     os.environ.update({name: str(value) for name, value in found.items()}, TORCHELASTIC_RUN_ID="toys")
     rank_zero_only.rank = rank
