@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torso.cli import _views as views
 from torso.cli._flags import Parser, UsageError
+from torso.cli._remedies import sentence
 from torso.parts import names, nearest
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _change(model: Detector, bundle: Bundle, args: argparse.Namespace) -> None:
         model.suppression, model.input = part.get("suppression").build(), part.get("input").build()
         model.suppression.check(model.head)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(sentence(error)) from error
 
 
 def _device(name: str) -> str:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from torso.cli import _views as views
 from torso.cli._flags import Parser, UsageError
+from torso.cli._remedies import sentence
 from torso.cli._signature import Argument, ancestors, read_signature
 from torso.folders import chained
 from torso.parts import PartError, names, nearest, singular
+from torso.training.criteria._old_names import DENSE
 
 if TYPE_CHECKING:
     from torso.parts import Part
@@ -21,6 +23,7 @@ SLOTS = {
     "backbone": "backbones",
     "neck": "necks",
     "head": "heads",
+    "criterion": "criteria",
     "assigner": "assigners",
     "cls_loss": "losses",
     "box_loss": "losses",
@@ -65,7 +68,7 @@ def roots() -> tuple[str, ...]:
     """What may stand before the first dot: the parts that a recipe, a model and any criterion are made of."""
     owners = [("recipes", "recipe"), ("models", "detector"), *(("criteria", name) for name in names("criteria"))]
     found = [a.name for kind, name in owners for a in read_signature(kind, name).arguments if "Part" in a.annotation]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys([*found, *(old for old in DENSE if old.endswith("loss"))]))
 
 
 def check_names(args: argparse.Namespace) -> None:
@@ -124,7 +127,7 @@ def compose(args: argparse.Namespace, num_classes: int | None = None) -> Part[Re
             recipe = recipe.override("criterion.crowd", "ignored")  # what a tile's edge has cut off
         check(recipe)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(sentence(error)) from error
     return recipe
 
 

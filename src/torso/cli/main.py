@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from torso.cli._flags import Parser, UsageError
+from torso.cli._remedies import sentence
 from torso.parts import PartError, nearest
 
 VERBS = {
@@ -53,7 +54,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError):  # a broken installation; a missing extra comes as an ImportError of ours
         return None
     if isinstance(error, ValueError | OSError | ImportError):
-        return str(error).strip() or type(error).__name__
+        return sentence(error)
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,12 @@ class Head(nn.Module):
     forward: list of [B, C_i, h_i, w_i], fine to coarse, and the batch -> raw predictions of its family.
     decode: raw predictions -> Candidates in input pixels, clipped to each picture. Score fusion, the score threshold
     and the per-level top-k live here, because they need the levels; suppression does not.
+
+    predicts: its family's raw predictions, a class of torso.types; a criterion reads those of one family.
     """
 
     num_classes: int
+    predicts: ClassVar[type] = object
 
     @property
     def has_uncertainty(self) -> bool:
