@@ -141,7 +141,8 @@ def _quality_lacks(them: Combination, hard: bool) -> list[Lack]:
         who = "weighting of the boxes"
     if "head.quality" in settings or "criterion.quality.target" in settings:
         who = "quality branch of the head"
-    return [Lack(f"gives no soft targets, which the {who} learns from", settings)]
+    of_the_head_first = dict(sorted(settings.items(), key=lambda setting: not setting[0].startswith("head.")))
+    return [Lack(f"gives no soft targets, which the {who} learns from", of_the_head_first)]
 
 
 def _wants_soft_scores(them: Combination) -> bool:

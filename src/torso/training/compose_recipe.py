@@ -143,7 +143,7 @@ def _swapped_inside(
         known = f"the criterion {criterion.name} has no {slot}"
         raise PartError(
             f"{cls.fixed.get(slot, known)}, so there is nothing to swap",
-            remedies=["leave it out", {"head": "retinanet"}, {"head": "fcos"}],
+            remedies=[f"leave {slot} out", {"head": "retinanet"}, {"head": "fcos"}],
         )
     old, new = _at(criterion, path), None if kind == "samplers" and choice == "none" else named_part(choice, kind)
     if old is not None and new is not None:

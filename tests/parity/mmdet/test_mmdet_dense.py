@@ -37,6 +37,7 @@ from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.giou import GIoULoss
 from torso.training.losses.iou import IoULoss
 from torso.training.losses.l1 import L1Loss
+from torso.training.terms.box import BoxTerm
 
 STRIDES = (8, 16, 32, 64, 128)
 WIDTH = 128  # the least that has 32 groups here too
@@ -85,7 +86,9 @@ def test_retinanet(name: str) -> None:
     assert_equal("retinanet logits", raw.logits, flat(theirs[0], CLASSES))
     assert_equal("retinanet codes", raw.codes, flat(theirs[1], 4))
     wanted = peer.loss_by_feat(*theirs, peers, metas())
-    criterion = DenseCriterion(assigner=part(MaxIoUAssigner, rescue_learns="rescued"), box_loss=part(L1Loss))
+    criterion = DenseCriterion(
+        assigner=part(MaxIoUAssigner, rescue_learns="rescued"), box=part(BoxTerm, loss=part(L1Loss))
+    )
     terms = criterion.terms(raw, targets, ours)
     count = (criterion.assigner(raw.priors, targets).target >= 0).sum(1).clamp(min=1).sum()
     assert_equal(f"retinanet cls loss, {name}", terms["cls"].total / count, sum(wanted["loss_cls"]))
@@ -159,7 +162,9 @@ def test_fcos(radius: float, box_loss: str, name: str) -> None:
     wanted = peer.loss_by_feat(*theirs, peers, metas())
     mine = part(IoULoss, form="log") if box_loss == "IoULoss" else part(GIoULoss)
     assigner = part(FCOSAssigner, radius=radius)
-    terms = DenseCriterion(assigner=assigner, box_loss=mine, box_weighting="quality").terms(raw, targets, ours)
+    terms = DenseCriterion(assigner=assigner, box=part(BoxTerm, loss=mine, weighting="quality")).terms(
+        raw, targets, ours
+    )
     label = f"fcos radius {radius} {box_loss}"
     names = {"cls": "loss_cls", "quality": "loss_centerness", "box": "loss_bbox"}
     for term, key in names.items():

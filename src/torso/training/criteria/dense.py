@@ -66,8 +66,7 @@ class DenseCriterion(Criterion):
         super().__init__()
         one_of("DenseCriterion.normaliser", normaliser, Normaliser)
         one_of("DenseCriterion.crowd", crowd, Crowd)
-        self.assigner, self.sampler = assigner.build(), sampler.build() if sampler else None
-        self.match = Matcher(self.assigner, self.sampler, crowd=crowd, per_level=per_level)
+        self.match = Matcher(assigner.build(), sampler.build() if sampler else None, crowd=crowd, per_level=per_level)
         self.normaliser, self.per_level = normaliser, per_level
         self.cls, self.box = cls.build(self.assigner, normaliser), box.build(self.assigner, normaliser)
         self.quality = quality.build(self.assigner, normaliser)
@@ -80,6 +79,10 @@ class DenseCriterion(Criterion):
         shown = [term.name for term in self._all.values()]
         if len(set(shown)) < len(shown):
             raise PartError(f"DenseCriterion.others: expected names that no other term has, got the terms {shown}")
+
+    @property
+    def assigner(self) -> Assigner:
+        return self.match.assigner
 
     @property
     def _all(self) -> Mapping[str, Term]:
@@ -103,7 +106,7 @@ class DenseCriterion(Criterion):
     @property
     def _counts_follow_the_draw(self) -> bool:
         """Whether a count depends on which rows the sampler keeps, and not only on how many of each kind."""
-        sampler, counted = self.sampler, {term.counted for term in self._all.values()}
+        sampler, counted = self.match.sampler, {term.counted for term in self._all.values()}
         if sampler is None:
             return False
         by_quality = self.box.weighting == "quality" or "quality" in counted
@@ -131,7 +134,9 @@ class DenseCriterion(Criterion):
         """Raise PartError for combinations that cannot learn, with the reason and the remedy."""
         by_path = {f"criterion.{path}": term for path, term in self._all.items()}
         check_combination(
-            Combination(head, self.assigner, self.sampler, self.normaliser, self.cls, self.box, self.quality, by_path)
+            Combination(
+                head, self.assigner, self.match.sampler, self.normaliser, self.cls, self.box, self.quality, by_path
+            )
         )
 
     @torch.no_grad()

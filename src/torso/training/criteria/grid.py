@@ -75,8 +75,8 @@ class GridCriterion(Criterion):
         """The terms of one prediction."""
         codes = raw.codes.float()
         with torch.no_grad():
-            cells = cells_of(raw.priors, targets)
-            iou, chosen = responsible(head.coder.decode(codes, raw.priors), raw.priors, cells)
+            cells = _cells_of(raw.priors, targets)
+            iou, chosen = _responsible(head.coder.decode(codes, raw.priors), raw.priors, cells)
             wanted = head.coder.encode(cells.truth(raw.priors), raw.priors)
             count = _pictures(targets)
         off = (codes - wanted).square().sum(-1)
@@ -89,7 +89,7 @@ class GridCriterion(Criterion):
         return {"cls": TermSum(cls, count), "box": TermSum(box, count), "objectness": TermSum(objectness, count)}
 
 
-class Cells(NamedTuple):
+class _Cells(NamedTuple):
     """What each of G cells learns: filled [B, G] bool, boxes [B, G, 4] and label [B, G] (anything where not filled)."""
 
     filled: Tensor
@@ -104,7 +104,7 @@ class Cells(NamedTuple):
         return torch.where(filled[..., None], truth, priors.boxes)
 
 
-def cells_of(priors: Priors, targets: Targets) -> Cells:
+def _cells_of(priors: Priors, targets: Targets) -> _Cells:
     """Each cell's first truth, in the order of Targets; a centre on the picture's last edge is in the last cell."""
     (rows, columns, _), targets = priors.levels[0], with_a_row(targets)
     center = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
@@ -118,10 +118,10 @@ def cells_of(priors: Priors, targets: Targets) -> Cells:
     row = torch.where(filled, first, 0)
     boxes = targets.boxes.gather(1, row[..., None].expand(-1, -1, 4))
     label = torch.where(filled, targets.labels.gather(1, row), 0)
-    return Cells(filled, boxes, label)
+    return _Cells(filled, boxes, label)
 
 
-def responsible(boxes: Tensor, priors: Priors, cells: Cells) -> tuple[Tensor, Tensor]:
+def _responsible(boxes: Tensor, priors: Priors, cells: _Cells) -> tuple[Tensor, Tensor]:
     """IoU [B, N] of boxes with their cell's truth, and which of them learns it: one in each filled cell."""
     boxes_a_cell = priors.levels[0][2]
     truth = cells.truth(priors)
