@@ -104,7 +104,7 @@ def test_every_slot_is_a_flag_and_a_root() -> None:
         (["fcos", "--box-loss=gio"], "--box-loss: no loss is called 'gio'; did you mean 'giou'"),
         (
             ["fcos", "--box-loss=focal"],
-            "criteria.dense, which wants a loss of boxes; choose --box-loss balanced_l1 or ciou",
+            "criteria.dense, which wants a loss of boxes: choose --box-loss balanced_l1 or ciou",
         ),
         (["fcos", "--suppression=nsm"], "did you mean 'nms'"),
         (["fcos", "--suppression.overlap=ciou"], "wants one of 'iou', 'giou', 'diou' or Overlap; 'ciou' came"),
