@@ -30,6 +30,11 @@ class TermSum(NamedTuple):
 
 Terms = dict[str, TermSum]
 
+TERM_SLOTS: Mapping[str, str] = MappingProxyType(
+    {"assigner": "assigner", "cls_loss": "cls.loss", "box_loss": "box.loss", "sampler": "sampler"}
+)
+"""The slots of a criterion with an assigner, a sampler and the terms `cls` and `box`."""
+
 
 class Criterion(nn.Module):
     """Calls the model's public stages and compares them with the targets; the model itself never sees a target.

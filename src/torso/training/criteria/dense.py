@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from torso.plain_values import one_of
 from torso.training.assigners._base import Assigner, with_a_row
 from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.combinations import Combination, check_combination
-from torso.training.criteria._base import Criterion, Terms, TermSum
+from torso.training.criteria._base import TERM_SLOTS, Criterion, Terms, TermSum
 from torso.training.criteria._old_names import DENSE
 from torso.training.matching import Crowd, Matcher, Matches
 from torso.training.samplers._base import Sampler
@@ -44,9 +43,7 @@ class DenseCriterion(Criterion):
     """
 
     reads = DensePredictions
-    slots = MappingProxyType(
-        {"assigner": "assigner", "cls_loss": "cls.loss", "box_loss": "box.loss", "sampler": "sampler"}
-    )
+    slots = TERM_SLOTS
     old_arguments = DENSE
 
     def __init__(
@@ -73,9 +70,8 @@ class DenseCriterion(Criterion):
         self.distribution = distribution.build(self.assigner, normaliser)
         self.others = tuple(term.build(self.assigner, normaliser) for term in others)
         if per_level and any(term.normaliser == "image" for term in self._all.values()):
-            raise PartError(
-                "the dense criterion divides by level or by image, not both", remedies=[{"criterion.per_level": False}]
-            )
+            by_image = {"criterion.per_level": False}
+            raise PartError("the dense criterion divides by level or by image, not both", remedies=[by_image])
         shown = [term.name for term in self._all.values()]
         if len(set(shown)) < len(shown):
             raise PartError(f"DenseCriterion.others: expected names that no other term has, got the terms {shown}")
@@ -87,8 +83,7 @@ class DenseCriterion(Criterion):
     @property
     def _all(self) -> Mapping[str, Term]:
         """Every term by the path of its argument, in the order of the sums."""
-        own: dict[str, Term] = {"cls": self.cls, "box": self.box}
-        own |= {"distribution": self.distribution, "quality": self.quality}
+        own = {"cls": self.cls, "box": self.box, "distribution": self.distribution, "quality": self.quality}
         return own | {f"others.{i}": term for i, term in enumerate(self.others)}
 
     def _taught(self, head: DenseHead) -> list[Term]:
@@ -132,12 +127,9 @@ class DenseCriterion(Criterion):
 
     def check_head(self, head: DenseHead) -> None:
         """Raise PartError for combinations that cannot learn, with the reason and the remedy."""
-        by_path = {f"criterion.{path}": term for path, term in self._all.items()}
-        check_combination(
-            Combination(
-                head, self.assigner, self.match.sampler, self.normaliser, self.cls, self.box, self.quality, by_path
-            )
-        )
+        terms = {f"criterion.{path}": term for path, term in self._all.items()}
+        named = (self.cls, self.box, self.quality)
+        check_combination(Combination(head, self.assigner, self.match.sampler, self.normaliser, *named, terms))
 
     @torch.no_grad()
     def matches(self, raw: DensePredictions, targets: Targets, head: DenseHead) -> Matches:

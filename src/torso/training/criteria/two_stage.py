@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from torso.parts import Part, PartError, part, qualified_name
 from torso.training.assigners._base import Assigner, matchable, with_a_row
 from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.assignment import IGNORED
-from torso.training.criteria._base import Criterion, Terms, TermSum
+from torso.training.criteria._base import TERM_SLOTS, Criterion, Terms, TermSum
 from torso.training.criteria._old_names import TWO_STAGE
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
@@ -52,9 +51,7 @@ class TwoStageCriterion(Criterion):
     """
 
     reads = RoIPredictions
-    slots = MappingProxyType(
-        {"assigner": "assigner", "cls_loss": "cls.loss", "box_loss": "box.loss", "sampler": "sampler"}
-    )
+    slots = TERM_SLOTS
     old_arguments = TWO_STAGE
 
     def __init__(
