@@ -54,10 +54,10 @@ class Torso:
         )
         criterion = recipe.get("criterion")
         if name == "retinanet":  # what torchvision has: L1, and P6 made of P5
-            criterion = criterion.with_args(box_loss=part(L1Loss))
+            criterion = criterion.override("box.loss", part(L1Loss))
             model = model.override("neck.extra", "conv_p5")
         else:  # what torchvision has: centre sampling and GIoU, the authors' later improvements
-            criterion = criterion.override("assigner.radius", 1.5).with_args(box_loss=part(GIoULoss))
+            criterion = criterion.override("assigner.radius", 1.5).override("box.loss", part(GIoULoss))
         self.model = model.build()
         self.model.backbone.load_pretrained(str(weights))
         self.model = self.model.to(device)

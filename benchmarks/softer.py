@@ -71,7 +71,7 @@ def build(name: str, loss: str, weights: Path, device: str, box_weight: float) -
         if name == "retinanet":
             model = model.override("head.coder.weights", (10.0, 10.0, 5.0, 5.0))
         box = part(KLLoss) if loss == "kl" else part(SmoothL1Loss, beta=1.0)
-        criterion = criterion.with_args(box_loss=box, box_weight=box_weight)
+        criterion = criterion.override("box.loss", box).override("box.weight", box_weight)
     built, trained_by = model.build(), criterion.build()
     trained_by.check(built)
     built.backbone.load_pretrained(str(weights))

@@ -172,7 +172,7 @@ def test_overrides_reach_recipe_model_and_criterion() -> None:
             "epochs": "3",
             "neck.channels": "128",
             "model.head.tower": "2",
-            "criterion.box_weight": "2",
+            "criterion.box.weight": "2",
             "assigner.radius": "1.5",
             "cls-loss.smoothing": "0.1",
         },
@@ -181,8 +181,8 @@ def test_overrides_reach_recipe_model_and_criterion() -> None:
     assert recipe.get("model").get("neck").get("channels") == 128
     assert recipe.get("model").get("head").get("tower") == 2
     criterion = recipe.get("criterion")
-    assert (criterion.get("box_weight"), criterion.get("assigner").get("radius")) == (2, 1.5)
-    assert criterion.get("cls_loss").get("smoothing") == 0.1
+    assert (criterion.get("box").get("weight"), criterion.get("assigner").get("radius")) == (2, 1.5)
+    assert criterion.get("cls").get("loss").get("smoothing") == 0.1
     with pytest.raises(PartError, match="nothing in the recipe is called 'nek'; did you mean 'neck'"):
         compose_recipe("fcos", overrides={"nek.channels": "1"})
 
@@ -232,9 +232,9 @@ def test_plain_codes_let_a_head_of_distributions_learn_how_sure_it_is() -> None:
 
 
 def test_max_iou_on_a_head_with_centerness_says_what_to_do_and_that_works() -> None:
-    with pytest.raises(PartError, match=r"add --head\.quality none --criterion\.box_weighting none, or choose"):
+    with pytest.raises(PartError, match=r"set head\.quality='none' and criterion\.box\.weighting='none', or set"):
         check(compose_recipe("fcos", assigner="max_iou", overrides=TINY))
-    remedy = {"head.quality": "none", "criterion.box_weighting": "none"}
+    remedy = {"head.quality": "none", "criterion.box.weighting": "none"}
     recipe = compose_recipe("fcos", num_classes=2, assigner="max_iou", overrides={**TINY, **remedy})
     check(recipe)
     assert _one_step(recipe)["box"] > 0
@@ -267,17 +267,29 @@ def test_what_cannot_learn_is_refused_before_training(swaps: dict[str, Any], mes
 @pytest.mark.parametrize(
     ("name", "swap", "message"),
     [
-        ("retinanet", {"box_loss": "focal"}, "focal is no box_loss for .*choose .*ciou or diou or giou or iou or"),
-        ("retinanet", {"assigner": "gaussian"}, "gaussian is no assigner for .*choose atss or fcos or max_iou"),
-        ("centernet_points", {"cls_loss": "focal"}, "focal is no cls_loss for .*choose gaussian_focal"),
-        ("centernet_points", {"assigner": "atss"}, "wants the bump about each object's centre .*choose gaussian$"),
-        ("yolov1", {"assigner": "atss"}, "cells are responsible by construction.*: leave --assigner out"),
-        ("yolov1", {"box_loss": "giou"}, "one sum of squared errors.*: leave --box-loss out"),
-        ("faster_rcnn", {"assigner": "atss"}, "ATSSAssigner assigns places of feature maps, but the second stage"),
-        ("faster_rcnn", {"sampler": "none"}, "none is no sampler for .*choose random$"),
-        ("faster_rcnn", {"sampler": "hard_negative"}, "hard_negative is no sampler for .*choose random$"),
-        ("yolov1", {"sampler": "random"}, "every cell of YOLOv1 counts.*: leave --sampler out"),
-        ("centernet_points", {"sampler": "random"}, "every place of a heatmap counts.*: leave --sampler out"),
+        ("retinanet", {"box_loss": "focal"}, "focal is no box_loss for .*set .*'ciou'.*'diou'.*'giou'.*'iou'"),
+        ("retinanet", {"assigner": "gaussian"}, "gaussian is no assigner for .*'atss'.*'fcos'.*'max_iou'"),
+        (
+            "centernet_points",
+            {"cls_loss": "focal"},
+            "focal is no cls_loss for .*set criterion.cls_loss='gaussian_focal'$",
+        ),
+        (
+            "centernet_points",
+            {"assigner": "atss"},
+            "wants the bump about each object's centre .*set criterion.assigner='gaussian'$",
+        ),
+        ("yolov1", {"assigner": "atss"}, "cells are responsible by construction.*: leave assigner out"),
+        ("yolov1", {"box_loss": "giou"}, "one sum of squared errors.*: leave box_loss out"),
+        ("faster_rcnn", {"assigner": "atss"}, "ATSSAssigner assigns cells of feature maps, but the second stage"),
+        ("faster_rcnn", {"sampler": "none"}, "none is no sampler for .*set criterion.sampler='random'$"),
+        (
+            "faster_rcnn",
+            {"sampler": "hard_negative"},
+            "hard_negative is no sampler for .*set criterion.sampler='random'$",
+        ),
+        ("yolov1", {"sampler": "random"}, "every cell of YOLOv1 counts.*: leave sampler out"),
+        ("centernet_points", {"sampler": "random"}, "every place of a heatmap counts.*: leave sampler out"),
     ],
 )
 def test_the_wrong_kind_is_refused_and_the_right_ones_named(name: str, swap: dict[str, str], message: str) -> None:
@@ -308,18 +320,20 @@ def test_a_points_size_and_an_assigners_own_numbers_are_kept(tmp_path: Path) -> 
 
 
 def test_a_loss_keeps_its_own_numbers_and_the_smoothing() -> None:
-    assert dict(compose_recipe("rpn", box_loss="iou").get("criterion").get("box_loss").args) == {}
-    smooth = compose_recipe("retinanet", overrides={"cls_loss.smoothing": "0.1"}).get("criterion").get("cls_loss")
+    assert dict(compose_recipe("rpn", box_loss="iou").get("criterion").get("box").get("loss").args) == {}
+    smooth = (
+        compose_recipe("retinanet", overrides={"cls_loss.smoothing": "0.1"}).get("criterion").get("cls").get("loss")
+    )
     assert smooth.get("smoothing") == 0.1
-    same = compose_recipe("retinanet", box_loss="smooth-l1").get("criterion").get("box_loss")
+    same = compose_recipe("retinanet", box_loss="smooth-l1").get("criterion").get("box").get("loss")
     assert same.get("beta") == 1 / 9
 
 
 def test_the_second_stage_is_what_the_flags_of_a_two_stage_model_swap() -> None:
-    recipe = compose_recipe("faster_rcnn", box_loss="giou", overrides={"criterion.first.box_loss.beta": "0.5"})
+    recipe = compose_recipe("faster_rcnn", box_loss="giou", overrides={"criterion.first.box.loss.beta": "0.5"})
     check(recipe)
-    assert recipe.get("criterion").get("box_loss").name == "losses.giou"
-    assert recipe.get("criterion").get("first").get("box_loss").get("beta") == 0.5
+    assert recipe.get("criterion").get("box").get("loss").name == "losses.giou"
+    assert recipe.get("criterion").get("first").get("box").get("loss").get("beta") == 0.5
 
 
 @pytest.mark.parametrize("name", names("zoo"))

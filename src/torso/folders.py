@@ -36,6 +36,7 @@ KINDS: Mapping[str, str] = types.MappingProxyType(
         "assigners": "torso.training.assigners",
         "samplers": "torso.training.samplers",
         "losses": "torso.training.losses",
+        "terms": "torso.training.terms",
         "criteria": "torso.training.criteria",
         "recipes": "torso.training.recipes",
         "transforms": "torso.data.transforms",

@@ -97,6 +97,13 @@ class Part(Generic[T]):
         """Whether the constructor has an argument of that name."""
         return name in _parameters(self.target)
 
+    def today(self, path: str) -> str:
+        """The dotted path of an argument, where it begins with one of an earlier version's (`target.old_arguments`) the
+        path of today.
+        """
+        head, dot, rest = path.partition(".")
+        return _old_arguments(self.target).get(head, head) + dot + rest
+
     def with_args(self, /, **changes: Any) -> Part[T]:
         """A copy with some arguments changed."""
         return Part(self.target, {**dict(self.args), **changes})
@@ -123,6 +130,7 @@ class Part(Generic[T]):
 
         Raises PartError for an unknown path or a value of the wrong type.
         """
+        path = self.today(path)
         head, _, rest = path.partition(".")
         if not self.accepts(head):
             raise PartError(_unknown_argument(self.target, head))
@@ -158,12 +166,23 @@ class Part(Generic[T]):
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], *, allow: Sequence[str] = ()) -> Part[Any]:
-        """The inverse of to_dict. Only parts of the house, or of modules named in `allow`, can be named."""
+        """The inverse of to_dict, for arguments as earlier versions called them too. Only parts of the house, or of
+        modules named in `allow`, can be named.
+        """
         if "part" not in data:
             raise PartError(f"a part is a mapping with the key 'part'; the keys here are {sorted(data)}")
-        return named(str(data["part"]), allow=allow).with_args(
-            **{k: _thaw(v, allow) for k, v in data.items() if k != "part"}
-        )
+        made = named(str(data["part"]), allow=allow)
+        given = {k: _thaw(v, allow) for k, v in data.items() if k != "part"}
+        old = [k for k in given if k in _old_arguments(made.target)]
+        made = made.with_args(**{k: v for k, v in given.items() if k not in old})
+        for name in old:
+            made = made._set(made.today(name), given[name])
+        return made
+
+    def _set(self, path: str, value: object) -> Part[T]:
+        """A copy with the argument at a dotted path of parts changed; the value is taken as it is."""
+        head, _, rest = path.partition(".")
+        return self.with_args(**{head: self.get(head)._set(rest, value) if rest else value})
 
 
 def part(target: Callable[..., T] | str, /, **args: Any) -> Part[T]:
@@ -206,6 +225,11 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     """The keyword-only parameters; the leading positional ones belong to the neighbours."""
     signature = inspect.signature(target)
     return {n: p for n, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _old_arguments(target: Callable[..., Any]) -> Mapping[str, str]:
+    old: Mapping[str, str] = getattr(target, "old_arguments", {})
+    return old
 
 
 @functools.cache

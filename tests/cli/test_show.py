@@ -102,7 +102,19 @@ def test_a_flag_changes_what_a_file_says(torso: Command, tmp_path: Path) -> None
 
 def test_every_slot_is_a_flag_and_a_root() -> None:
     assert set(SLOTS) - {"cls_loss", "box_loss", "assigner"} <= set(roots())
-    assert {"assigner", "cls_loss", "box_loss", "sampler", "model", "criterion", "augment"} <= set(roots())
+    assert {
+        "cls",
+        "box",
+        "quality",
+        "distribution",
+        "assigner",
+        "cls_loss",
+        "box_loss",
+        "sampler",
+        "model",
+        "criterion",
+        "augment",
+    } <= set(roots())
 
 
 @pytest.mark.parametrize(
@@ -113,7 +125,10 @@ def test_every_slot_is_a_flag_and_a_root() -> None:
         (["fcos", "--neck=fpnn"], "--neck: no neck is called 'fpnn'; did you mean 'fpn'"),
         (["fcos", "--assigner=ats"], "--assigner: no assigner is called 'ats'; did you mean 'atss'"),
         (["fcos", "--box-loss=gio"], "--box-loss: no loss is called 'gio'; did you mean 'giou'"),
-        (["fcos", "--box-loss=focal"], "criteria.dense, which wants a loss of boxes; choose balanced_l1 or ciou"),
+        (
+            ["fcos", "--box-loss=focal"],
+            "criteria.dense, which wants a loss of boxes: choose --box-loss balanced_l1 or ciou",
+        ),
         (["fcos", "--suppression=nsm"], "did you mean 'nms'"),
         (["fcos", "--suppression.overlap=ciou"], "wants one of 'iou', 'giou', 'diou' or Overlap; 'ciou' came"),
         (["fcos", "--nek=fpn"], "unknown flag --nek; did you mean '--neck'"),

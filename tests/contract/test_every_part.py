@@ -14,6 +14,8 @@ from torso.yaml_text import from_yaml, to_yaml
 EVERY = [(kind, name) for kind in KINDS for name in names(kind)]
 # kinds whose members are somebody's idea, so that the file must say whose
 FROM_A_PAPER = ("backbones", "blocks", "necks", "heads", "zoo", "assigners", "samplers")
+# what the part before it publishes; of a term the criterion, its assigner and what it divides by
+NEIGHBOURS = ("in_specs", "in_channels", "strides_yx", "assigner", "normaliser_of_all")
 OURS = {("heads", "dense"), ("recipes", "recipe")}
 
 
@@ -24,7 +26,7 @@ def test_constructor_is_keyword_only_and_says_all_it_takes(kind: str, name: str)
         assert p.kind is not inspect.Parameter.VAR_KEYWORD, f"**{n} swallows typing mistakes"
         assert p.kind is not inspect.Parameter.VAR_POSITIONAL
         if p.kind is not inspect.Parameter.KEYWORD_ONLY:  # what the neighbour before it publishes
-            assert n in ("in_specs", "in_channels", "strides_yx"), f"{n} must be keyword-only"
+            assert n in NEIGHBOURS, f"{n} must be keyword-only"
             assert p.default is inspect.Parameter.empty
         assert not isinstance(p.default, list | dict | set), f"{n} has a mutable default"
 

@@ -104,7 +104,7 @@ def test_counting_compiles_whole(name):
     [
         ("retinanet", {"criterion__normaliser": "image"}),
         ("retinanet", {"criterion__normaliser": "sampled"}),
-        ("fcos", {"criterion__box_weighting": "none"}),
+        ("fcos", {"criterion__box__weighting": "none"}),
         ("rpn", {"criterion__sampler__number": 5}),
         ("rpn", {"criterion__normaliser": "positives", "criterion__sampler__positive_share": 0.1}),
         ("centernet_points", {"criterion__normaliser": "peaks"}),

@@ -125,10 +125,10 @@ class Dropping(nn.Module):
     """A criterion whose count depends on what dropout left: the two passes must draw alike."""
 
     def forward(self, model, images, targets):
-        from torso.training.criteria._base import Term
+        from torso.training.criteria._base import TermSum
 
         kept = nn.functional.dropout(model(images).logits, 0.5)
-        return {"x": Term(kept.square().sum(), (kept != 0).sum().double())}
+        return {"x": TermSum(kept.square().sum(), (kept != 0).sum().double())}
 
 
 def test_both_passes_draw_the_same_random_numbers(found):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torso.heads.fcos import FCOSHead
 
 from torso.backbones.timm import Timm
 from torso.inference.predictor import Predictor
@@ -15,6 +14,7 @@ from torso.models.detector import Detector
 from torso.necks.fpn import FPN
 from torso.parts import part
 from torso.types import Candidates, Images
+from torso.zoo.fcos import FCOSHead
 
 
 class Refining(FCOSHead, num_classes=2, finest=8, coarsest=32, channels=16, tower=1):

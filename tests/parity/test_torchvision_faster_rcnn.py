@@ -27,6 +27,8 @@ from torso.training.criteria.two_stage import TwoStageCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.samplers.random import RandomSampler
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
 from torso.types import Images
 from torso.zoo.faster_rcnn import torchvision_model, torchvision_to_torso
 
@@ -194,13 +196,13 @@ def test_losses(pair: Pair, seed: int, counts: tuple[int, int], monkeypatch: pyt
         first=part(
             DenseCriterion,
             assigner=part(MaxIoUAssigner, positive=0.7, negative=0.3, rescue=True, rescue_above=0.0),
-            cls_loss=part(BCELoss),
-            box_loss=part(SmoothL1Loss, beta=1 / 9),
+            cls=part(ClassificationTerm, loss=part(BCELoss)),
+            box=part(BoxTerm, loss=part(SmoothL1Loss, beta=1 / 9)),
             sampler=_everything(0.5),
             normaliser="sampled",
         ),
         sampler=_everything(0.25),
-        box_loss=part(SmoothL1Loss, beta=1 / 9),
+        box=part(BoxTerm, loss=part(SmoothL1Loss, beta=1 / 9)),
         proposals=KEPT,
     )
     monkeypatch.setattr(pair.ours, "features", lambda images: pair.our_features)

@@ -15,6 +15,8 @@ from torso.training.losses.l1 import L1Loss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.recipe import Recipe
 from torso.training.samplers.hard_negative import HardNegativeSampler
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
 from torso.zoo.fcos import torchvision_model as fcos_model
 from torso.zoo.retinanet import torchvision_model as retinanet_model
 from torso.zoo.ssd import torchvision_model as ssd_model
@@ -28,8 +30,8 @@ def retinanet(*, num_classes: int = 91) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(MaxIoUAssigner, positive=0.5, negative=0.4, rescue=True),
-            cls_loss=part(FocalLoss, alpha=0.25, gamma=2.0),
-            box_loss=part(L1Loss),
+            cls=part(ClassificationTerm, loss=part(FocalLoss, alpha=0.25, gamma=2.0)),
+            box=part(BoxTerm, loss=part(L1Loss)),
             normaliser="image",
         ),
         augment=(part(HorizontalFlip),),
@@ -49,8 +51,8 @@ def fcos(*, num_classes: int = 91) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(FCOSAssigner, radius=1.5, range_scale=8.0),
-            cls_loss=part(FocalLoss, alpha=0.25, gamma=2.0),
-            box_loss=part(GIoULoss),
+            cls=part(ClassificationTerm, loss=part(FocalLoss, alpha=0.25, gamma=2.0)),
+            box=part(BoxTerm, loss=part(GIoULoss)),
             normaliser="positives",
         ),
         augment=(part(HorizontalFlip),),
@@ -66,8 +68,8 @@ def ssd300(*, num_classes: int = 90) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(SSDAssigner, threshold=0.5),
-            cls_loss=part(CrossEntropyLoss),
-            box_loss=part(SmoothL1Loss, beta=1.0),
+            cls=part(ClassificationTerm, loss=part(CrossEntropyLoss)),
+            box=part(BoxTerm, loss=part(SmoothL1Loss, beta=1.0)),
             sampler=part(HardNegativeSampler, ratio=3.0, least=0),
             normaliser="positives",
         ),

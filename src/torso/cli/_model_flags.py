@@ -16,6 +16,7 @@ from torso.cli._remedies import sentence
 from torso.cli._signature import Argument, ancestors, read_signature
 from torso.folders import chained
 from torso.parts import PartError, is_name, names, nearest, singular
+from torso.training.criteria._old_names import DENSE
 
 if TYPE_CHECKING:
     from torso.parts import Part
@@ -25,6 +26,7 @@ SLOTS = {
     "backbone": "backbones",
     "neck": "necks",
     "head": "heads",
+    "criterion": "criteria",
     "assigner": "assigners",
     "cls_loss": "losses",
     "box_loss": "losses",
@@ -70,7 +72,7 @@ def roots() -> tuple[str, ...]:
     """What may stand before the first dot: the parts that a recipe, a model and any criterion are made of."""
     owners = [("recipes", "recipe"), ("models", "detector"), *(("criteria", name) for name in names("criteria"))]
     found = [a.name for kind, name in owners for a in _arguments(kind, name) if "Part" in a.annotation]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys([*found, *(old for old in DENSE if old.endswith("loss"))]))
 
 
 def _arguments(kind: str, name: str) -> tuple[Argument, ...]:

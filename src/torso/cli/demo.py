@@ -78,6 +78,8 @@ def demo_recipe(weights: Path | None = None) -> Part[Recipe]:
     from torso.training.losses.focal import FocalLoss
     from torso.training.losses.iou import GIoULoss
     from torso.training.recipes.recipe import Recipe
+    from torso.training.terms.box import BoxTerm
+    from torso.training.terms.classification import ClassificationTerm
     from torso.zoo.fcos import FCOSHead
 
     model = part(
@@ -91,10 +93,8 @@ def demo_recipe(weights: Path | None = None) -> Part[Recipe]:
     criterion = part(
         DenseCriterion,
         assigner=part(ATSSAssigner),
-        cls_loss=part(FocalLoss),
-        box_loss=part(GIoULoss),
-        box_weighting="quality",
-        box_weight=2.0,
+        cls=part(ClassificationTerm, loss=part(FocalLoss)),
+        box=part(BoxTerm, loss=part(GIoULoss), weighting="quality", weight=2.0),
     )
     return part(
         Recipe,

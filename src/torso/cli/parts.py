@@ -29,6 +29,7 @@ _ABOUT = {
     "assigners": "--assigner",
     "samplers": "--sampler",
     "losses": "--cls-loss, --box-loss",
+    "terms": "what a criterion sums: --criterion.box.weight=2, --criterion.cls.loss.alpha=0.5",
     "criteria": "--criterion",
     "recipes": "how each model is trained; the arguments of `recipes.recipe` are flags",
     "transforms": "augmentations of training pictures",

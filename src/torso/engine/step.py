@@ -24,10 +24,13 @@ class TrainStep(nn.Module):
     """Forward pass and loss terms of one micro-batch: what torch.compile turns into one graph.
 
     dtype: of the forward pass under autocast; None computes in the parameters' own. Losses are summed in float32.
+
+    Raises ValueError where the criterion cannot train the model; no step asks again.
     """
 
     def __init__(self, model: nn.Module, criterion: Criterion, dtype: torch.dtype | None = None) -> None:
         super().__init__()
+        criterion.check(model)
         self.model, self.criterion, self.dtype = model, criterion, dtype
 
     def forward(self, images: Images, targets: Any) -> Terms:

@@ -32,12 +32,14 @@ class Head(Checked, nn.Module):
     decode: raw predictions -> Candidates in input pixels, clipped to each picture. Score fusion, the score threshold
     and the per-level top-k live here, because they need the levels; suppression does not.
     refine: a third stage on the boxes that suppression kept (masks, keypoints), where has_third_stage is true.
+    predicts: its family's raw predictions, a class of torso.types; a criterion reads those of one family.
     """
 
     num_classes: int
+    predicts: ClassVar[type] = object
     has_third_stage: ClassVar[bool] = False
     objects_only: ClassVar[bool] = False
-    """Whether it finds one class, "object", whatever the data's classes are: a proposer, judged by its recall."""
+    """Whether it finds one class, "object", whatever the data's classes are: a proposer, evaluated by its recall."""
 
     @property
     def has_uncertainty(self) -> bool:

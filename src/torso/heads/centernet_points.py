@@ -36,6 +36,8 @@ class CenterNetPointsHead(Head):
     lies. A size that the network predicts below 0 is decoded as 0.
     """
 
+    predicts = HeatmapPredictions
+
     def __init__(
         self,
         in_specs: Sequence[FeatureSpec],

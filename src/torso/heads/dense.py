@@ -70,6 +70,8 @@ class DenseHead(Head):
     A paper's head is a subclass that states its own defaults: `class FCOS(Dense, norm="gn", quality="cls", ...)`.
     """
 
+    predicts = DensePredictions
+
     def __init_subclass__(cls, **defaults: Any) -> None:
         super().__init_subclass__()
         cls.__init__ = preset(cls.__init__, defaults)  # type: ignore[method-assign]

@@ -46,6 +46,8 @@ class FasterRCNNHead(Head):
     Training samples proposals between the two stages, so the stages are public: propose, classify.
     """
 
+    predicts = RoIPredictions
+
     def __init__(
         self,
         in_specs: Sequence[FeatureSpec],

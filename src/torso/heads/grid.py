@@ -37,6 +37,8 @@ class GridHead(Head):
     The score of a class is its share in the cell times the box's confidence, both cut to 0..1.
     """
 
+    predicts = GridPredictions
+
     def __init__(
         self,
         in_specs: Sequence[FeatureSpec],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torso.compose import Chain, Choice, asked_of_backbone, built_on_meta, called, named_part, swap_model, trainable
 from torso.folders import entry
@@ -29,6 +29,7 @@ def compose_recipe(
     backbone: Choice | None = None,
     neck: Chain | None = None,
     head: Choice | None = None,
+    criterion: Choice | None = None,
     assigner: Choice | None = None,
     cls_loss: Choice | None = None,
     box_loss: Choice | None = None,
@@ -45,9 +46,10 @@ def compose_recipe(
             the argument num_classes and returns the Part of a recipe, or of a detector whose head has one in torso.
         num_classes: None takes the zoo's or the file's own; rpn keeps its one class whatever it is.
         head: the criterion of that head's own recipe comes along; heads without one keep the present criterion.
-        assigner, cls_loss, box_loss, sampler: swapped inside the criterion; in a two-stage criterion those of its
-            second stage. "none" of a sampler: every prior counts.
-        overrides: {dotted path: value}: the recipe's own arguments ("lr", "criterion.box_weight"); the model's and
+        criterion: in place of that one; arguments that both know by name carry over.
+        assigner, cls_loss, box_loss, sampler: swapped inside the criterion, at the paths of its `slots`; in a two-stage
+            criterion those of its second stage. "none" of a sampler: every prior counts.
+        overrides: {dotted path: value}: the recipe's own arguments ("lr", "criterion.box.weight"); the model's and
             the criterion's may leave "model." and "criterion." out ("neck.channels", "assigner.positive").
         allow: modules outside torso; "mypkg.parts:Squeeze" may then stand wherever a name may.
 
@@ -59,18 +61,20 @@ def compose_recipe(
     model = swap_model(
         recipe.get("model"), backbone=backbone, neck=neck, head=head, suppression=suppression, input=input
     )
-    criterion: Part[Any] = recipe.get("criterion")
+    chosen: Part[Any] = recipe.get("criterion")
     if head is not None:
-        criterion = _criterion_of(model.get("head"), criterion)
-    for argument, kind, choice in (
+        chosen = _criterion_of(model.get("head"), chosen)
+    if criterion is not None:
+        chosen = chosen.swapped(named_part(criterion, "criteria"))
+    for slot, kind, choice in (
         ("assigner", "assigners", assigner),
         ("cls_loss", "losses", cls_loss),
         ("box_loss", "losses", box_loss),
         ("sampler", "samplers", sampler),
     ):
         if choice is not None:
-            criterion = _swapped_inside(criterion, argument, kind, choice, model)
-    recipe = recipe.with_args(model=model, criterion=criterion)
+            chosen = _swapped_inside(chosen, slot, kind, choice, model)
+    recipe = recipe.with_args(model=model, criterion=chosen)
     for path, value in (overrides or {}).items():
         recipe = recipe.override(full_path(recipe, path.replace("-", "_")), value)
     if recipe.get("pretrained") is None and not from_file:
@@ -102,8 +106,9 @@ def full_path(recipe: Part[Recipe], path: str) -> str:
         return path
     model, criterion = recipe.get("model"), recipe.get("criterion")
     for prefix, owner in (("model", model), ("criterion", criterion)):
-        if owner.accepts(first):
-            return f"{prefix}.{path}"
+        today = owner.today(path)
+        if owner.accepts(today.partition(".")[0]):
+            return f"{prefix}.{today}"
     known = [*arguments(recipe.target), *arguments(model.target), *arguments(criterion.target)]
     raise PartError(f"nothing in the recipe is called {first!r}; {nearest(first, known)}")
 
@@ -174,37 +179,46 @@ def _criterion_of(head: Part[Any], present: Part[Criterion]) -> Part[Criterion]:
 
 
 def _swapped_inside(
-    criterion: Part[Criterion], argument: str, kind: str, choice: Choice, model: Part[Detector]
+    criterion: Part[Criterion], slot: str, kind: str, choice: Choice, model: Part[Detector]
 ) -> Part[Criterion]:
     """The criterion with another assigner or loss; PartError, naming those that fit, where this one does not."""
-    if not criterion.accepts(argument):
-        flag, known = argument.replace("_", "-"), f"the criterion {criterion.name} has no {argument}"
+    cls: type[Criterion] = produced(criterion)
+    path = cls.slots.get(slot)
+    if path is None:
+        known = f"the criterion {criterion.name} has no {slot}"
         raise PartError(
-            f"{_class_of(criterion).fixed.get(argument, known)}, so there is nothing to swap: leave --{flag} out, or "
-            "choose a model of a dense head, such as retinanet or fcos"
+            f"{cls.fixed.get(slot, known)}, so there is nothing to swap",
+            remedies=[f"leave {slot} out", {"head": "retinanet"}, {"head": "fcos"}],
         )
-    old: Part[Any] | None = criterion.get(argument)
-    new = None if kind == "samplers" and choice == "none" else named_part(choice, kind)
+    old, new = _at(criterion, path), None if kind == "samplers" and choice == "none" else named_part(choice, kind)
     if old is not None and new is not None:
         same = new.target is old.target
         kept = old if same else Part(old.target, {k: v for k, v in old.args if k in _KEEPS[kind]})
         new = kept.swapped(new)
     try:
-        return criterion.with_args(**{argument: new})
+        return criterion.override(path, new)
     except PartError:
         came = "none" if new is None else new.name.partition(".")[2]
         raise PartError(
-            f"{came} is no {argument} for the criterion {criterion.name}, which wants "
-            f"{_class_of(criterion).wants[argument]}; choose {' or '.join(_fitting(criterion, argument, kind, model))}"
+            f"{came} is no {slot} for the criterion {criterion.name}, which wants {cls.wants[slot]}",
+            remedies=[{f"criterion.{path}": name} for name in _fitting(criterion, path, kind, model)],
         ) from None
 
 
-def _fitting(criterion: Part[Criterion], argument: str, kind: str, model: Part[Detector]) -> list[str]:
+def _at(criterion: Part[Criterion], path: str) -> Part[Any] | None:
+    """The part at a dotted path."""
+    found: Any = criterion
+    for name in path.split("."):
+        found = found.get(name)
+    return cast("Part[Any] | None", found)
+
+
+def _fitting(criterion: Part[Criterion], path: str, kind: str, model: Part[Detector]) -> list[str]:
     """Names that the criterion takes; where the model can be built, as before its overrides, that train it too."""
     made = {}
     for name in names(kind):
         with contextlib.suppress(PartError):
-            made[name] = criterion.with_args(**{argument: part(find(name, kind))})
+            made[name] = criterion.override(path, part(find(name, kind)))
     try:
         built = built_on_meta(model)
     except ValueError:
@@ -218,7 +232,3 @@ def _trains(criterion: Part[Criterion], model: Detector) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _class_of(criterion: Part[Criterion]) -> type[Criterion]:
-    return produced(criterion)

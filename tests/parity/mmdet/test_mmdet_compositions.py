@@ -29,6 +29,10 @@ from torso.training.losses.iou import GIoULoss, IoULoss
 from torso.training.losses.qfl import QFLLoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.samplers.hard_negative import HardNegativeSampler
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
+from torso.training.terms.distribution import DistributionTerm
+from torso.training.terms.quality import QualityTerm
 from torso.types import DensePredictions
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -82,12 +86,9 @@ def test_yolox(name: str) -> None:
     head = head_of(strides, priors=part(Points, offset=0.0), coder=part(DeltaCoder), quality="box")
     criterion = DenseCriterion(
         assigner=part(SimOTAAssigner),
-        cls_loss=part(BCELoss),
-        box_loss=part(IoULoss, form="square"),
-        cls_on="positives",
-        quality_on="used",
-        quality_target="one",
-        box_weight=5.0,
+        cls=part(ClassificationTerm, loss=part(BCELoss), on="positives"),
+        box=part(BoxTerm, loss=part(IoULoss, form="square"), weight=5.0),
+        quality=part(QualityTerm, on="used", target="one"),
     )
     terms = criterion.terms(raw_of(head, outputs[0], outputs[1], outputs[2]), targets, head)
     names = {"cls": "loss_cls", "box": "loss_bbox", "objectness": "loss_obj"}
@@ -123,11 +124,9 @@ def test_gfl(name: str) -> None:
     head = head_of(STRIDES, priors=part(Points, offset=0.0), coder=part(DistributionCoder, reg_max=16))
     criterion = DenseCriterion(
         assigner=part(ATSSAssigner),
-        cls_loss=part(QFLLoss),
-        box_loss=part(GIoULoss),
-        box_weighting="score",
-        box_weight=2.0,
-        dfl_weight=0.25,
+        cls=part(ClassificationTerm, loss=part(QFLLoss)),
+        box=part(BoxTerm, loss=part(GIoULoss), weighting="score", weight=2.0),
+        distribution=part(DistributionTerm, weight=0.25),
     )
     raw = raw_of(head, *outputs)
     terms = criterion.terms(raw, targets, head)
@@ -176,8 +175,8 @@ def test_ssd(name: str) -> None:
     head = head_of(strides, priors=anchors, coder=coder, scores="softmax")
     criterion = DenseCriterion(
         assigner=part(SSDAssigner),
-        cls_loss=part(CrossEntropyLoss),
-        box_loss=part(SmoothL1Loss),
+        cls=part(ClassificationTerm, loss=part(CrossEntropyLoss)),
+        box=part(BoxTerm, loss=part(SmoothL1Loss)),
         sampler=part(HardNegativeSampler, ratio=3.0),
     )
     raw = raw_of(head, *outputs)

@@ -34,6 +34,7 @@ from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.iou import GIoULoss, IoULoss
 from torso.training.losses.l1 import L1Loss
+from torso.training.terms.box import BoxTerm
 from torso.zoo.fcos import FCOSHead
 from torso.zoo.retinanet import RetinaNetHead
 
@@ -84,7 +85,9 @@ def test_retinanet(name: str) -> None:
     assert_equal("retinanet logits", raw.logits, flat(theirs[0], CLASSES))
     assert_equal("retinanet codes", raw.codes, flat(theirs[1], 4))
     wanted = peer.loss_by_feat(*theirs, peers, metas())
-    criterion = DenseCriterion(assigner=part(MaxIoUAssigner, rescue_learns="rescued"), box_loss=part(L1Loss))
+    criterion = DenseCriterion(
+        assigner=part(MaxIoUAssigner, rescue_learns="rescued"), box=part(BoxTerm, loss=part(L1Loss))
+    )
     terms = criterion.terms(raw, targets, ours)
     count = (criterion.assigner(raw.priors, targets).target >= 0).sum(1).clamp(min=1).sum()
     assert_equal(f"retinanet cls loss, {name}", terms["cls"].total / count, sum(wanted["loss_cls"]))
@@ -158,7 +161,9 @@ def test_fcos(radius: float, box_loss: str, name: str) -> None:
     wanted = peer.loss_by_feat(*theirs, peers, metas())
     mine = part(IoULoss, form="log") if box_loss == "IoULoss" else part(GIoULoss)
     assigner = part(FCOSAssigner, radius=radius)
-    terms = DenseCriterion(assigner=assigner, box_loss=mine, box_weighting="quality").terms(raw, targets, ours)
+    terms = DenseCriterion(assigner=assigner, box=part(BoxTerm, loss=mine, weighting="quality")).terms(
+        raw, targets, ours
+    )
     label = f"fcos radius {radius} {box_loss}"
     names = {"cls": "loss_cls", "quality": "loss_centerness", "box": "loss_bbox"}
     for term, key in names.items():

@@ -37,6 +37,7 @@ from torso.training.losses.l1 import L1Loss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.rpn import rpn as recipe
 from torso.training.samplers.random import RandomSampler
+from torso.training.terms.box import BoxTerm
 from torso.types import Candidates
 from torso.zoo.rpn import rpn
 
@@ -93,7 +94,7 @@ def criterion_of(box_loss: str) -> DenseCriterion:
     wanted = recipe().get("criterion")
     criterion = wanted.with_args(
         assigner=wanted.get("assigner").with_args(rescue_learns="rescued"),
-        box_loss=BOX_LOSSES[box_loss][1],
+        box=part(BoxTerm, loss=BOX_LOSSES[box_loss][1]),
         sampler=part(RandomSampler, number=EVERY, positive_share=0.5),
     ).build()
     assert isinstance(criterion, DenseCriterion)

@@ -40,6 +40,9 @@ from torso.training.assignment import BACKGROUND, IGNORED, Assignment
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.yolo_box import YOLOBoxLoss
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
+from torso.training.terms.quality import QualityTerm
 from torso.types import Candidates, DensePredictions, FeatureSpec, Priors
 from torso.zoo.yolov3 import YOLOv3Head
 from torso.zoo.yolox import YOLOXHead
@@ -253,10 +256,12 @@ def test_yolov3_losses(name: str) -> None:
     (maps,) = peer(features[::-1])
     wanted = {k: torch.stack(v).sum() for k, v in peer.loss_by_feat(maps, truths, metas()).items()}
     criterion = DenseCriterion(
-        cls_loss=part(BCELoss), box_loss=part(YOLOBoxLoss, size_weight=2.0), box_weight=2.0, normaliser="batch",
-        cls_on="positives", quality_on="used", quality_target="one",
-    )  # fmt: skip
-    criterion.assigner = Given(assigned(peer, maps, truths))
+        cls=part(ClassificationTerm, loss=part(BCELoss), on="positives"),
+        box=part(BoxTerm, loss=part(YOLOBoxLoss, size_weight=2.0), weight=2.0),
+        normaliser="batch",
+        quality=part(QualityTerm, on="used", target="one"),
+    )
+    criterion.match.assigner = Given(assigned(peer, maps, truths))
     raw = ours(features, images())
     terms = criterion.terms(raw, targets, ours)
     target = criterion.assigner.target

@@ -12,7 +12,6 @@ from torso.geometry.coders.ltrb import LTRBCoder
 from torso.geometry.priors.points import Points
 from torso.geometry.priors.shapes import Shapes
 from torso.training.assigners._base import Assigner
-from torso.training.assigners._sayable import sayable
 from torso.training.assigners.atss import ATSSAssigner
 from torso.training.assigners.fcos import FCOSAssigner
 from torso.training.assigners.max_iou import MaxIoUAssigner
@@ -22,6 +21,7 @@ from torso.training.assigners.ssd import SSDAssigner
 from torso.training.assigners.task_aligned import TaskAlignedAssigner
 from torso.training.assigners.yolo_v5 import YOLOv5Assigner
 from torso.training.assignment import IGNORED, Assignment, Pairs
+from torso.training.matching import with_centers_inside
 from torso.types import Priors
 
 SMALL, LARGE = [29.0, 29.0, 34.5, 34.5], [40.0, 20.0, 100.0, 90.0]
@@ -67,7 +67,7 @@ def test_positives_outside_their_truth_are_ignored(rule: Assigner) -> None:
     wrong = outside(answer.target[0], priors)
     assert wrong.any()
     assert not rule.centers_inside
-    kept = sayable(answer, priors, targets())
+    kept = with_centers_inside(answer, priors, targets())
     assert isinstance(kept, Assignment)
     assert (kept.target[0][wrong] == IGNORED).all()
     assert torch.equal(kept.target[0][~wrong], answer.target[0][~wrong])
@@ -92,7 +92,7 @@ def test_pairs_outside_their_truth_count_nothing() -> None:
     priors = Shapes([(8, 8)], sizes=(((8.0, 8.0), (60.0, 60.0)),))([(16, 16)], (128, 128))
     answer = answer_of(YOLOv5Assigner(), priors)
     assert isinstance(answer, Pairs)
-    kept = sayable(answer, priors, targets())
+    kept = with_centers_inside(answer, priors, targets())
     assert isinstance(kept, Pairs)
     truth, center = targets().boxes[0][answer.target[0]], priors.centers_xy[answer.prior[0]]
     inside = ((center > truth[:, :2]) & (center < truth[:, 2:])).all(-1)
@@ -104,5 +104,5 @@ def test_compiles_whole() -> None:
     priors, truth = points(), targets()
     answer = answer_of(MaxIoUAssigner(), priors)
     torch.compiler.reset()
-    run = torch.compile(lambda a: sayable(a, priors, truth), fullgraph=True, backend="aot_eager")
-    assert torch.equal(run(answer)[0], sayable(answer, priors, truth)[0])
+    run = torch.compile(lambda a: with_centers_inside(a, priors, truth), fullgraph=True, backend="aot_eager")
+    assert torch.equal(run(answer)[0], with_centers_inside(answer, priors, truth)[0])

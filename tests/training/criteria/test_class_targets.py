@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from training.criteria.settings import dense
 
 from torso.geometry.coders.yolo import YOLOCoder
 from torso.geometry.priors.anchors import Anchors
@@ -21,6 +22,9 @@ from torso.training.losses.cross_entropy import CrossEntropyLoss
 from torso.training.losses.focal import FocalLoss
 from torso.training.losses.iou import GIoULoss
 from torso.training.losses.qfl import QFLLoss
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
+from torso.training.terms.quality import QualityTerm
 from torso.types import FeatureSpec
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16))
@@ -46,54 +50,81 @@ def test_every_class_loss_says_truly_whether_it_takes_quality(name: str) -> None
 @pytest.mark.parametrize("assigner", [SimOTAAssigner, TaskAlignedAssigner])
 def test_the_assigners_score_is_learnt_by_a_loss_that_takes_it(assigner: type) -> None:
     for loss in (BCELoss, QFLLoss):
-        criterion = DenseCriterion(assigner=part(assigner), cls_loss=part(loss), box_loss=part(GIoULoss))
+        criterion = DenseCriterion(
+            assigner=part(assigner),
+            cls=part(ClassificationTerm, loss=part(loss)),
+            box=part(BoxTerm, loss=part(GIoULoss)),
+        )
         criterion.check_head(head())
-        assert criterion.cls_target == "assigner"
+        assert criterion.cls.target == "assigner"
 
 
 @pytest.mark.parametrize("assigner", [SimOTAAssigner, TaskAlignedAssigner])
 def test_it_is_not_dropped_in_silence(assigner: type) -> None:
-    criterion = DenseCriterion(assigner=part(assigner), cls_loss=part(FocalLoss), box_loss=part(GIoULoss))
-    said = r"says what a positive's class should score, but FocalLoss teaches every positive 1: add --cls-loss qfl, "
-    with pytest.raises(PartError, match=said + r"or add --criterion\.cls_target one, or choose --assigner"):
+    criterion = DenseCriterion(
+        assigner=part(assigner),
+        cls=part(ClassificationTerm, loss=part(FocalLoss)),
+        box=part(BoxTerm, loss=part(GIoULoss)),
+    )
+    said = r"should score, but FocalLoss teaches every positive 1: set criterion.cls.loss='qfl', "
+    with pytest.raises(PartError, match=said + r"or set criterion\.cls\.target='one', or set criterion\.assigner="):
         criterion.check_head(head())
-    criterion = DenseCriterion(assigner=part(assigner), cls_loss=part(CrossEntropyLoss), box_loss=part(GIoULoss))
-    with pytest.raises(PartError, match=r"add --head\.scores sigmoid --cls-loss qfl, or add --criterion\.cls"):
+    criterion = DenseCriterion(
+        assigner=part(assigner),
+        cls=part(ClassificationTerm, loss=part(CrossEntropyLoss)),
+        box=part(BoxTerm, loss=part(GIoULoss)),
+    )
+    with pytest.raises(
+        PartError, match=r"set head\.scores='sigmoid' and criterion\.cls\.loss='qfl', or set criterion\.cls"
+    ):
         criterion.check_head(head(scores="softmax"))
 
 
 def test_a_quality_branch_may_learn_it_instead_and_the_class_then_learns_one() -> None:
-    criterion = DenseCriterion(assigner=part(SimOTAAssigner), cls_loss=part(FocalLoss), box_loss=part(GIoULoss))
-    criterion.check_head(head(quality="box"))
-    assert criterion.cls_target == "one"
-    other = DenseCriterion(
-        assigner=part(SimOTAAssigner), cls_loss=part(FocalLoss), box_loss=part(GIoULoss), quality_target="giou"
+    criterion = DenseCriterion(
+        assigner=part(SimOTAAssigner),
+        cls=part(ClassificationTerm, loss=part(FocalLoss)),
+        box=part(BoxTerm, loss=part(GIoULoss)),
     )
-    with pytest.raises(PartError, match="add --cls-loss qfl"):
+    criterion.check_head(head(quality="box"))
+    assert criterion.cls.target == "one"
+    other = DenseCriterion(
+        assigner=part(SimOTAAssigner),
+        cls=part(ClassificationTerm, loss=part(FocalLoss)),
+        box=part(BoxTerm, loss=part(GIoULoss)),
+        quality=part(QualityTerm, target="giou"),
+    )
+    with pytest.raises(PartError, match=r"set criterion\.cls\.loss='qfl'"):
         other.check_head(head(quality="box"))
 
 
 @pytest.mark.parametrize("target", ["iou", "assigner"])
 def test_a_target_that_was_asked_for_is_learnt_or_refused(target: Any) -> None:
-    rule: dict[str, Any] = {"assigner": part(SimOTAAssigner), "box_loss": part(GIoULoss), "cls_target": target}
-    DenseCriterion(cls_loss=part(BCELoss), **rule).check_head(head())
-    said = rf"FocalLoss teaches .* but cls_target is '{target}': choose --cls-loss qfl \(or bce or vfl\), or "
-    with pytest.raises(PartError, match=said + r"--criterion\.cls_target one$"):
-        DenseCriterion(cls_loss=part(FocalLoss), **rule).check_head(head())
-    with pytest.raises(PartError, match=r"choose --head\.scores sigmoid --cls-loss qfl"):
-        DenseCriterion(cls_loss=part(CrossEntropyLoss), **rule).check_head(head(scores="softmax"))
+    rule: dict[str, Any] = {"assigner": part(SimOTAAssigner), "box.loss": part(GIoULoss), "cls.target": target}
+    dense({**rule, "cls.loss": part(BCELoss)}).check_head(head())
+    said = rf"FocalLoss teaches .* but criterion\.cls\.target is '{target}': set criterion\.cls\.loss='qfl', or "
+    with pytest.raises(PartError, match=said + r"set criterion\.cls\.target='one'$"):
+        dense({**rule, "cls.loss": part(FocalLoss)}).check_head(head())
+    with pytest.raises(PartError, match=r"set head\.scores='sigmoid' and criterion\.cls\.loss='qfl'"):
+        dense({**rule, "cls.loss": part(CrossEntropyLoss)}).check_head(head(scores="softmax"))
 
 
 def test_one_may_be_asked_for() -> None:
     for loss, scores in ((FocalLoss, "sigmoid"), (CrossEntropyLoss, "softmax")):
         rule = DenseCriterion(
-            assigner=part(TaskAlignedAssigner), cls_loss=part(loss), box_loss=part(GIoULoss), cls_target="one"
+            assigner=part(TaskAlignedAssigner),
+            cls=part(ClassificationTerm, loss=part(loss), target="one"),
+            box=part(BoxTerm, loss=part(GIoULoss)),
         )
         rule.check_head(head(scores=scores))
 
 
 def test_flags_for_a_score_and_for_all_else_that_is_lacking_come_together() -> None:
     """A second refusal after the first one's advice would be one too many."""
-    criterion = DenseCriterion(assigner=part(TaskAlignedAssigner), cls_loss=part(FocalLoss), box_loss=part(GIoULoss))
-    with pytest.raises(PartError, match=r"add --head\.coder delta --cls-loss qfl, or add --head\.coder delta --crit"):
+    criterion = DenseCriterion(
+        assigner=part(TaskAlignedAssigner),
+        cls=part(ClassificationTerm, loss=part(FocalLoss)),
+        box=part(BoxTerm, loss=part(GIoULoss)),
+    )
+    with pytest.raises(PartError, match=r"'delta' and criterion\.cls\.loss='qfl', or set head\.coder='delta' and crit"):
         criterion.check_head(head(priors=ANCHORS, coder=part(YOLOCoder)))

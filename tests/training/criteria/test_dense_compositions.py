@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from training.criteria.settings import dense
 
 from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap, area
@@ -43,12 +44,14 @@ from torso.training.losses.vfl import VFLLoss
 from torso.training.losses.yolo_box import YOLOBoxLoss
 from torso.training.samplers.hard_negative import HardNegativeSampler
 from torso.training.samplers.random import RandomSampler
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
 from torso.types import DensePredictions, FeatureSpec, Images
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16, 32))
 ANCHORS = part(Anchors, base_scale=2.0, octave_scales=1, ratios=(0.5, 1.0, 2.0), offset=0.5)
 POINTS: dict[str, Any] = {"priors": part(Points)}
-OBJECTNESS: dict[str, Any] = {"cls_on": "positives", "quality_on": "used"}
+OBJECTNESS: dict[str, Any] = {"cls.on": "positives", "quality.on": "used"}
 
 HEADS: dict[str, dict[str, Any]] = {
     "ssd": {"priors": ANCHORS, "scores": "softmax"},
@@ -62,63 +65,63 @@ HEADS: dict[str, dict[str, Any]] = {
 CRITERIA: dict[str, dict[str, Any]] = {
     "ssd": {
         "assigner": part(SSDAssigner),
-        "cls_loss": part(CrossEntropyLoss),
-        "box_loss": part(SmoothL1Loss),
+        "cls.loss": part(CrossEntropyLoss),
+        "box.loss": part(SmoothL1Loss),
         "sampler": part(HardNegativeSampler),
     },
     "yolo_v3": {
         "assigner": part(YOLOv3Assigner, ignore_above=0.3),
-        "cls_loss": part(BCELoss),
-        "box_loss": part(YOLOBoxLoss),
+        "cls.loss": part(BCELoss),
+        "box.loss": part(YOLOBoxLoss),
         **OBJECTNESS,
-        "quality_target": "one",
-        "box_weighting": "size",
+        "quality.target": "one",
+        "box.weighting": "size",
         "normaliser": "batch",
-        "positive_weight": 5.0,
-        "quality_loss": "squared",
+        "quality.positive_weight": 5.0,
+        "quality.loss": "squared",
     },
     "yolo_v5": {
         "assigner": part(YOLOv5Assigner),
-        "cls_loss": part(BCELoss),
-        "box_loss": part(CIoULoss),
+        "cls.loss": part(BCELoss),
+        "box.loss": part(CIoULoss),
         **OBJECTNESS,
-        "quality_target": "ciou",
+        "quality.target": "ciou",
         "per_level": True,
-        "quality_normaliser": "sampled",
-        "level_weights": (4.0, 1.0, 0.4),
-        "quality_mix": 0.8,
-        "cls_weight": 0.5 / 3,
-        "box_weight": 0.05,
+        "quality.normaliser": "sampled",
+        "quality.level_weights": (4.0, 1.0, 0.4),
+        "quality.mix": 0.8,
+        "cls.weight": 0.5 / 3,
+        "box.weight": 0.05,
     },
     "yolox": {
         "assigner": part(SimOTAAssigner),
-        "cls_loss": part(BCELoss),
-        "box_loss": part(IoULoss, form="square"),
+        "cls.loss": part(BCELoss),
+        "box.loss": part(IoULoss, form="square"),
         **OBJECTNESS,
-        "quality_target": "one",
-        "box_weight": 5.0,
+        "quality.target": "one",
+        "box.weight": 5.0,
     },
     "gfl": {
         "assigner": part(ATSSAssigner),
-        "cls_loss": part(QFLLoss),
-        "box_loss": part(GIoULoss),
-        "box_weighting": "score",
-        "box_weight": 2.0,
+        "cls.loss": part(QFLLoss),
+        "box.loss": part(GIoULoss),
+        "box.weighting": "score",
+        "box.weight": 2.0,
     },
     "tood": {
         "assigner": part(TaskAlignedAssigner),
-        "cls_loss": part(BCELoss),
-        "box_loss": part(CIoULoss),
-        "box_weighting": "quality",
+        "cls.loss": part(BCELoss),
+        "box.loss": part(CIoULoss),
+        "box.weighting": "quality",
         "normaliser": "quality",
-        "dfl_weight": 1.5,
+        "distribution.weight": 1.5,
     },
     "paa": {
         "assigner": part(PAAAssigner, iterations=4),
-        "box_loss": part(GIoULoss),
-        "box_weighting": "quality",
-        "box_weight": 1.3,
-        "quality_weight": 0.5,
+        "box.loss": part(GIoULoss),
+        "box.weighting": "quality",
+        "box.weight": 1.3,
+        "quality.weight": 0.5,
     },
 }
 
@@ -146,7 +149,7 @@ def shares(terms: Any) -> dict[str, float]:
 
 def test_ssd_is_mined_three_to_one() -> None:
     head, raw = predictions(**HEADS["ssd"])
-    got = DenseCriterion(**CRITERIA["ssd"]).terms(raw, targets(), head)
+    got = dense(CRITERIA["ssd"]).terms(raw, targets(), head)
     assigned = SSDAssigner()(raw.priors, targets()).target
     total = 0.0
     for i in range(2):
@@ -162,7 +165,7 @@ def test_ssd_is_mined_three_to_one() -> None:
 
 def test_yolo_v3_as_darknet_sums_it() -> None:
     head, raw = predictions(**HEADS["yolo_v3"])
-    got = DenseCriterion(**CRITERIA["yolo_v3"]).terms(raw, targets(), head)
+    got = dense(CRITERIA["yolo_v3"]).terms(raw, targets(), head)
     assert raw.quality is not None
     boxes, t = head.coder.decode(raw.codes, raw.priors), targets()
     assigned = YOLOv3Assigner(ignore_above=0.3)(raw.priors, t, boxes, raw.logits).target
@@ -187,7 +190,7 @@ def test_yolo_v3_as_darknet_sums_it() -> None:
 def test_yolo_v5_level_by_level() -> None:
     """Means over the pairs of each level, objectness of the best pair of a prior, levels balanced."""
     head, raw = predictions(**HEADS["yolo_v5"])
-    criterion, t = DenseCriterion(**CRITERIA["yolo_v5"]), targets()
+    criterion, t = dense(CRITERIA["yolo_v5"]), targets()
     terms = criterion.terms(raw, t, head)
     got = shares(terms)
     pairs, boxes = YOLOv5Assigner()(raw.priors, t), head.coder.decode(raw.codes, raw.priors)
@@ -213,7 +216,7 @@ def test_yolo_v5_level_by_level() -> None:
 
 def test_yolox() -> None:
     head, raw = predictions(**HEADS["yolox"])
-    got, t = shares(DenseCriterion(**CRITERIA["yolox"]).terms(raw, targets(), head)), targets()
+    got, t = shares(dense(CRITERIA["yolox"]).terms(raw, targets(), head)), targets()
     boxes = head.coder.decode(raw.codes, raw.priors)
     assert raw.quality is not None
     a = SimOTAAssigner()(raw.priors, t, boxes, raw.logits.sigmoid() * raw.quality.sigmoid()[..., None])
@@ -233,7 +236,7 @@ def test_yolox() -> None:
 def test_gfl() -> None:
     """Class target the box's IoU, boxes weighed by the best score now and divided by the sum of these."""
     head, raw = predictions(**HEADS["gfl"])
-    got, t = shares(DenseCriterion(**CRITERIA["gfl"]).terms(raw, targets(), head)), targets()
+    got, t = shares(dense(CRITERIA["gfl"]).terms(raw, targets(), head)), targets()
     target, boxes = ATSSAssigner()(raw.priors, t).target, head.coder.decode(raw.codes, raw.priors)
     positive, row = target >= 0, target.clamp(min=0)
     matched = t.boxes.gather(1, row[..., None].expand(-1, -1, 4))
@@ -252,7 +255,7 @@ def test_gfl() -> None:
 
 def test_tood() -> None:
     head, raw = predictions(**HEADS["tood"])
-    terms, t = DenseCriterion(**CRITERIA["tood"]).terms(raw, targets(), head), targets()
+    terms, t = dense(CRITERIA["tood"]).terms(raw, targets(), head), targets()
     boxes = head.coder.decode(raw.codes, raw.priors)
     a = TaskAlignedAssigner()(raw.priors, t, boxes, raw.logits.sigmoid())
     assert a.quality is not None
@@ -269,7 +272,7 @@ def test_tood() -> None:
 class TestEveryComposition:
     def test_counts_before_the_forward_pass(self, kind: str) -> None:
         head, raw = predictions(**HEADS[kind])
-        criterion = DenseCriterion(**CRITERIA[kind])
+        criterion = dense(CRITERIA[kind])
         model: Any = SimpleNamespace(head=head)
         images = Images(torch.zeros(2, 3, 64, 64), torch.full((2, 2), 64.0), torch.ones(2, 4))
         sizes = [(h, w) for h, w, _ in raw.priors.levels]
@@ -286,7 +289,7 @@ class TestEveryComposition:
     def test_compiles_whole_and_teaches_every_output(self, kind: str) -> None:
         head, raw = predictions(**HEADS[kind])
         leaves = [x.requires_grad_() for x in (raw.logits, raw.codes, raw.quality) if x is not None]
-        criterion = DenseCriterion(**CRITERIA[kind])
+        criterion = dense(CRITERIA[kind])
 
         def loss(logits: Tensor, codes: Tensor, quality: Tensor | None, t: Targets) -> Tensor:
             predicted = raw._replace(logits=logits, codes=codes, quality=quality)
@@ -304,7 +307,7 @@ class TestEveryComposition:
         head, raw = predictions(**HEADS[kind])
         nothing = targets()._replace(valid=torch.zeros(2, 3, dtype=torch.bool))
         raw.codes.requires_grad_()
-        total, by_name = loss_of(DenseCriterion(**CRITERIA[kind]).terms(raw, nothing, head))
+        total, by_name = loss_of(dense(CRITERIA[kind]).terms(raw, nothing, head))
         assert total.isfinite()
         assert all(float(v.detach()) == 0 for k, v in by_name.items() if k.endswith(("box", "dfl")))
         total.backward()
@@ -314,10 +317,10 @@ class TestEveryComposition:
 
 def test_ghm_is_divided_by_the_elements_it_weighs() -> None:
     head, raw = predictions(priors=ANCHORS)
-    term = DenseCriterion(cls_loss=part(GHMLoss, bins=1)).terms(raw, targets(), head)["cls"]
+    term = DenseCriterion(cls=part(ClassificationTerm, loss=part(GHMLoss, bins=1))).terms(raw, targets(), head)["cls"]
     used = MaxIoUAssigner()(raw.priors, targets()).target != -2
     assert float(term.count) == float(used.sum() * 3)
-    plain = DenseCriterion(cls_loss=part(BCELoss)).terms(raw, targets(), head)["cls"]
+    plain = DenseCriterion(cls=part(ClassificationTerm, loss=part(BCELoss))).terms(raw, targets(), head)["cls"]
     torch.testing.assert_close(term.total, plain.total)
 
 
@@ -330,9 +333,17 @@ def test_other_normalisers(normaliser: Any, count: float) -> None:
 @pytest.mark.parametrize("loss", [QFLLoss, VFLLoss])
 def test_soft_losses_teach_the_iou_of_the_box(loss: type) -> None:
     head, raw = predictions(priors=ANCHORS)
-    soft = DenseCriterion(cls_loss=part(loss)).terms(raw, targets(), head)["cls"].total
-    hard = DenseCriterion(cls_loss=part(loss), cls_target="one").terms(raw, targets(), head)["cls"].total
-    asked = DenseCriterion(cls_loss=part(loss), cls_target="iou").terms(raw, targets(), head)["cls"].total
+    soft = DenseCriterion(cls=part(ClassificationTerm, loss=part(loss))).terms(raw, targets(), head)["cls"].total
+    hard = (
+        DenseCriterion(cls=part(ClassificationTerm, loss=part(loss), target="one"))
+        .terms(raw, targets(), head)["cls"]
+        .total
+    )
+    asked = (
+        DenseCriterion(cls=part(ClassificationTerm, loss=part(loss), target="iou"))
+        .terms(raw, targets(), head)["cls"]
+        .total
+    )
     assert float(soft) == float(asked) != float(hard)
     assert not soft.requires_grad
 
@@ -352,23 +363,27 @@ SIGMOID: dict[str, Any] = {"priors": ANCHORS}
         (
             HEADS["yolo_v3"],
             {"assigner": part(YOLOv5Assigner)},
-            r"add --head\.coder\.scale_xy 2 --criterion\.cls_on positives",
+            r"set head\.coder\.scale_xy=2 and criterion\.cls\.on='positives'",
         ),
         (HEADS["yolo_v3"], {"assigner": part(ATSSAssigner)}, "the yolo coder says only centres in a prior's own cell"),
-        (HEADS["yolo_v5"], {"assigner": part(YOLOv5Assigner)}, r"add --criterion\.cls_on positives"),
-        (SIGMOID, {"cls_on": "positives"}, "nothing learns background"),
+        (HEADS["yolo_v5"], {"assigner": part(YOLOv5Assigner)}, r"set criterion\.cls\.on='positives'"),
+        (SIGMOID, {"cls.on": "positives"}, "nothing learns background"),
         (
             HEADS["gfl"],
-            {"box_loss": part(L1Loss)},
+            {"box.loss": part(L1Loss)},
             "L1Loss compares codes, but this head's coder predicts a distribution",
         ),
-        (HEADS["yolox"], {"level_weights": (1.0, 2.0), "quality_target": "one"}, "but the head has 3 levels"),
+        (
+            HEADS["yolox"],
+            {"quality.level_weights": (1.0, 2.0), "quality.target": "one"},
+            "a number for each of the head's 3 levels",
+        ),
         (
             SIGMOID,
             {"normaliser": "quality"},
-            "MaxIoUAssigner gives no soft targets, which the class loss or its normaliser",
+            "MaxIoUAssigner gives no soft targets, which the class loss or a normaliser",
         ),
-        (SIGMOID, {"cls_target": "assigner"}, r"add --criterion\.cls_target one"),
+        (SIGMOID, {"cls.target": "assigner"}, r"set criterion\.cls\.target='one'"),
         (
             HEADS["yolo_v5"],
             {**CRITERIA["yolo_v5"], "sampler": part(RandomSampler)},
@@ -377,24 +392,24 @@ SIGMOID: dict[str, Any] = {"priors": ANCHORS}
     ],
 )
 def test_what_cannot_learn_is_refused(head: dict[str, Any], criterion: dict[str, Any], message: str) -> None:
-    built, raw = predictions(**head)
+    built, _ = predictions(**head)
     with pytest.raises(PartError, match=message):
-        DenseCriterion(**criterion).terms(raw, targets(), built)
+        dense(criterion).check_head(built)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"per_level": True, "normaliser": "image"},
-        {"quality_mix": 2.0},
-        {"positive_weight": 0.0},
-        {"dfl_weight": -1.0},
-        {"level_weights": (1.0, -1.0)},
+        {"quality.mix": 2.0},
+        {"quality.positive_weight": 0.0},
+        {"distribution.weight": -1.0},
+        {"quality.level_weights": (1.0, -1.0)},
     ],
 )
 def test_settings_that_contradict_each_other(wrong: dict[str, Any]) -> None:
-    with pytest.raises(PartError, match="dense criterion"):
-        DenseCriterion(**wrong)
+    with pytest.raises(PartError, match=r"dense criterion|QualityTerm|DistributionTerm"):
+        dense(wrong)
 
 
 def test_rules_for_anchors_and_points_alike() -> None:
@@ -402,16 +417,18 @@ def test_rules_for_anchors_and_points_alike() -> None:
     for rule in (SimOTAAssigner, TaskAlignedAssigner):
         for head, loss in ((SIGMOID, QFLLoss), ({**POINTS, "quality": "cls"}, FocalLoss)):
             built, raw = predictions(**head)
-            terms = DenseCriterion(assigner=part(rule), cls_loss=part(loss), box_loss=part(GIoULoss)).terms(
-                raw, targets(), built
-            )
+            terms = DenseCriterion(
+                assigner=part(rule),
+                cls=part(ClassificationTerm, loss=part(loss)),
+                box=part(BoxTerm, loss=part(GIoULoss)),
+            ).terms(raw, targets(), built)
             assert all(float(t.total) > 0 for t in terms.values())
 
 
 def test_paa_looks_at_classes_without_their_quality() -> None:
     """The loss that it compares is the class's alone; the IoU branch learns the same IoU that weighs the boxes."""
     head, raw = predictions(**HEADS["paa"])
-    terms = DenseCriterion(**CRITERIA["paa"]).terms(raw, targets(), head)
+    terms = dense(CRITERIA["paa"]).terms(raw, targets(), head)
     boxes = head.coder.decode(raw.codes, raw.priors)
     a = PAAAssigner(iterations=4)(raw.priors, targets(), boxes, raw.logits.sigmoid())
     assert a.quality is not None

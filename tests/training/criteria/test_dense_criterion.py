@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from training.criteria.settings import dense
 
 from torso.data.targets import Targets
 from torso.parts import PartError, part
@@ -14,14 +15,15 @@ from torso.training.assigners.atss import ATSSAssigner
 from torso.training.assigners.fcos import FCOSAssigner
 from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.assignment import Assignment
-from torso.training.criteria._base import Term, loss_of
-from torso.training.criteria._dense_matching import matched
+from torso.training.criteria._base import TermSum, loss_of
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.cross_entropy import CrossEntropyLoss
 from torso.training.losses.focal import FocalLoss
 from torso.training.losses.iou import GIoULoss
 from torso.training.losses.l1 import L1Loss
 from torso.training.samplers.random import RandomSampler
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
 from torso.types import DensePredictions, FeatureSpec, Images, Priors
 from torso.zoo.fcos import FCOSHead
 from torso.zoo.retinanet import RetinaNetHead
@@ -47,7 +49,10 @@ def targets() -> Targets:
 def test_terms_are_the_sums_of_the_papers(normaliser: Any) -> None:
     head, raw = predictions()
     terms = DenseCriterion(
-        assigner=part(MaxIoUAssigner), cls_loss=part(FocalLoss), box_loss=part(L1Loss), normaliser=normaliser
+        assigner=part(MaxIoUAssigner),
+        cls=part(ClassificationTerm, loss=part(FocalLoss)),
+        box=part(BoxTerm, loss=part(L1Loss)),
+        normaliser=normaliser,
     ).terms(raw, targets(), head)
     assigned = MaxIoUAssigner()(raw.priors, targets()).target
     cls, box, positives, used = torch.zeros(2), torch.zeros(2), torch.zeros(2), torch.zeros(2)
@@ -76,7 +81,7 @@ def test_terms_are_the_sums_of_the_papers(normaliser: Any) -> None:
 def test_boxes_weighed_by_quality_are_divided_by_its_sum() -> None:
     head, raw = predictions(FCOSHead)
     criterion = DenseCriterion(
-        assigner=part(FCOSAssigner), box_loss=part(GIoULoss), box_weighting="quality", box_weight=2.0
+        assigner=part(FCOSAssigner), box=part(BoxTerm, loss=part(GIoULoss), weighting="quality", weight=2.0)
     )
     term = criterion.terms(raw, targets(), head)["box"]
     assigned = FCOSAssigner()(raw.priors, targets())
@@ -98,14 +103,14 @@ def test_micro_batches_add_up_to_the_batch() -> None:
         own = raw._replace(logits=raw.logits[i : i + 1], codes=raw.codes[i : i + 1])
         halves.append(criterion.terms(own, Targets(*(x[i : i + 1] for x in targets()[:4])), head))
     for name, term in whole.items():
-        joined = Term(sum(h[name].total for h in halves), sum(h[name].count for h in halves))  # type: ignore[arg-type]
+        joined = TermSum(sum(h[name].total for h in halves), sum(h[name].count for h in halves))  # type: ignore[arg-type]
         torch.testing.assert_close(joined.total, term.total)
         assert float(joined.count) == float(term.count)
 
 
 def test_a_count_below_one_divides_by_one() -> None:
     nothing, half = torch.tensor(0.0), torch.tensor(0.5)
-    total, shares = loss_of({"box": Term(nothing, nothing), "cls": Term(torch.tensor(3.0), half)})
+    total, shares = loss_of({"box": TermSum(nothing, nothing), "cls": TermSum(torch.tensor(3.0), half)})
     assert float(total) == 3.0
     assert float(shares["box"]) == 0.0
 
@@ -156,7 +161,7 @@ def test_an_assigner_that_looks_at_predictions_gets_them_without_gradient() -> N
 def test_softmax_heads_learn_background_in_their_last_column() -> None:
     head, raw = predictions(scores="softmax")
     nothing = targets()._replace(valid=torch.zeros(2, 2, dtype=torch.bool))
-    term = DenseCriterion(cls_loss=part(CrossEntropyLoss)).terms(raw, nothing, head)["cls"]
+    term = DenseCriterion(cls=part(ClassificationTerm, loss=part(CrossEntropyLoss))).terms(raw, nothing, head)["cls"]
     want = -raw.logits.log_softmax(-1)[..., 3].sum()
     torch.testing.assert_close(term.total, want)
 
@@ -164,16 +169,16 @@ def test_softmax_heads_learn_background_in_their_last_column() -> None:
 @pytest.mark.parametrize(
     ("head", "criterion", "message"),
     [
-        ({}, {"cls_loss": part(CrossEntropyLoss)}, "loss for softmax scores, but the head has sigmoid"),
-        ({"scores": "softmax"}, {}, r"choose --cls-loss cross_entropy, or --head\.scores sigmoid"),
-        ({"quality": "box"}, {}, r"the quality branch of the head learns from: add --head\.quality none, or"),
-        ({}, {"box_weighting": "quality"}, r"weighting of the boxes learns from: add --criterion\.box_weighting none"),
+        ({}, {"cls.loss": part(CrossEntropyLoss)}, "loss for softmax scores, but the head has sigmoid"),
+        ({"scores": "softmax"}, {}, r"set criterion\.cls\.loss='cross_entropy', or set head\.scores='sigmoid'"),
+        ({"quality": "box"}, {}, r"the quality branch of the head learns from: set head\.quality='none', or"),
+        ({}, {"box.weighting": "quality"}, r"weighting of the boxes learns from: set criterion\.box\.weighting='none'"),
     ],
 )
 def test_what_cannot_learn_is_refused(head: dict[str, Any], criterion: dict[str, Any], message: str) -> None:
-    built, raw = predictions(**head)
+    built, _ = predictions(**head)
     with pytest.raises(PartError, match=message):
-        DenseCriterion(**criterion).terms(raw, targets(), built)
+        dense(criterion).check_head(built)
 
 
 def test_any_assigner_with_quality_teaches_a_quality_branch() -> None:
@@ -191,7 +196,7 @@ def test_background_in_a_crowd_is_ignored_on_demand_and_what_learns_an_object_th
         torch.tensor([[False, False, True], [False, False, True]]),
     )
     plain, ignoring = (
-        matched(DenseCriterion(crowd=crowd), raw, with_crowd, head) for crowd in ("background", "ignored")
+        DenseCriterion(crowd=crowd).matches(raw, with_crowd, head) for crowd in ("background", "ignored")
     )
     gone = plain.used & ~ignoring.used
     x = raw.priors.centers_xy[:, 0]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from training.criteria.settings import dense
 
 from torso.data.targets import Targets
 from torso.geometry.coders.ltrb import LTRBCoder
@@ -17,8 +18,6 @@ from torso.parts import PartError, part
 from torso.training.assigners.fcos import FCOSAssigner
 from torso.training.assigners.yolo_v3 import YOLOv3Assigner
 from torso.training.assigners.yolo_v5 import YOLOv5Assigner
-from torso.training.criteria._dense_matching import matched
-from torso.training.criteria.dense import DenseCriterion
 from torso.training.criteria.heatmap import HeatmapCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.ghm import GHMLoss
@@ -30,7 +29,11 @@ POINTS: dict[str, Any] = {"priors": part(Points), "coder": part(LTRBCoder), "qua
 CELLS: dict[str, Any] = {
     "priors": part(Anchors, base_scale=2.0, octave_scales=1, ratios=(0.5, 1.0, 2.0), offset=0.5), "quality": "box",
 }  # fmt: skip
-OBJECTNESS: dict[str, Any] = {"cls_on": "positives", "quality_on": "used", "quality_target": "iou"}
+OWNERS = {
+    "criterion": "DenseCriterion", "criterion.cls": "ClassificationTerm", "criterion.box": "BoxTerm",
+    "criterion.quality": "QualityTerm",
+}  # fmt: skip
+OBJECTNESS: dict[str, Any] = {"cls.on": "positives", "quality.on": "used", "quality.target": "iou"}
 
 
 def predictions(**head: Any) -> tuple[DenseHead, DensePredictions]:
@@ -49,11 +52,9 @@ def targets() -> Targets:
     return Targets(boxes, torch.tensor([[0, 2], [1, 0]]), valid, torch.zeros_like(valid))
 
 
-def terms(head: dict[str, Any], **criterion: Any) -> dict[str, tuple[float, float]]:
+def terms(head: dict[str, Any], criterion: dict[str, Any]) -> dict[str, tuple[float, float]]:
     made, raw = predictions(**head)
-    return {
-        k: (t.total.item(), t.count.item()) for k, t in DenseCriterion(**criterion).terms(raw, targets(), made).items()
-    }
+    return {k: (t.total.item(), t.count.item()) for k, t in dense(criterion).terms(raw, targets(), made).items()}
 
 
 def near(wanted: tuple[float, float]) -> Any:
@@ -61,12 +62,12 @@ def near(wanted: tuple[float, float]) -> Any:
 
 
 def test_terms_by_image_and_by_positives_stand_side_by_side() -> None:
-    rule: dict[str, Any] = {"assigner": part(FCOSAssigner), "box_loss": part(GIoULoss)}
-    by_positives, by_image = terms(POINTS, **rule), terms(POINTS, **rule, normaliser="image")
+    rule: dict[str, Any] = {"assigner": part(FCOSAssigner), "box.loss": part(GIoULoss)}
+    by_positives, by_image = terms(POINTS, rule), terms(POINTS, {**rule, "normaliser": "image"})
     for name in ("cls", "box", "quality"):
         assert by_positives[name][0] / by_positives[name][1] != pytest.approx(by_image[name][0] / 2, rel=1e-4)
     for first, second in (("positives", "image"), ("image", "positives")):
-        mixed = terms(POINTS, **rule, normaliser=first, quality_normaliser=second)
+        mixed = terms(POINTS, {**rule, "normaliser": first, "quality.normaliser": second})
         of = {"positives": by_positives, "image": by_image}
         assert mixed["cls"] == near(of[first]["cls"])
         assert mixed["box"] == near(of[first]["box"])
@@ -75,9 +76,9 @@ def test_terms_by_image_and_by_positives_stand_side_by_side() -> None:
 
 def test_terms_with_counts_of_their_own_are_no_means_of_pictures() -> None:
     """A loss that weighs elements by each other, and boxes weighed by their quality."""
-    rule: dict[str, Any] = {"assigner": part(FCOSAssigner), "cls_loss": part(GHMLoss), "box_loss": part(GIoULoss)}
-    rule["box_weighting"] = "quality"
-    by_positives, by_image = terms(POINTS, **rule), terms(POINTS, **rule, normaliser="image")
+    rule: dict[str, Any] = {"assigner": part(FCOSAssigner), "cls.loss": part(GHMLoss), "box.loss": part(GIoULoss)}
+    rule["box.weighting"] = "quality"
+    by_positives, by_image = terms(POINTS, rule), terms(POINTS, {**rule, "normaliser": "image"})
     assert by_image["cls"] == near(by_positives["cls"])
     assert by_image["box"] == near(by_positives["box"])
     assert by_image["quality"] != near(by_positives["quality"])
@@ -95,13 +96,13 @@ def test_ghm_is_divided_by_the_elements_of_the_positives_where_they_alone_learn_
     head: dict[str, Any], assigner: Any, box_loss: Any, per_level: bool
 ) -> None:
     made, raw = predictions(**head)
-    rule: dict[str, Any] = {"assigner": assigner, "box_loss": box_loss, "per_level": per_level, **OBJECTNESS}
-    criterion = DenseCriterion(cls_loss=part(GHMLoss, bins=1), **rule)
+    rule: dict[str, Any] = {"assigner": assigner, "box.loss": box_loss, "per_level": per_level, **OBJECTNESS}
+    criterion = dense({"cls.loss": part(GHMLoss, bins=1), **rule})
     got = criterion.terms(raw, targets(), made)
-    positives = matched(criterion, raw, targets(), made).positive.sum()
+    positives = criterion.matches(raw, targets(), made).positive.sum()
     cls = [t for name, t in got.items() if name.endswith("cls")]
     assert float(sum(t.count for t in cls)) == float(positives) * 3
-    plain = DenseCriterion(cls_loss=part(BCELoss), **rule).terms(raw, targets(), made)
+    plain = dense({"cls.loss": part(BCELoss), **rule}).terms(raw, targets(), made)
     for name, term in plain.items():
         if name.endswith("cls"):  # one bin weighs nothing: the mean of the elements
             torch.testing.assert_close(got[name].total, term.total)
@@ -111,14 +112,15 @@ def test_ghm_is_divided_by_the_elements_of_the_positives_where_they_alone_learn_
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("normaliser", "positive"), ("quality_normaliser", "pictures"), ("cls_on", "positive"), ("cls_target", "soft"),
-        ("box_weighting", "centerness"), ("quality_on", "all"), ("quality_target", "ious"), ("quality_loss", "l2"),
+        ("normaliser", "positive"), ("quality.normaliser", "pictures"), ("cls.on", "positive"), ("cls.target", "soft"),
+        ("box.weighting", "centerness"), ("quality.on", "all"), ("quality.target", "ious"), ("quality.loss", "l2"),
         ("crowd", "ignore"),
     ],
 )  # fmt: skip
 def test_settings_that_nobody_knows_are_refused(name: str, value: str) -> None:
-    with pytest.raises(PartError, match=rf"DenseCriterion\.{name}='{value}' is unknown; choose one of "):
-        DenseCriterion(**{name: value})
+    owner, _, argument = f"criterion.{name}".rpartition(".")
+    with pytest.raises(PartError, match=rf"{OWNERS[owner]}\.{argument} .*'{value}'"):
+        dense({name: value})
 
 
 def test_so_are_those_of_heatmaps() -> None:

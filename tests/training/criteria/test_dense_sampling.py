@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from training.criteria.settings import dense
 
 from torso.data.targets import Targets
 from torso.geometry.priors.anchors import Anchors
@@ -17,8 +18,6 @@ from torso.training.assigners.fcos import FCOSAssigner
 from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.assigners.ssd import SSDAssigner
 from torso.training.assignment import Assignment
-from torso.training.criteria._dense_matching import matched
-from torso.training.criteria._objectness import background_costs
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.cross_entropy import CrossEntropyLoss
@@ -26,13 +25,14 @@ from torso.training.losses.iou import GIoULoss
 from torso.training.samplers._base import Sampler
 from torso.training.samplers.hard_negative import HardNegativeSampler
 from torso.training.samplers.random import RandomSampler
+from torso.training.terms.classification import ClassificationTerm
 from torso.types import DensePredictions, FeatureSpec, Images
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16))
 IMAGES = Images(torch.zeros(2, 3, 128, 128), torch.full((2, 2), 128.0), torch.ones(2, 4))
 ANCHORS = part(Anchors, base_scale=3.0, octave_scales=1, ratios=(0.5, 1.0, 2.0), offset=0.5)
 OBJECTNESS: dict[str, Any] = {
-    "cls_loss": part(BCELoss), "cls_on": "positives", "quality_on": "used", "quality_target": "one",
+    "cls.loss": part(BCELoss), "cls.on": "positives", "quality.on": "used", "quality.target": "one",
 }  # fmt: skip
 
 
@@ -61,10 +61,13 @@ def test_background_in_crowds_takes_no_place_among_the_hard() -> None:
     head, raw = predictions(scores="softmax")
     hard = raw._replace(logits=raw.logits + 5.0 * (in_the_crowd(raw)[:, None] & (torch.arange(4) == 0)))
     criterion = DenseCriterion(
-        assigner=part(SSDAssigner), cls_loss=part(CrossEntropyLoss), sampler=part(HardNegativeSampler), crowd="ignored",
+        assigner=part(SSDAssigner),
+        cls=part(ClassificationTerm, loss=part(CrossEntropyLoss)),
+        sampler=part(HardNegativeSampler),
+        crowd="ignored",
         normaliser="sampled",
-    )  # fmt: skip
-    matches = matched(criterion, hard, targets(), head)
+    )
+    matches = criterion.matches(hard, targets(), head)
     positives = matches.positive.sum(1)
     background = matches.used & ~matches.positive
     assert positives.min() > 0
@@ -78,7 +81,7 @@ def test_random_background_is_drawn_outside_crowds() -> None:
     criterion = DenseCriterion(
         assigner=part(MaxIoUAssigner), sampler=part(RandomSampler, number=40), crowd="ignored", normaliser="sampled",
     )  # fmt: skip
-    matches = matched(criterion, raw, targets(), head)
+    matches = criterion.matches(raw, targets(), head)
     assert matches.used.sum(1).tolist() == [40, 40]
     assert float(count_ahead(criterion, head, raw)["cls"]) == 80
 
@@ -99,16 +102,15 @@ def test_mining_follows_the_loss_that_teaches_background() -> None:
     head, raw = predictions(quality="box")
     assert raw.quality is not None
     quality, logits = torch.full_like(raw.quality, -8.0), torch.full_like(raw.logits, -8.0)
-    far = ~matched(DenseCriterion(**OBJECTNESS), raw, targets(), head).positive
+    far = ~dense(OBJECTNESS).matches(raw, targets(), head).positive
     claimed, classed = (far & (far.cumsum(1) > start) & (far.cumsum(1) <= start + 6) for start in (0, 30))
     quality[claimed], logits[classed] = 8.0, 8.0
     sampler = part(HardNegativeSampler, ratio=1.0, least=6)
     said = raw._replace(quality=quality, logits=logits)
-    kept = matched(DenseCriterion(**OBJECTNESS, sampler=sampler), said, targets(), head).used
+    kept = dense({**OBJECTNESS, "sampler": sampler}).matches(said, targets(), head).used
     assert kept[claimed].all()
-    by_classes = matched(
-        DenseCriterion(cls_loss=part(BCELoss), quality_target="iou", sampler=sampler), said, targets(), head
-    ).used
+    classes = dense({"cls.loss": part(BCELoss), "quality.target": "iou", "sampler": sampler})
+    by_classes = classes.matches(said, targets(), head).used
     assert by_classes[classed].all()
 
 
@@ -116,16 +118,11 @@ def test_the_cost_of_background_is_its_share_of_the_objectness() -> None:
     head, raw = predictions(quality="box")
     assert raw.quality is not None
     for loss in ("bce", "squared"):
-        criterion = DenseCriterion(
-            assigner=part(MaxIoUAssigner),
-            **OBJECTNESS,
-            quality_loss=loss,
-            level_weights=(4.0, 1.0),
-            positive_weight=5.0,
-        )
+        weights = {"quality.level_weights": (4.0, 1.0), "quality.positive_weight": 5.0}
+        criterion = dense({**OBJECTNESS, "quality.loss": loss, **weights})
         nothing = targets()._replace(valid=torch.zeros(2, 3, dtype=torch.bool))
         total = criterion.terms(raw, nothing, head)["objectness"].total
-        costs = background_costs(raw.quality, raw.priors, loss=loss, level_weights=(4.0, 1.0))  # type: ignore[arg-type]
+        costs = criterion.quality.background_costs(raw.quality, raw.priors)
         torch.testing.assert_close(costs.sum(), total)
 
 
@@ -142,22 +139,22 @@ def count_ahead(criterion: DenseCriterion, head: DenseHead, raw: DensePrediction
     ("criterion", "drawn"),
     [
         ({}, False),
-        ({"box_weighting": "quality"}, False),
+        ({"box.weighting": "quality"}, False),
         ({"sampler": part(RandomSampler)}, False),
         ({"sampler": part(RandomSampler), "normaliser": "sampled"}, False),
-        ({"sampler": part(RandomSampler), "box_weighting": "quality"}, True),
+        ({"sampler": part(RandomSampler), "box.weighting": "quality"}, True),
         ({"sampler": part(RandomSampler), "normaliser": "quality"}, True),
-        ({"sampler": part(RandomSampler), "quality_normaliser": "quality"}, True),
+        ({"sampler": part(RandomSampler), "quality.normaliser": "quality"}, True),
         ({"sampler": part(RandomSampler), "per_level": True}, True),
-        ({"sampler": part(HardNegativeSampler), "box_weighting": "quality"}, False),
+        ({"sampler": part(HardNegativeSampler), "box.weighting": "quality"}, False),
         ({"sampler": part(HardNegativeSampler), "normaliser": "quality"}, False),
         ({"sampler": part(HardNegativeSampler), "per_level": True}, False),
-        ({"sampler": part(HardNegativeSampler), "per_level": True, "quality_normaliser": "sampled"}, True),
+        ({"sampler": part(HardNegativeSampler), "per_level": True, "quality.normaliser": "sampled"}, True),
         ({"sampler": part(Whatever)}, True),
     ],
 )
 def test_counts_wait_for_the_draw_where_they_depend_on_it(criterion: dict[str, Any], drawn: bool) -> None:
-    made = DenseCriterion(assigner=part(FCOSAssigner), box_loss=part(GIoULoss), **criterion)
+    made = dense({"assigner": part(FCOSAssigner), "box.loss": part(GIoULoss), **criterion})
     assert made.counts_need_predictions is drawn
 
 

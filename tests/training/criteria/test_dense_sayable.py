@@ -20,11 +20,12 @@ from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.assigners.paa import PAAAssigner
 from torso.training.assigners.simota import SimOTAAssigner
 from torso.training.assigners.ssd import SSDAssigner
-from torso.training.criteria._dense_matching import matched
-from torso.training.criteria._matches import matches_of
 from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.iou import GIoULoss
+from torso.training.matching import matches_of
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
 from torso.types import DensePredictions, FeatureSpec, Images
 
 SPECS = tuple(FeatureSpec(8, (s, s)) for s in (8, 16))
@@ -42,7 +43,11 @@ def predictions(coder: Part[Any]) -> tuple[DenseHead, DensePredictions]:
 
 
 def criterion_of(assigner: Part[Any]) -> DenseCriterion:
-    return DenseCriterion(assigner=assigner, cls_loss=part(BCELoss), box_loss=part(GIoULoss))
+    return DenseCriterion(
+        assigner=assigner,
+        cls=part(ClassificationTerm, loss=part(BCELoss)),
+        box=part(BoxTerm, loss=part(GIoULoss)),
+    )
 
 
 def outside(target: Tensor, raw: DensePredictions) -> Tensor:
@@ -66,9 +71,9 @@ def test_what_a_code_cannot_say_is_ignored(assigner: Part[Any], coder: Part[Any]
     head, raw = predictions(coder)
     criterion = criterion_of(assigner)
     criterion.check_head(head)
-    matches = matched(criterion, raw, TARGETS, head)
+    matches = criterion.matches(raw, TARGETS, head)
     head.coder.holds_center = False
-    asked = matched(criterion, raw, TARGETS, head)
+    asked = criterion.matches(raw, TARGETS, head)
     assert (asked.positive & outside(asked.target, raw)).any()
     assert not (matches.positive & outside(matches.target, raw)).any()
     if not criterion.assigner.needs_predictions:
@@ -81,7 +86,7 @@ def test_what_a_code_cannot_say_is_ignored(assigner: Part[Any], coder: Part[Any]
 
 def test_other_codes_say_them() -> None:
     head, raw = predictions(part(DeltaCoder))
-    matches = matched(criterion_of(part(MaxIoUAssigner)), raw, TARGETS, head)
+    matches = criterion_of(part(MaxIoUAssigner)).matches(raw, TARGETS, head)
     assert (matches.positive & outside(matches.target, raw)).any()
 
 

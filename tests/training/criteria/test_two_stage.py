@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from training.criteria.settings import changed
 
 from torso.backbones.timm import Timm
 from torso.data.targets import Targets
@@ -28,6 +29,8 @@ from torso.training.losses.iou import GIoULoss
 from torso.training.losses.l1 import L1Loss
 from torso.training.recipes.faster_rcnn import faster_rcnn
 from torso.training.samplers.random import RandomSampler
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
 from torso.types import Candidates, Images
 from torso.zoo.fcos import FCOSHead
 
@@ -68,10 +71,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("args", [{}, {"box_loss": part(GIoULoss)}], ids=["codes", "boxes"])
+@pytest.mark.parametrize("args", [{}, {"box.loss": part(GIoULoss)}], ids=["codes", "boxes"])
 def test_every_parameter_learns_and_all_is_finite(name: str, args: dict[str, Any]) -> None:
     model = _model().train()
-    terms = TwoStageCriterion(**args)(model, _images(), CASES[name])
+    terms = changed(part(TwoStageCriterion), args).build()(model, _images(), CASES[name])
     assert sorted(terms) == ["box", "cls", "rpn_box", "rpn_cls"]
     loss, _ = loss_of(terms)
     loss.backward()
@@ -157,7 +160,7 @@ def _around(targets: Targets) -> Tensor:
 def test_the_second_stage_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cross entropy over all rows and L1 on the code of the right class over the positives, row by row."""
     model, images, targets = _model(), _images(), _targets()
-    criterion, proposals = TwoStageCriterion(sampler=ALL, box_loss=part(L1Loss)), _around(targets)
+    criterion, proposals = TwoStageCriterion(sampler=ALL, box=part(BoxTerm, loss=part(L1Loss))), _around(targets)
     _proposing(model, proposals, monkeypatch)
     torch.nn.init.normal_(model.head.box_out.weight)
     with torch.no_grad():
@@ -184,11 +187,11 @@ def test_the_second_stage_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("args", [{}, {"box_loss": part(GIoULoss)}], ids=["codes", "boxes"])
+@pytest.mark.parametrize("args", [{}, {"box.loss": part(GIoULoss)}], ids=["codes", "boxes"])
 def test_a_better_second_stage_has_a_lower_loss(args: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """From "background, as proposed" to the truth in four steps: each lowers both terms, the last the box term to 0."""
     model, images, targets = _model(class_agnostic=True), _images(), _targets()
-    criterion = TwoStageCriterion(sampler=ALL, **args)
+    criterion = changed(part(TwoStageCriterion, sampler=ALL), args).build()
     _proposing(model, _around(targets), monkeypatch)
     values = []
     for share in (0.0, 0.3, 0.6, 1.0):
@@ -242,18 +245,18 @@ def test_compiles_whole_and_says_the_same() -> None:
 
 
 def test_refuses_what_cannot_learn() -> None:
-    with pytest.raises(PartError, match=r"FocalLoss is a loss for sigmoid.*--cls-loss cross_entropy"):
-        TwoStageCriterion(cls_loss=part(FocalLoss))
-    with pytest.raises(PartError, match=r"ATSSAssigner assigns places.*criterion.first.assigner"):
+    with pytest.raises(PartError, match=r"FocalLoss is a loss for sigmoid.*criterion\.cls\.loss='cross_entropy'"):
+        TwoStageCriterion(cls=part(ClassificationTerm, loss=part(FocalLoss)))
+    with pytest.raises(PartError, match=r"ATSSAssigner assigns cells.*criterion.first.assigner='atss'"):
         TwoStageCriterion(assigner=part(ATSSAssigner))
     dense = Detector(
         backbone=part(Timm, name="test_resnet"),
         neck=part(FPN, channels=8),
         head=part(FCOSHead, num_classes=3, channels=8),
     )
-    with pytest.raises(PartError, match=r"FCOSHead is none.*--head faster_rcnn"):
+    with pytest.raises(PartError, match=r"but FCOSHead gives DensePredictions: set criterion='dense'"):
         TwoStageCriterion().check(dense)
-    first = part(DenseCriterion, cls_loss=part(BCELoss))
+    first = part(DenseCriterion, cls=part(ClassificationTerm, loss=part(BCELoss)))
     with pytest.raises(PartError, match=r"gives no soft targets"):
         TwoStageCriterion(first=first).check(_model(proposer=part(FCOSHead, num_classes=1, channels=8, coarsest=64)))
     TwoStageCriterion().check(_model())
@@ -263,5 +266,5 @@ def test_recipe_is_that_of_the_zoo_model() -> None:
     recipe = faster_rcnn(num_classes=5)
     assert recipe.get("model").get("head").get("num_classes") == 5
     assert (recipe.get("lr"), recipe.get("epochs"), recipe.get("lr_batch")) == (0.02, 12, 16)
-    swapped = recipe.override("criterion.box_loss", "giou")
-    assert swapped.get("criterion").get("box_loss") == part(GIoULoss)
+    swapped = recipe.override("criterion.box.loss", "giou")
+    assert swapped.get("criterion").get("box").get("loss") == part(GIoULoss)

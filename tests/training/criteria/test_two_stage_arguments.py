@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from torso.parts import part
 from torso.training.criteria.two_stage import TwoStageCriterion
+from torso.training.terms.box import BoxTerm
 
 
-@pytest.mark.parametrize("arguments", [{"proposals": 0}, {"proposal_top": -5}, {"box_weight": -1.0}])
+@pytest.mark.parametrize("arguments", [{"proposals": 0}, {"proposal_top": -5}, {"box": part(BoxTerm, weight=-1.0)}])
 def test_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="proposal_top >= 1, proposals >= 1 and box_weight >= 0"):
+    with pytest.raises(ValueError, match=r"expected (1 or more each|0 or more), got"):
         TwoStageCriterion(**arguments)

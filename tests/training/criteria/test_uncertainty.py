@@ -29,6 +29,7 @@ from torso.training.criteria.two_stage import TwoStageCriterion
 from torso.training.losses.iou import GIoULoss
 from torso.training.losses.kl import KLLoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
+from torso.training.terms.box import BoxTerm
 from torso.types import Images, Priors
 from torso.zoo.fcos import FCOSHead
 from torso.zoo.retinanet import RetinaNetHead
@@ -60,9 +61,12 @@ def model(head: type, **arguments: Any) -> Detector:
 
 
 CASES: dict[str, tuple[type, Criterion]] = {
-    "retinanet": (RetinaNetHead, DenseCriterion(box_loss=part(KLLoss))),
-    "fcos": (FCOSHead, DenseCriterion(assigner=part(FCOSAssigner), box_loss=part(KLLoss), box_weighting="quality")),
-    "faster_rcnn": (FasterRCNNHead, TwoStageCriterion(box_loss=part(KLLoss))),
+    "retinanet": (RetinaNetHead, DenseCriterion(box=part(BoxTerm, loss=part(KLLoss)))),
+    "fcos": (
+        FCOSHead,
+        DenseCriterion(assigner=part(FCOSAssigner), box=part(BoxTerm, loss=part(KLLoss), weighting="quality")),
+    ),
+    "faster_rcnn": (FasterRCNNHead, TwoStageCriterion(box=part(BoxTerm, loss=part(KLLoss)))),
 }
 
 
@@ -90,17 +94,19 @@ def test_starts_as_smooth_l1(name: str) -> None:
     plain = model(head, uncertainty=False)
     plain.load_state_dict({k: v for k, v in detector.state_dict().items() if "variance_out" not in k})
     same = (
-        type(criterion)(**{"box_loss": part(SmoothL1Loss)})
+        type(criterion)(box=part(BoxTerm, loss=part(SmoothL1Loss)))
         if name != "fcos"
-        else DenseCriterion(assigner=part(FCOSAssigner), box_loss=part(SmoothL1Loss), box_weighting="quality")
+        else DenseCriterion(
+            assigner=part(FCOSAssigner), box=part(BoxTerm, loss=part(SmoothL1Loss), weighting="quality")
+        )
     )
     with torch.no_grad():
         torch.manual_seed(1)
         ours = criterion(detector, IMAGES, TARGETS)["box"].total
         torch.manual_seed(1)
-        theirs = (same if name != "faster_rcnn" else TwoStageCriterion(box_loss=part(SmoothL1Loss, beta=1.0)))(
-            plain, IMAGES, TARGETS
-        )["box"].total
+        theirs = (
+            same if name != "faster_rcnn" else TwoStageCriterion(box=part(BoxTerm, loss=part(SmoothL1Loss, beta=1.0)))
+        )(plain, IMAGES, TARGETS)["box"].total
     torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=1e-3)
 
 
@@ -109,7 +115,7 @@ def test_box_term_by_hand() -> None:
     with torch.no_grad():
         raw = detector(IMAGES)
         raw = raw._replace(log_variance=torch.randn_like(raw.log_variance), codes=torch.randn_like(raw.codes))
-        term = DenseCriterion(box_loss=part(KLLoss)).terms(raw, TARGETS, detector.head)["box"]  # type: ignore[arg-type]
+        term = DenseCriterion(box=part(BoxTerm, loss=part(KLLoss))).terms(raw, TARGETS, detector.head)["box"]  # type: ignore[arg-type]
     assigned = MaxIoUAssigner()(raw.priors, TARGETS).target
     total = 0.0
     for image, row in (assigned >= 0).nonzero().tolist():
@@ -124,20 +130,20 @@ def test_box_term_by_hand() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_a_branch_and_a_loss_that_do_not_fit_are_refused(name: str) -> None:
     head, criterion = CASES[name]
-    with pytest.raises(PartError, match=r"--head\.uncertainty=true"):
+    with pytest.raises(PartError, match=r"head\.uncertainty=True"):
         criterion.check(model(head, uncertainty=False))
     blind = (
         TwoStageCriterion()
         if name == "faster_rcnn"
-        else DenseCriterion(box_loss=part(GIoULoss), assigner=part(FCOSAssigner))
+        else DenseCriterion(box=part(BoxTerm, loss=part(GIoULoss)), assigner=part(FCOSAssigner))
     )
-    with pytest.raises(PartError, match="--box-loss kl"):
+    with pytest.raises(PartError, match=r"criterion\.box\.loss='kl'"):
         blind.check(model(head))
 
 
 def test_a_proposers_branch_is_its_own_criterions_affair() -> None:
     detector = model(FasterRCNNHead, uncertainty=False, proposer=part(RPNHead, uncertainty=True))
-    with pytest.raises(PartError, match=r"choose --criterion\.first\.box_loss kl"):
+    with pytest.raises(PartError, match=r"the proposer: .*set criterion\.first\.box\.loss='kl'"):
         TwoStageCriterion().check(detector)
 
 

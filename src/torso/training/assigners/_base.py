@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from torso.data.targets import Targets
+from torso.errors import Settings
 from torso.heads.dense import DenseHead
 from torso.plain_values import Checked
 from torso.training.assignment import Assignment, Pairs
@@ -15,12 +17,12 @@ from torso.types import Priors
 
 
 class Lack(NamedTuple):
-    """Why an assigner means nothing where it stands, after its name ("chooses by shape, but ..."); and the flags that
-    change that, none where nothing does.
+    """Why an assigner means nothing where it stands, after its name ("chooses by shape, but ..."); and the settings
+    that change that, none where nothing does.
     """
 
     reason: str
-    flags: tuple[str, ...] = ()
+    settings: Settings = MappingProxyType({})
 
 
 class Assigner(Checked):
@@ -33,8 +35,8 @@ class Assigner(Checked):
     gives_quality: whether Assignment.quality is there; quality_is_score: whether it is what the class should score.
     gives_pairs: whether the answer is Pairs. at_cell: whether a truth's priors all lie about the cell of its centre, as
     the codes of the YOLO line want it. centers_inside: whether every positive's centre lies inside its truth, as codes
-    of distances want it; of other rules these learn what they can say (see _sayable). needs_grid: whether it looks at
-    places of maps (Priors.levels), so that regions of a second stage cannot be assigned.
+    of distances want it; of other rules these learn what they can say (see matching.with_centers_inside). needs_grid:
+    whether it looks at cells of maps (Priors.levels), so that regions of a second stage cannot be assigned.
     """
 
     needs_predictions: bool = False

@@ -61,4 +61,4 @@ def lacks_shapes(head: DenseHead) -> list[Lack]:
     """Of a head that has points: their one shape, the stride, says nothing of an object's."""
     if not isinstance(head.priors, Points):
         return []
-    return [Lack("chooses a prior by its shape, but this head's priors are points", ("--head.priors anchors",))]
+    return [Lack("chooses a prior by its shape, but this head's priors are points", {"head.priors": "anchors"})]

@@ -38,7 +38,7 @@ class YOLOv5Assigner(Assigner):
         if not isinstance(scale, tuple) and scale >= 2:
             return lacks_shapes(head)
         reason = f"teaches a cell centres of up to half a cell beyond it, which scale_xy={scale} cannot say"
-        return [*lacks_shapes(head), Lack(reason, ("--head.coder.scale_xy 2",))]
+        return [*lacks_shapes(head), Lack(reason, {"head.coder.scale_xy": 2})]
 
     def __call__(
         self, priors: Priors, targets: Targets, boxes: Tensor | None = None, scores: Tensor | None = None

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from torso.data.targets import Targets
+from torso.errors import mismatch
+from torso.geometry.boxes import aligned_overlap, xyxy_to_cxcywh
 from torso.heads.grid import GridHead
 from torso.models.detector import Detector
-from torso.parts import PartError
-from torso.training.criteria._base import Criterion, Term, Terms
-from torso.training.criteria._grid_cells import cells_of, responsible
-from torso.types import GridPredictions, Images
+from torso.training.assigners._base import matchable, with_a_row
+from torso.training.criteria._base import Criterion, Terms, TermSum
+from torso.types import GridPredictions, Images, Priors
 
 
 class GridCriterion(Criterion):
@@ -30,6 +32,7 @@ class GridCriterion(Criterion):
             ones; of the box term, of confidences without and with an object, of the class vectors.
     """
 
+    reads = GridPredictions
     fixed = MappingProxyType(
         {
             "assigner": "YOLOv1's cells are responsible by construction, each for the truth whose centre it holds",
@@ -50,13 +53,12 @@ class GridCriterion(Criterion):
         super().__init__()
         weights = (box_weight, background_weight, object_weight, cls_weight)
         if min(weights) < 0:
-            raise PartError(f"weights of the grid criterion must not be negative; {weights} came")
+            raise mismatch("the weights of GridCriterion", "0 or more each", weights)
         self.box_weight, self.background_weight, self.object_weight, self.cls_weight = weights
 
     def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
-        head = self._grid_head(model)
-        raw = model(images)
-        assert isinstance(raw, GridPredictions)
+        head, raw = model.head, model(images)
+        assert isinstance(head, GridHead)
         return self.terms(raw, targets, head)
 
     @property
@@ -69,15 +71,12 @@ class GridCriterion(Criterion):
     ) -> dict[str, Tensor]:
         return dict.fromkeys(("cls", "box", "objectness"), _pictures(targets))
 
-    def check(self, model: Detector) -> None:
-        self._grid_head(model)
-
     def terms(self, raw: GridPredictions, targets: Targets, head: GridHead) -> Terms:
         """The terms of one prediction."""
         codes = raw.codes.float()
         with torch.no_grad():
-            cells = cells_of(raw.priors, targets)
-            iou, chosen = responsible(head.coder.decode(codes, raw.priors), raw.priors, cells)
+            cells = _cells_of(raw.priors, targets)
+            iou, chosen = _responsible(head.coder.decode(codes, raw.priors), raw.priors, cells)
             wanted = head.coder.encode(cells.truth(raw.priors), raw.priors)
             count = _pictures(targets)
         off = (codes - wanted).square().sum(-1)
@@ -87,15 +86,54 @@ class GridCriterion(Criterion):
         labels = F.one_hot(cells.label, head.num_classes).to(codes)
         wrong = (raw.scores.float() - labels).square().sum(-1)
         cls = torch.where(cells.filled, wrong, 0.0).sum() * self.cls_weight
-        return {"cls": Term(cls, count), "box": Term(box, count), "objectness": Term(objectness, count)}
+        return {"cls": TermSum(cls, count), "box": TermSum(box, count), "objectness": TermSum(objectness, count)}
 
-    def _grid_head(self, model: Detector) -> GridHead:
-        if not isinstance(model.head, GridHead):
-            raise PartError(
-                f"the grid criterion wants YOLOv1's head; {type(model.head).__name__} is none: train it with its own "
-                "criterion, or choose --head grid"
-            )
-        return model.head
+
+class _Cells(NamedTuple):
+    """What each of G cells learns: filled [B, G] bool, boxes [B, G, 4] and label [B, G] (anything where not filled)."""
+
+    filled: Tensor
+    boxes: Tensor
+    label: Tensor
+
+    def truth(self, priors: Priors) -> Tensor:
+        """[B, N, 4]: the truth of each box's cell; the prior itself where there is none, so that codes are finite."""
+        boxes_a_cell = priors.levels[0][2]
+        truth = self.boxes.repeat_interleave(boxes_a_cell, dim=1)
+        filled = self.filled.repeat_interleave(boxes_a_cell, dim=1)
+        return torch.where(filled[..., None], truth, priors.boxes)
+
+
+def _cells_of(priors: Priors, targets: Targets) -> _Cells:
+    """Each cell's first truth, in the order of Targets; a centre on the picture's last edge is in the last cell."""
+    (rows, columns, _), targets = priors.levels[0], with_a_row(targets)
+    center = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
+    place = (center / priors.strides_xy[0]).nan_to_num().long()
+    cell = place[..., 1].clamp(0, rows - 1) * columns + place[..., 0].clamp(0, columns - 1)
+    number = targets.boxes.shape[1]
+    order = torch.where(matchable(targets), torch.arange(number, device=cell.device), number)
+    first = torch.full((cell.shape[0], rows * columns), number, device=cell.device)
+    first = first.scatter_reduce(1, cell, order, "amin")
+    filled = first < number
+    row = torch.where(filled, first, 0)
+    boxes = targets.boxes.gather(1, row[..., None].expand(-1, -1, 4))
+    label = torch.where(filled, targets.labels.gather(1, row), 0)
+    return _Cells(filled, boxes, label)
+
+
+def _responsible(boxes: Tensor, priors: Priors, cells: _Cells) -> tuple[Tensor, Tensor]:
+    """IoU [B, N] of boxes with their cell's truth, and which of them learns it: one in each filled cell."""
+    boxes_a_cell = priors.levels[0][2]
+    truth = cells.truth(priors)
+    iou = aligned_overlap(boxes, truth, "iou")
+    share = priors.sizes_wh.repeat(1, 2)
+    far = ((xyxy_to_cxcywh(boxes) - xyxy_to_cxcywh(truth)) / share).square().sum(-1)
+    by_cell = iou.reshape(iou.shape[0], -1, boxes_a_cell)
+    overlaps = (by_cell > 0).any(-1)
+    nearest = far.reshape(by_cell.shape).argmin(-1)
+    best = torch.where(overlaps, by_cell.argmax(-1), nearest)
+    chosen = F.one_hot(best, boxes_a_cell).bool() & cells.filled[..., None]
+    return iou, chosen.flatten(1)
 
 
 def _pictures(targets: Targets) -> Tensor:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
 
 from torso.data.targets import Targets
-from torso.heads.centernet_points import CenterNetPointsHead
+from torso.geometry.priors._base import PriorGenerator
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
 from torso.training.assigners.gaussian import GaussianAssigner
-from torso.training.criteria._base import Criterion, Term, Terms
+from torso.training.criteria._base import Criterion, Terms, TermSum
 from torso.training.losses._base import BoxLoss, HeatmapLoss, UncertainBoxLoss
 from torso.training.losses.gaussian_focal import GaussianFocalLoss
 from torso.training.losses.l1 import L1Loss
@@ -22,6 +22,7 @@ from torso.training.losses.yolo_box import YOLOBoxLoss
 from torso.types import HeatmapPredictions, Images
 
 Normaliser = Literal["objects", "peaks"]
+_PLAIN = ({"criterion.box_loss": "l1"}, {"criterion.box_loss": "smooth_l1"})
 
 
 class HeatmapCriterion(Criterion):
@@ -35,6 +36,8 @@ class HeatmapCriterion(Criterion):
             one cell count once (mmdetection).
     """
 
+    reads = HeatmapPredictions
+    slots = MappingProxyType({"assigner": "assigner", "cls_loss": "cls_loss", "box_loss": "box_loss"})
     wants = MappingProxyType(
         {
             "assigner": "the bump about each object's centre that a heatmap should be, not priors that learn a truth",
@@ -59,20 +62,19 @@ class HeatmapCriterion(Criterion):
         if self.box_loss.space != "codes":
             raise PartError(
                 f"{type(self.box_loss).__name__} compares whole boxes, but this criterion teaches sizes and offsets "
-                "apart, with weights of their own: choose --box-loss l1 or smooth_l1"
+                "apart, with weights of their own",
+                remedies=_PLAIN,
             )
         if isinstance(self.box_loss, YOLOBoxLoss | UncertainBoxLoss):
             raise PartError(
                 f"{type(self.box_loss).__name__} is a loss of a coder's codes or of their variances, but sizes and "
-                "offsets are plain numbers: choose --box-loss l1 or smooth_l1"
+                "offsets are plain numbers",
+                remedies=_PLAIN,
             )
         self.size_weight, self.offset_weight, self.normaliser = size_weight, offset_weight, normaliser
 
     def forward(self, model: Detector, images: Images, targets: Targets) -> Terms:
-        self.check(model)
-        raw = model(images)
-        assert isinstance(raw, HeatmapPredictions)
-        return self.terms(raw, targets)
+        return self.terms(model(images), targets)
 
     counts_need_sizes: ClassVar[bool] = True
 
@@ -84,18 +86,10 @@ class HeatmapCriterion(Criterion):
     def counts(
         self, model: Detector, images: Images, targets: Targets, sizes_hw: Sequence[tuple[int, int]]
     ) -> dict[str, Tensor]:
-        assert isinstance(model.head, CenterNetPointsHead)
         height, width = images.pixels.shape[-2:]
-        priors = model.head.priors(sizes_hw, (height, width))
+        priors = cast(PriorGenerator, model.head.priors)(sizes_hw, (height, width))
         count = self._count(self.assigner(priors, targets, model.head.num_classes).heatmap, targets)
         return {"heat": count, "size": count, "offset": count}
-
-    def check(self, model: Detector) -> None:
-        if not isinstance(model.head, CenterNetPointsHead):
-            raise PartError(
-                f"the heatmap criterion wants a heatmap head; {type(model.head).__name__} is none: train it with its "
-                "own criterion, or choose --head centernet_points"
-            )
 
     def terms(self, raw: HeatmapPredictions, targets: Targets) -> Terms:
         """The terms "heat", "size" and "offset" of one prediction."""
@@ -107,9 +101,9 @@ class HeatmapCriterion(Criterion):
             offset = ((boxes[..., :2] + boxes[..., 2:]) / 2 - raw.priors.centers_xy[pairs.prior]) / stride
             count = self._count(heatmap, targets)
         return {
-            "heat": Term(self.cls_loss(raw.logits, heatmap).sum(), count),
-            "size": Term(self.size_weight * self._at(pairs.prior, pairs.weight, raw.sizes, size), count),
-            "offset": Term(self.offset_weight * self._at(pairs.prior, pairs.weight, raw.offsets, offset), count),
+            "heat": TermSum(self.cls_loss(raw.logits, heatmap).sum(), count),
+            "size": TermSum(self.size_weight * self._at(pairs.prior, pairs.weight, raw.sizes, size), count),
+            "offset": TermSum(self.offset_weight * self._at(pairs.prior, pairs.weight, raw.offsets, offset), count),
         }
 
     def _count(self, heatmap: Tensor, targets: Targets) -> Tensor:

@@ -9,6 +9,8 @@ from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.focal import FocalLoss
 from torso.training.losses.iou import GIoULoss
 from torso.training.recipes.recipe import Recipe
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
 from torso.zoo.atss import atss as model
 
 
@@ -20,11 +22,9 @@ def atss(*, num_classes: int = 80) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(ATSSAssigner, candidates=9),
-            cls_loss=part(FocalLoss, alpha=0.25, gamma=2.0),
-            box_loss=part(GIoULoss),
+            cls=part(ClassificationTerm, loss=part(FocalLoss, alpha=0.25, gamma=2.0)),
+            box=part(BoxTerm, loss=part(GIoULoss), weighting="quality", weight=2.0),
             normaliser="positives",
-            box_weighting="quality",
-            box_weight=2.0,
         ),
         augment=(part(HorizontalFlip),),
         lr=0.01,

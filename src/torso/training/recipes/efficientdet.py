@@ -11,6 +11,8 @@ from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.focal import FocalLoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.recipe import Recipe
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
 from torso.zoo import efficientdet as zoo
 
 
@@ -71,9 +73,8 @@ def _recipe(model: Part[Detector]) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(MaxIoUAssigner, positive=0.5, negative=0.5, rescue=True),
-            cls_loss=part(FocalLoss, alpha=0.25, gamma=1.5),
-            box_loss=part(SmoothL1Loss, beta=0.1),
-            box_weight=1.25,
+            cls=part(ClassificationTerm, loss=part(FocalLoss, alpha=0.25, gamma=1.5)),
+            box=part(BoxTerm, loss=part(SmoothL1Loss, beta=0.1), weight=1.25),
             normaliser="positives",
         ),
         augment=(part(HorizontalFlip), part(ScaleJitter, size_hw=model.get("input").get("size_hw"), low=0.1, high=2.0)),

@@ -9,6 +9,8 @@ from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.focal import FocalLoss
 from torso.training.losses.iou import IoULoss
 from torso.training.recipes.recipe import Recipe
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
 from torso.zoo.fcos import fcos as model
 
 
@@ -22,10 +24,9 @@ def fcos(*, num_classes: int = 80) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(FCOSAssigner, radius=0.0),
-            cls_loss=part(FocalLoss, alpha=0.25, gamma=2.0),
-            box_loss=part(IoULoss, form="log"),
+            cls=part(ClassificationTerm, loss=part(FocalLoss, alpha=0.25, gamma=2.0)),
+            box=part(BoxTerm, loss=part(IoULoss, form="log"), weighting="quality"),
             normaliser="positives",
-            box_weighting="quality",
         ),
         augment=(part(HorizontalFlip),),
         lr=0.01,

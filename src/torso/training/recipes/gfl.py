@@ -10,6 +10,9 @@ from torso.training.losses.dfl import DFLLoss
 from torso.training.losses.iou import GIoULoss
 from torso.training.losses.qfl import QFLLoss
 from torso.training.recipes.recipe import Recipe
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
+from torso.training.terms.distribution import DistributionTerm
 from torso.zoo.gfl import gfl as model
 
 
@@ -24,13 +27,10 @@ def gfl(*, num_classes: int = 80) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(ATSSAssigner, candidates=9),
-            cls_loss=part(QFLLoss, beta=2.0),
-            box_loss=part(GIoULoss),
-            dfl_loss=part(DFLLoss),
+            cls=part(ClassificationTerm, loss=part(QFLLoss, beta=2.0)),
+            box=part(BoxTerm, loss=part(GIoULoss), weighting="score", weight=2.0),
+            distribution=part(DistributionTerm, loss=part(DFLLoss), weight=0.25),
             normaliser="positives",
-            box_weighting="score",
-            box_weight=2.0,
-            dfl_weight=0.25,
         ),
         augment=(part(HorizontalFlip),),
         lr=0.01,

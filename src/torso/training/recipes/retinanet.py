@@ -9,6 +9,8 @@ from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.focal import FocalLoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.recipe import Recipe
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
 from torso.zoo.retinanet import retinanet as model
 
 
@@ -23,8 +25,8 @@ def retinanet(*, num_classes: int = 80) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(MaxIoUAssigner, positive=0.5, negative=0.4, rescue=True),
-            cls_loss=part(FocalLoss, alpha=0.25, gamma=2.0),
-            box_loss=part(SmoothL1Loss, beta=1 / 9),
+            cls=part(ClassificationTerm, loss=part(FocalLoss, alpha=0.25, gamma=2.0)),
+            box=part(BoxTerm, loss=part(SmoothL1Loss, beta=1 / 9)),
             normaliser="positives",
         ),
         augment=(part(HorizontalFlip),),

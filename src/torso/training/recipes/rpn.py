@@ -10,6 +10,8 @@ from torso.training.losses.bce import BCELoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.recipe import Recipe
 from torso.training.samplers.random import RandomSampler
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
 from torso.zoo.rpn import rpn as model
 
 
@@ -21,8 +23,8 @@ def rpn(*, num_classes: int = 1) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(MaxIoUAssigner, positive=0.7, negative=0.3, rescue=True, rescue_above=0.3),
-            cls_loss=part(BCELoss),
-            box_loss=part(SmoothL1Loss, beta=1 / 9),
+            cls=part(ClassificationTerm, loss=part(BCELoss)),
+            box=part(BoxTerm, loss=part(SmoothL1Loss, beta=1 / 9)),
             sampler=part(RandomSampler, number=256, positive_share=0.5),
             normaliser="sampled",
         ),

@@ -14,6 +14,8 @@ from torso.training.losses.cross_entropy import CrossEntropyLoss
 from torso.training.losses.smooth_l1 import SmoothL1Loss
 from torso.training.recipes.recipe import Recipe
 from torso.training.samplers.hard_negative import HardNegativeSampler
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
 from torso.zoo import ssd
 
 
@@ -37,8 +39,8 @@ def _recipe(model: Part[Detector]) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(SSDAssigner, threshold=0.5),
-            cls_loss=part(CrossEntropyLoss),
-            box_loss=part(SmoothL1Loss, beta=1.0),
+            cls=part(ClassificationTerm, loss=part(CrossEntropyLoss)),
+            box=part(BoxTerm, loss=part(SmoothL1Loss, beta=1.0)),
             sampler=part(HardNegativeSampler, ratio=3.0, least=3),
             normaliser="positives",
         ),

@@ -13,6 +13,9 @@ from torso.training.losses.bce import BCELoss
 from torso.training.losses.dfl import DFLLoss
 from torso.training.losses.iou import CIoULoss
 from torso.training.recipes.recipe import Recipe
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
+from torso.training.terms.distribution import DistributionTerm
 from torso.zoo import tal as zoo
 
 _NOMINAL_BATCH = 64  # the published loss is multiplied by the pictures of a step, at the lr for 64 of them
@@ -62,14 +65,10 @@ def _recipe(model: Part[Detector]) -> Part[Recipe]:
                 margin=1e-9,
                 guard=0.0,
             ),
-            cls_loss=part(BCELoss),
-            box_loss=part(CIoULoss),
-            dfl_loss=part(DFLLoss),
+            cls=part(ClassificationTerm, loss=part(BCELoss), weight=_NOMINAL_BATCH * 0.5),
+            box=part(BoxTerm, loss=part(CIoULoss), weighting="quality", weight=_NOMINAL_BATCH * 7.5),
+            distribution=part(DistributionTerm, loss=part(DFLLoss), weight=_NOMINAL_BATCH * 1.5),
             normaliser="quality",
-            box_weighting="quality",
-            cls_weight=_NOMINAL_BATCH * 0.5,
-            box_weight=_NOMINAL_BATCH * 7.5,
-            dfl_weight=_NOMINAL_BATCH * 1.5,
         ),
         augment=(
             part(Mosaic, size_hw=model.get("input").get("size_hw")),

@@ -11,6 +11,9 @@ from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.cross_entropy import CrossEntropyLoss
 from torso.training.losses.yolo_box import YOLOBoxLoss
 from torso.training.recipes.recipe import Recipe
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
+from torso.training.terms.quality import QualityTerm
 from torso.zoo.yolov2 import yolov2 as model
 
 
@@ -27,15 +30,10 @@ def yolov2(*, num_classes: int = 80) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(YOLOv2Assigner, ignore_above=0.6),
-            cls_loss=part(CrossEntropyLoss),
-            box_loss=part(YOLOBoxLoss, center="squared"),
+            cls=part(ClassificationTerm, loss=part(CrossEntropyLoss), on="positives"),
+            box=part(BoxTerm, loss=part(YOLOBoxLoss, center="squared"), weighting="size"),
             normaliser="batch",
-            cls_on="positives",
-            box_weighting="size",
-            quality_on="used",
-            quality_target="iou",
-            quality_loss="squared",
-            positive_weight=5.0,
+            quality=part(QualityTerm, on="used", target="iou", loss="squared", positive_weight=5.0),
         ),
         augment=(
             part(ScaleJitter, size_hw=(416, 416), low=0.6, high=1.4),

@@ -11,6 +11,9 @@ from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.yolo_box import YOLOBoxLoss
 from torso.training.recipes.recipe import Recipe
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
+from torso.training.terms.quality import QualityTerm
 from torso.zoo.yolov3 import yolov3 as model
 
 
@@ -25,13 +28,10 @@ def yolov3(*, num_classes: int = 80) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(YOLOv3Assigner, ignore_above=0.7),
-            cls_loss=part(BCELoss),
-            box_loss=part(YOLOBoxLoss, center="entropy"),
+            cls=part(ClassificationTerm, loss=part(BCELoss), on="positives"),
+            box=part(BoxTerm, loss=part(YOLOBoxLoss, center="entropy"), weighting="size"),
             normaliser="batch",
-            cls_on="positives",
-            box_weighting="size",
-            quality_on="used",
-            quality_target="one",
+            quality=part(QualityTerm, on="used", target="one"),
         ),
         augment=(
             part(ScaleJitter, size_hw=(416, 416), low=0.6, high=1.4),

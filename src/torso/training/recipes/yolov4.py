@@ -11,6 +11,9 @@ from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.iou import CIoULoss
 from torso.training.recipes.recipe import Recipe
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
+from torso.training.terms.quality import QualityTerm
 from torso.zoo.yolov4 import yolov4 as model
 
 
@@ -29,13 +32,10 @@ def yolov4(*, num_classes: int = 80) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(YOLOv3Assigner, ignore_above=0.7, extra_iou=0.213),
-            cls_loss=part(BCELoss),
-            box_loss=part(CIoULoss),
-            box_weight=2.4,
+            cls=part(ClassificationTerm, loss=part(BCELoss), on="positives"),
+            box=part(BoxTerm, loss=part(CIoULoss), weight=2.4),
             normaliser="batch",
-            cls_on="positives",
-            quality_on="used",
-            quality_target="one",
+            quality=part(QualityTerm, on="used", target="one"),
         ),
         augment=(
             part(Mosaic, size_hw=(608, 608)),

@@ -12,6 +12,9 @@ from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.iou import CIoULoss
 from torso.training.recipes.recipe import Recipe
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
+from torso.training.terms.quality import QualityTerm
 from torso.zoo import yolov5 as zoo
 
 _NOMINAL_BATCH = 64  # the published loss is a mean times the pictures of a step, at the lr for 64 of them
@@ -53,17 +56,17 @@ def _recipe(model: Part[Detector]) -> Part[Recipe]:
         criterion=part(
             DenseCriterion,
             assigner=part(YOLOv5Assigner, max_ratio=4.0),
-            cls_loss=part(BCELoss),
-            box_loss=part(CIoULoss),
-            cls_on="positives",
-            quality_on="used",
-            quality_target="ciou",
+            cls=part(ClassificationTerm, loss=part(BCELoss), on="positives", weight=_NOMINAL_BATCH * 0.5 / 80),
+            box=part(BoxTerm, loss=part(CIoULoss), weight=_NOMINAL_BATCH * 0.05),
+            quality=part(
+                QualityTerm,
+                on="used",
+                target="ciou",
+                normaliser="sampled",
+                level_weights=(4.0, 1.0, 0.4),
+                weight=_NOMINAL_BATCH * 1.0,
+            ),
             per_level=True,
-            quality_normaliser="sampled",
-            level_weights=(4.0, 1.0, 0.4),
-            box_weight=_NOMINAL_BATCH * 0.05,
-            cls_weight=_NOMINAL_BATCH * 0.5 / 80,
-            quality_weight=_NOMINAL_BATCH * 1.0,
         ),
         augment=(
             part(Mosaic, size_hw=model.get("input").get("size_hw")),

@@ -14,6 +14,9 @@ from torso.training.criteria.dense import DenseCriterion
 from torso.training.losses.bce import BCELoss
 from torso.training.losses.iou import IoULoss
 from torso.training.recipes.recipe import Recipe
+from torso.training.terms.box import BoxTerm
+from torso.training.terms.classification import ClassificationTerm
+from torso.training.terms.quality import QualityTerm
 from torso.zoo import yolox as zoo
 
 _SIDES = (448, 544, 640, 736, 832)  # five of the authors' thirteen: each is a graph of its own
@@ -53,13 +56,10 @@ def _recipe(model: Part[Detector], sides: tuple[int, ...], *, mixup: bool) -> Pa
         criterion=part(
             DenseCriterion,
             assigner=part(SimOTAAssigner),
-            cls_loss=part(BCELoss),
-            box_loss=part(IoULoss, form="square"),
-            box_weight=5.0,
+            cls=part(ClassificationTerm, loss=part(BCELoss), on="positives"),
+            box=part(BoxTerm, loss=part(IoULoss, form="square"), weight=5.0),
             normaliser="positives",
-            cls_on="positives",
-            quality_on="used",
-            quality_target="one",
+            quality=part(QualityTerm, on="used", target="one"),
         ),
         augment=(augment[0], part(MixUp), *augment[1:]) if mixup else augment,
         close_mosaic=15 / 300,
