@@ -18,7 +18,7 @@ import torso
 from torso.cli._bounds import check_texts, hint, shown
 from torso.cli._flags import UsageError
 from torso.cli._signature import read_signature
-from torso.engine.run_folder import Watch
+from torso.engine.run_folder import RunOptions
 from torso.errors import PartError
 from torso.inference.predictor import Predictor
 from torso.parts import KINDS, find, names, part
@@ -156,8 +156,8 @@ def test_functions_and_records_that_are_no_parts() -> None:
         halved(0, way="left")  # type: ignore[arg-type]
     with pytest.raises(PartError, match=r"Predictor\.batch_size: expected a whole number of at least 1, got 0"):
         Predictor(None, batch_size=0)  # type: ignore[arg-type]
-    with pytest.raises(PartError, match=r"Watch\.eval_every: expected a whole number of at least 1, got 0"):
-        Watch(eval_every=0)
+    with pytest.raises(PartError, match=r"RunOptions\.eval_every: expected a whole number of at least 1, got 0"):
+        RunOptions(eval_every=0)
     with pytest.raises(PartError, match=r"Limits\.max_detections"):
         check_fields(Limits(max_detections=0))
 

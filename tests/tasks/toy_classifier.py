@@ -25,7 +25,7 @@ from torso.inputs.fixed import Fixed
 from torso.models._base import Model
 from torso.parts import Part, part
 from torso.report import page
-from torso.training.criteria._base import Criterion, Term, Terms
+from torso.training.criteria._base import Criterion, Terms, TermSum
 from torso.training.recipes.recipe import Recipe
 from torso.types import Images
 
@@ -68,7 +68,7 @@ class CrossEntropy(Criterion):
 
     def forward(self, model: Classifier, images: Images, targets: Tensor) -> Terms:
         total = cross_entropy(model(images).logits.float(), targets, reduction="sum")
-        return {"cls": Term(total, self.counts(model, images, targets, ())["cls"])}
+        return {"cls": TermSum(total, self.counts(model, images, targets, ())["cls"])}
 
     @property
     def counts_need_predictions(self) -> bool:

@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torso.data.targets import Targets
 from torso.heads._base import Head, choose_levels, emptied_scores
 from torso.models.detector import Detector
-from torso.training.criteria._base import Criterion, Term, Terms
+from torso.training.criteria._base import Criterion, Terms, TermSum
 from torso.types import Candidates, FeatureSpec, Images
 
 
@@ -81,7 +81,7 @@ class HungarianCriterion(Criterion):
         wanted[image, query, targets.labels[image, row]] = 1.0
         cls = binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
         box = (boxes[image, query] - truth[image, row]).abs().sum()
-        return {"cls": Term(cls, counts["cls"]), "box": Term(5 * box, counts["box"])}
+        return {"cls": TermSum(cls, counts["cls"]), "box": TermSum(5 * box, counts["box"])}
 
     @property
     def counts_need_predictions(self) -> bool:
