@@ -33,6 +33,7 @@ _ABOUT = {
     "criteria": "--criterion",
     "recipes": "how each model is trained; the arguments of `recipes.recipe` are flags",
     "transforms": "augmentations of training pictures",
+    "tasks": "what a model is for; its class names the task",
 }
 
 
