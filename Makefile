@@ -22,7 +22,7 @@ $(STAMP): requirements.txt pyproject.toml
 
 env: $(STAMP) ## set up .venv
 
-demo: $(STAMP) ## build a data set, train on it, judge, draw; leaves demo/
+demo: $(STAMP) ## build a data set, train on it, evaluate, draw; leaves demo/
 	$(BIN)/torso demo --out demo
 
 test: $(STAMP) lint ## lint and all tests that need no GPU

@@ -25,7 +25,7 @@ def report(about: dict[str, Any], args: argparse.Namespace, by_job: Iterable[dic
     errors = [f"- {side} {key}: {text}" for side, r in results.items() for key, text in r["errors"].items()]
     parts = [
         json.dumps({**about["machine"], **about["versions"]}), f"`{about['command']}`",
-        f"{args.batch} pictures of {args.size[0]} x {args.size[1]}, {args.width} channels; median (least) of blocks.",
+        f"{args.batch} images of {args.size[0]} x {args.size[1]}, {args.width} channels; median (least) of blocks.",
         "## Beside peers", BESIDE, peers_table(results, args.forms),
         "## Beside our FPN", necks_table(results, args.forms, args.batch),
         *(["## Not measured", "\n".join(errors)] if errors else []),

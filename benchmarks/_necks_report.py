@@ -33,7 +33,7 @@ def report(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
     write_json(Path(args.out, "necks.json"), found)
     text = (
         f"{device}, torch {torch.__version__}, {head['date']}, `{' '.join(sys.argv)}`\n\n"
-        f"{args.steps} steps of {args.batch} pictures of {args.size[0]} x {args.size[1]} px, eager, "
+        f"{args.steps} steps of {args.batch} images of {args.size[0]} x {args.size[1]} px, eager, "
         f"{'bf16 autocast' if args.device == 'cuda' else '32 bits'}.\n\n{table(rows, args)}\n"
     )
     Path(args.out, "necks.md").write_text(text)
@@ -82,14 +82,14 @@ def least_difference(groups: list[list[float]]) -> tuple[float, float, int] | No
 
 
 def draw(rows: list[dict[str, Any]], file: Path) -> None:
-    """AP with its interval over multiply-adds and, where measured, over time a picture."""
+    """AP with its interval over multiply-adds and, where measured, over time an image."""
     import matplotlib
     from matplotlib.figure import Figure
 
     matplotlib.rcParams["svg.hashsalt"] = "necks"  # the same figure gives the same file
     costs = [("multiply-adds of the model (10^9)", lambda r: r["multiply_adds"] / 1e9)]
     if all("images_per_second" in r for r in rows):
-        costs.append(("time a picture (ms)", lambda r: 1000 / r["images_per_second"]))
+        costs.append(("time an image (ms)", lambda r: 1000 / r["images_per_second"]))
     figure = Figure(figsize=(5.4 * len(costs), 4.6), layout="constrained")
     for axes, (label, cost) in zip(figure.subplots(1, len(costs), squeeze=False)[0], costs, strict=True):
         _draw_points(axes, sorted(rows, key=lambda r: float(r["means"]["AP"])), cost)

@@ -176,8 +176,8 @@ def read_run(folder: Path) -> dict[str, Any]:
     losses = [float(r["train/loss"]) for r in rows]
     speeds = [float(r["images_per_second"]) for r in rows[len(rows) // 2 :]]
     history = folder / "history.json"
-    judged = json.loads(history.read_text()) if history.is_file() else []
-    scores = judged[-1]["scores"] if judged else {}
+    evaluated = json.loads(history.read_text()) if history.is_file() else []
+    scores = evaluated[-1]["scores"] if evaluated else {}
     return {
         "steps": int(rows[-1]["step"]) if rows else 0,
         "loss_first": losses[0] if losses else None,

@@ -67,7 +67,7 @@ def resumed(checkpoint: Path, model: Any, optimiser: Any, device: str) -> dict[s
 
 
 def to_original(found: Any, images: Any, names: tuple[str, ...]) -> list[Any]:
-    """Detections in the pixels of the original pictures."""
+    """Detections in the pixels of the original images."""
     from torso.inference.detections import Detections
 
     scale, offset = images.to_original[:, None, :2], images.to_original[:, None, 2:]

@@ -1,7 +1,7 @@
 """One library's training or judgement in a process of its own, as benchmarks/wild.py starts it.
 
     _wild_peers.py train LIBRARY SETTINGS      SETTINGS: JSON, see `train`
-    _wild_peers.py judge LIBRARY SETTINGS
+    _wild_peers.py evaluate LIBRARY SETTINGS
 
 The moment of the first optimizer step is taken from torch itself (a hook on every optimizer), not from a library's log.
 Peers are called through what their documentation shows. polars, a large wheel that Ultralytics wants for reading its
@@ -83,7 +83,7 @@ def train(library: str, settings: Settings) -> int:
     return 0
 
 
-def judge(library: str, settings: Settings) -> int:
+def evaluate(library: str, settings: Settings) -> int:
     """AP and AP50 of the library's own best weights on test, by faster-coco-eval, into settings["scores"]."""
     from faster_coco_eval import COCO, COCOeval_faster
 
@@ -118,5 +118,5 @@ def found_row(image_id: int, category_id: int, box: list[float], score: float) -
 
 
 if __name__ == "__main__":
-    work = {"train": train, "judge": judge}[sys.argv[1]]
+    work = {"train": train, "evaluate": evaluate}[sys.argv[1]]
     sys.exit(work(sys.argv[2], json.loads(sys.argv[3])))

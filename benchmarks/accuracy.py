@@ -6,7 +6,7 @@ DATA holds bccd/ (github.com/Shenggan/BCCD_Dataset as COCO: train.json, val.json
 weights/tf_efficientnet_lite0_in1k_timm.safetensors (timm's keys;
 torso.backbones._efficientnet_lite0.write_weights makes it).
 
-Both sides get the same pretrained EfficientNet-Lite0, the same pictures in the same order with the same augmentation
+Both sides get the same pretrained EfficientNet-Lite0, the same images in the same order with the same augmentation
 (torso's data pipeline), the same optimiser (AdamW) and schedule, frozen BatchNorm, bf16 autocast on CUDA, and the same
 score threshold; each keeps its own head, assignment, loss and post-processing, which is what is compared. Where
 torchvision departs from a paper, torso takes the same setting: L1 and P6 from P5 (RetinaNet), centre sampling and GIoU
@@ -109,7 +109,7 @@ class Torchvision:
         ).to(device)  # fmt: skip
         self.torch = torch
 
-    def _pictures(self, batch: Any) -> list[Any]:
+    def _images(self, batch: Any) -> list[Any]:
         return [
             p[:, : int(h), : int(w)].float() / 255
             for p, (h, w) in zip(batch.images.pixels, batch.images.size_hw.tolist(), strict=True)
@@ -118,10 +118,10 @@ class Torchvision:
     def loss(self, batch: Any) -> Any:
         t = batch.targets
         targets = [{"boxes": t.boxes[i][v], "labels": t.labels[i][v] + 1} for i, v in enumerate(t.valid)]
-        return sum(self.model(self._pictures(batch), targets).values())
+        return sum(self.model(self._images(batch), targets).values())
 
     def detect(self, batch: Any) -> list[dict[str, Any]]:
-        found = self.model(self._pictures(batch))
+        found = self.model(self._images(batch))
         maps = batch.images.to_original
         out = []
         for d, m in zip(found, maps, strict=True):

@@ -2,10 +2,10 @@
 
     python benchmarks/bifpn.py --out benchmarks/results/h200 [--cases train infer16 infer1] [--model d0] [--sides ...]
 
-As in detection.py, which lends pictures, optimiser and our side: every case in a process of its own, prepared side by
+As in detection.py, which lends images, optimiser and our side: every case in a process of its own, prepared side by
 side, timed alone.
 Both sides: tf_efficientnet backbone, BatchNorm in training mode, stochastic depth 0.2, 80 classes, random weights, the
-same pictures and boxes, bf16 autocast, channels_last, SGD with momentum.
+same images and boxes, bf16 autocast, channels_last, SGD with momentum.
   effdet: eager, its anchor labels made beforehand and not timed, as its training script has them made by the loader;
   effdet-labels: the same with the labels made in the step, where ours are;
   effdet-compiled: network and loss by torch.compile, labels made beforehand: its best setting that we know;
@@ -65,7 +65,7 @@ def effdet_case(
 
     torch.manual_seed(0)
     model = effdet_model(name, size_hw, device)
-    pixels, boxes, labels, count = detection.pictures(batch, size_hw, device)
+    pixels, boxes, labels, count = detection.random_batch(batch, size_hw, device)
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in MEAN_STD)
     cast = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 

@@ -3,7 +3,7 @@
     python benchmarks/compositions.py --out docs/compositions.md
 
 No numbers are computed: all of it is built and run on the meta device, where tensors have shapes and no memory, on a
-picture of 256 x 256 px. Backbones have their full size; necks and heads are as narrow as in the contract tests, whose
+image of 256 x 256 px. Backbones have their full size; necks and heads are as narrow as in the contract tests, whose
 helper this is. A combination is tried as `torso show` composes it: the zoo's model with that head (RetinaNet's where
 the zoo has none), the other parts swapped. One that is refused is tried again with levels set by hand, and last with
 the head's own values for its levels given up.

@@ -5,13 +5,13 @@
 This file holds the workloads alone; how they are run and measured is _harness.py's. Every case runs in a process of its
 own. All of them prepare (build, compile, warm up) side by side, then each is timed alone, one after the other, so that
 compiling costs little and timing is undisturbed. What is timed:
-  train: the whole step on pictures that lie on the device: normalisation, forward, loss, backward, SGD with momentum;
-  inferB: B uint8 pictures on the device to final boxes, scores and labels on the host.
+  train: the whole step on images that lie on the device: normalisation, forward, loss, backward, SGD with momentum;
+  inferB: B uint8 images on the device to final boxes, scores and labels on the host.
 Both sides: ResNet-50 with frozen BatchNorm and the first stage frozen, 80 classes (torchvision wants 81 with its
-background), random weights, the same pictures and boxes. torchvision runs in its best eager setting: bf16 autocast,
+background), random weights, the same images and boxes. torchvision runs in its best eager setting: bf16 autocast,
 channels_last, no resizing. "torchvision" is its own model with its FrozenBatchNorm2d; "torchvision-mended" has
 BatchNorm in eval mode in that place, which computes the same and is much faster under autocast. ssd300 (a VGG without
-norms, all of it trained, on both sides) is shown pictures of 300 x 300: `--cases train:ssd300 --train-batch 32`.
+norms, all of it trained, on both sides) is shown images of 300 x 300: `--cases train:ssd300 --train-batch 32`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def cases_of(names: list[str]) -> list[str]:
 # ---------------------------------------------------------------------------------------------------- the workload
 
 
-def pictures(batch: int, size_hw: tuple[int, int], device: str) -> Any:
+def random_batch(batch: int, size_hw: tuple[int, int], device: str) -> Any:
     """uint8 [B, 3, H, W] noise, boxes [B, 20, 4] and labels: 8 to 20 boxes, sides log-uniform between 16 and 512 px."""
     import torch
 
@@ -100,7 +100,7 @@ def torchvision_case(
     model = torchvision_model(name, size_hw, mended).to(device)
     if device == "cuda":
         model = model.to(memory_format=torch.channels_last)
-    pixels, boxes, labels, count = pictures(batch, size_hw, device)
+    pixels, boxes, labels, count = random_batch(batch, size_hw, device)
     images = list(pixels.float().div(255))
     cast = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
     if mode == "train":
@@ -161,7 +161,7 @@ def torso_case(
     torch.manual_seed(0)
     model, criterion = torso_recipe(name)
     model = model.build().to(device)
-    pixels, boxes, labels, count = pictures(batch, size_hw, device)
+    pixels, boxes, labels, count = random_batch(batch, size_hw, device)
     size = torch.tensor([list(map(float, size_hw))] * batch, device=device)
     images = Images(pixels, size, torch.tensor([[1.0, 1.0, 0.0, 0.0]] * batch, device=device))
     if mode == "train":

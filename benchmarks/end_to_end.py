@@ -1,4 +1,4 @@
-"""Every zoo model from the command line on real pictures: trained, judged, one of them killed and resumed.
+"""Every zoo model from the command line on real images: trained, evaluated, one of them killed and resumed.
 
     python benchmarks/end_to_end.py --data DATA --out DIR [--steps 300] [--limit 1500] [--jobs 4] [--models fcos ...]
 
@@ -66,8 +66,8 @@ def trained(bench: Bench, case: str, gpus: str | None) -> dict[str, Any]:
     if found["code"] != 0:
         return found
     found.update(read_run(folder))
-    judged = bench.run(f"{case}-eval", ["eval", str(folder), "--data", bench.data, "--batch-size", "8"], gpus)
-    found["eval"] = judged if judged["code"] else {"code": 0, "seconds": judged["seconds"]}
+    evaluated = bench.run(f"{case}-eval", ["eval", str(folder), "--data", bench.data, "--batch-size", "8"], gpus)
+    found["eval"] = evaluated if evaluated["code"] else {"code": 0, "seconds": evaluated["seconds"]}
     return found
 
 
@@ -91,7 +91,7 @@ def on_two(bench: Bench, case: str, gpus: str | None) -> dict[str, Any]:
     """
     learning = case.endswith("sync_bn")  # frozen norms have nothing to share
     norms = [f"--backbone.frozen_norm={str(not learning).lower()}", *(["--sync-bn"] if learning else [])]
-    epochs, steps = 3, 8  # of 64 pictures
+    epochs, steps = 3, 8  # of 64 images
     exact = [
         "--input", "letterbox", "--precision", "32", "--compile", "no", "--deterministic", "--augment", "none",
         "--steps", str(epochs * steps), "--log-every", "1000", "--warmup-steps", str(steps), "--limit", str(8 * steps),

@@ -1,9 +1,9 @@
 """COCO evaluation of detections end to end, beside plain faster-coco-eval and pycocotools on the same detections.
 
-    python benchmarks/evaluation.py --out benchmarks/results/cpu/evaluation.json                       # 5,000 pictures
+    python benchmarks/evaluation.py --out benchmarks/results/cpu/evaluation.json                       # 5,000 images
     python benchmarks/evaluation.py --images 200 --repeats 1 --skip-pycocotools --out /tmp/e.json      # small
 
-Each starts from Detections, picture by picture, as a model leaves them (the peer's have to be made COCO results first),
+Each starts from Detections, image by image, as a model leaves them (the peer's have to be made COCO results first),
 and from a list of COCO results in memory. Ours gives the twelve numbers and AP of each class, the peers the twelve
 alone, which are compared. Seconds are medians, each repeat in turn for all: of the clock, and of the processor, which
 other work on the machine disturbs less.
@@ -30,11 +30,11 @@ from torso.evaluation.detection import DetectionEvaluator, evaluate_detections
 from torso.evaluation.truth import as_truth
 from torso.inference.detections import Detections
 
-CLASSES, OBJECTS = 80, 7.3  # COCO val2017 has 36,781 boxes on 5,000 pictures
+CLASSES, OBJECTS = 80, 7.3  # COCO val2017 has 36,781 boxes on 5,000 images
 
 
 def make_truth(images: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Pictures of 640 x 480 with as many objects as COCO's."""
+    """Images of 640 x 480 with as many objects as COCO's."""
     annotations = []
     for image in range(1, images + 1):
         for _ in range(int(rng.poisson(OBJECTS))):
@@ -52,7 +52,7 @@ def make_truth(images: int, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def make_detections(truth: dict[str, Any], per_image: int, rng: np.random.Generator) -> list[Detections]:
-    """Of each picture: its objects, moved and several times over, then noise; so many in all."""
+    """Of each image: its objects, moved and several times over, then noise; so many in all."""
     names = tuple(one["name"] for one in truth["categories"])
     by_image: dict[int, list[dict[str, Any]]] = {one["id"]: [] for one in truth["images"]}
     for one in truth["annotations"]:
@@ -86,10 +86,10 @@ def as_results(truth: dict[str, Any], detections: list[Detections]) -> list[dict
 
 def ours(truth: dict[str, Any], detections: list[Detections]) -> list[float]:
     """From Detections."""
-    judge = DetectionEvaluator(as_truth(truth))
+    evaluate = DetectionEvaluator(as_truth(truth))
     for row, one in enumerate(detections):
-        judge.add(row, one)
-    return list(judge.compute().stats)
+        evaluate.add(row, one)
+    return list(evaluate.compute().stats)
 
 
 def peer(truth: dict[str, Any], results: list[dict[str, Any]], library: str) -> list[float]:
@@ -118,7 +118,7 @@ def main() -> None:
     """Measure, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--detections", type=int, default=100, help="a picture")
+    parser.add_argument("--detections", type=int, default=100, help="an image")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--skip-pycocotools", action="store_true")
     parser.add_argument("--out", type=Path, required=True)

@@ -2,7 +2,7 @@
 
     python benchmarks/neck_speed.py --out benchmarks/results/h200 [--necks nas_fpn fpn ...] [--forms eager compiled]
 
-Maps as of ResNet-50 (strides 8 to 32, 2, 4 and 8 times --width channels) of 8 pictures of 1024 x 1024 go in, P3-P7 of
+Maps as of ResNet-50 (strides 8 to 32, 2, 4 and 8 times --width channels) of 8 images of 1024 x 1024 go in, P3-P7 of
 256 channels come out (the matrix: 19 levels); necks and repeats as in necks.py, but NAS-FPN has the paper's 7 stacks.
   forward: eval mode, without gradients;
   step: training mode, forward and backward from given gradients of the outgoing maps to the incoming; no optimiser.
@@ -138,7 +138,7 @@ def call_of(side: str, key: str, args: argparse.Namespace) -> Callable[[], Any]:
 
 
 def counts(side: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Without running it: parameters, multiply-adds of a picture, and of a batch the operations and their bytes."""
+    """Without running it: parameters, multiply-adds of an image, and of a batch the operations and their bytes."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves

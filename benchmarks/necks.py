@@ -1,4 +1,4 @@
-"""Necks beside each other on bccd: the same backbone, head, pictures and number of steps, several seeds.
+"""Necks beside each other on bccd: the same backbone, head, images and number of steps, several seeds.
 
     python benchmarks/necks.py --data DATA --out DIR [--necks fpn pan ...] [--seeds 0 1 2] [--jobs 12] [--limit 540]
 
@@ -8,7 +8,7 @@ same pretrained EfficientNet-Lite0 (frozen BatchNorm) and the same RetinaNet hea
 cosine, flips, bf16 autocast on CUDA, eager: compiling so many short trainings would take longer than running them.
 Running statistics are kept as the training engine keeps them.
 
-The decoded pictures lie in the device's memory, so a training needs little of the CPU; `--jobs` processes train side by
+The decoded images lie in the device's memory, so a training needs little of the CPU; `--jobs` processes train side by
 side on one device, each one case after the other. A finished case is not run again and a stopped one goes on from its
 last checkpoint: repeat the command until all is there. A case that failed leaves DIR/runs/CASE.error and is run again.
 Last, alone on the device, images/s: pixels to suppressed boxes with the trained weights, bf16, eager kernels replayed
@@ -82,10 +82,10 @@ def recipe_of(neck: str, size_hw: tuple[int, int]) -> tuple[Any, Any]:
     return model, recipe.get("criterion")
 
 
-# ------------------------------------------------------------------------------------------------------ the pictures
+# ------------------------------------------------------------------------------------------------------ the images
 
 
-def keep_pictures(args: argparse.Namespace) -> None:
+def keep_images(args: argparse.Namespace) -> None:
     """Both splits decoded and resized once, as tensors in one file each."""
     from torso.data.collate import collate
     from torso.data.dataset import DetectionDataset
@@ -93,7 +93,7 @@ def keep_pictures(args: argparse.Namespace) -> None:
     from torso.data.transforms.letterbox import Letterbox
 
     for name, split in examine(Path(args.data) / "bccd").splits.items():
-        file = pictures_file(args, name)
+        file = images_file(args, name)
         if file.is_file():
             continue
         dataset = DetectionDataset(split.annotations, [Letterbox(size_hw=args.size)])
@@ -101,16 +101,16 @@ def keep_pictures(args: argparse.Namespace) -> None:
         save(file, {**batch.images._asdict(), **batch.targets._asdict(), "index": batch.index})
 
 
-def pictures_file(args: argparse.Namespace, split: str) -> Path:
+def images_file(args: argparse.Namespace, split: str) -> Path:
     return Path(args.out) / f"{split}-{args.size[0]}x{args.size[1]}.pt"
 
 
-def load_pictures(args: argparse.Namespace, split: str) -> dict[str, Any]:
+def load_images(args: argparse.Namespace, split: str) -> dict[str, Any]:
     import torch
 
-    held: dict[str, Any] = torch.load(pictures_file(args, split), weights_only=True, map_location=args.device)
+    held: dict[str, Any] = torch.load(images_file(args, split), weights_only=True, map_location=args.device)
     if (held["size_hw"][:, 1] != args.size[1]).any():
-        raise ValueError(f"flips want pictures as wide as the batch; {args.size[1]} px is too wide here")
+        raise ValueError(f"flips want images as wide as the batch; {args.size[1]} px is too wide here")
     return held
 
 
@@ -121,7 +121,7 @@ def images_of(held: dict[str, Any], rows: Any) -> Any:
 
 
 def training_batch(held: dict[str, Any], rows: Any, flip: Any) -> tuple[Any, Any]:
-    """Pictures and targets of these rows; those where flip is set are mirrored, all on the device."""
+    """Images and targets of these rows; those where flip is set are mirrored, all on the device."""
     import torch
 
     from torso.data.targets import Targets
@@ -154,7 +154,7 @@ def work(queue: Any, args: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(1)
-    train, val = (load_pictures(args, split) for split in ("train", "val"))
+    train, val = (load_images(args, split) for split in ("train", "val"))
     while (case := queue.get()) is not None:
         stem = Path(args.out) / "runs" / case
         try:
@@ -166,7 +166,7 @@ def work(queue: Any, args: argparse.Namespace) -> None:
 
 
 def train_one(case: str, args: argparse.Namespace, held: dict[str, Any], val: dict[str, Any]) -> None:
-    """Train from where a checkpoint left it, judge, write one JSON."""
+    """Train from where a checkpoint left it, evaluate, write one JSON."""
     import torch
 
     from torso.engine.running_stats import RunningStatistics
@@ -286,13 +286,13 @@ def measure(args: argparse.Namespace) -> None:
         ready = [p for seed in args.seeds if (p := Path(args.out) / "runs" / f"{neck}-{seed}.pt").is_file()]
         if neck in known or not ready:
             continue
-        held = held or load_pictures(args, "val")
+        held = held or load_images(args, "val")
         known[neck] = speed_of(neck, ready[0], held, args)
         write_json(file, known)
 
 
 def counts_of(neck: str, size_hw: tuple[int, int]) -> dict[str, Any]:
-    """Parameters and multiply-adds of one picture, whole and of the neck alone."""
+    """Parameters and multiply-adds of one image, whole and of the neck alone."""
     from torso.summary import summarise
 
     whole = summarise(recipe_of(neck, size_hw)[0], size_hw)
@@ -332,7 +332,7 @@ def drive(args: argparse.Namespace) -> None:
     runs.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"
     settings_match(Path(args.out), {**{name: getattr(args, name) for name in SETTINGS}, "running statistics": "ramp"})
-    keep_pictures(args)
+    keep_images(args)
     cases = [f"{neck}-{seed}" for seed in args.seeds for neck in sorted(args.necks, key=by_cost)]
     todo = [c for c in cases if not (runs / f"{c}.json").is_file()]
     left = train_all(todo, args, deadline)

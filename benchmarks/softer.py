@@ -4,14 +4,14 @@
 
 DATA as in accuracy.py: bccd/ (COCO form) and weights/tf_efficientnet_lite0_in1k_timm.safetensors.
 
-Every case has the same pretrained EfficientNet-Lite0, pictures, order, augmentation, optimiser, schedule and seeds.
+Every case has the same pretrained EfficientNet-Lite0, images, order, augmentation, optimiser, schedule and seeds.
 "own" is the recipe's box loss. "plain" is smooth L1 on codes with beta 1, which is what the KL loss is where every
 sigma is 1: "plain" and "kl" differ in nothing but the uncertainty. Both have RetinaNet's codes in the units of Fast
 R-CNN (weights 10, 10, 5, 5), as the KL paper has: with weights of 1 errors are small against a sigma of 1, and the
 gradient of the KL loss, which grows as 1 / sigma, would outweigh the class loss.
 
-A trained model is judged under every suppression on the same weights, hard and soft with and without voting: the
-candidates of a picture are computed once. Trainings run side by side in processes of their own; finished ones are not
+A trained model is evaluated under every suppression on the same weights, hard and soft with and without voting: the
+candidates of an image are computed once. Trainings run side by side in processes of their own; finished ones are not
 run again, stopped ones go on from their last checkpoint, so the command can be repeated until all are done. The table
 gives mean and spread over seeds of AP, AP50, AP75 and AP90 (percent), and each row's difference from hard NMS of the
 first loss, paired by seed.
@@ -82,7 +82,7 @@ def build(name: str, loss: str, weights: Path, device: str, box_weight: float) -
 
 
 def train_one(case: str, seed: int, args: argparse.Namespace) -> None:
-    """Train, judge under every suppression, write the result."""
+    """Train, evaluate under every suppression, write the result."""
     import torch
 
     from torso.data.dataset import DetectionDataset
@@ -128,12 +128,12 @@ def train_one(case: str, seed: int, args: argparse.Namespace) -> None:
         if (epoch + 1) % args.every == 0 or epoch + 1 == args.epochs:
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch + 1}
             save(stem.with_suffix(".pt"), state | {"losses": losses})
-    scores, spread = judge(model, val, args)
+    scores, spread = evaluate(model, val, args)
     result = {"case": case, "seed": seed, "steps": step, "losses": losses, "scores": scores, "spread": spread}
     write_json(stem.with_suffix(".json"), result, indent=None)
 
 
-def judge(model: Any, val: Any, args: argparse.Namespace) -> tuple[dict[str, dict[str, float]], float | None]:
+def evaluate(model: Any, val: Any, args: argparse.Namespace) -> tuple[dict[str, dict[str, float]], float | None]:
     """The numbers of every suppression that the model's candidates allow, and the median sigma (px) of good ones."""
     import torch
 
@@ -178,7 +178,7 @@ def candidates_of(model: Any, val: Any, args: argparse.Namespace) -> Iterator[tu
     with torch.no_grad(), torch.autocast(args.device, torch.bfloat16, enabled=args.device == "cuda"):
         for number, batch in enumerate(loader):
             images = to_device(batch, args.device).images
-            empty = args.steps and number >= args.steps  # trying the script: the rest of the pictures found nothing
+            empty = args.steps and number >= args.steps  # trying the script: the rest of the images found nothing
             candidates = model.candidates(images)
             yield batch.index.tolist(), images, candidates._replace(scores=candidates.scores * (not empty))
 
@@ -257,7 +257,9 @@ def interval(values: list[float]) -> str:
 def main() -> None:
     p = parser(__doc__, out="benchmarks/results/softer", models=("retinanet", "fcos"), seeds=3, every=3)
     p.add_argument("--losses", nargs="+", default=list(LOSSES), choices=LOSSES)
-    p.add_argument("--steps", type=int, default=0, help="of an epoch, and batches judged; 0: all (trying the script)")
+    p.add_argument(
+        "--steps", type=int, default=0, help="of an epoch, and batches evaluated; 0: all (trying the script)"
+    )
     p.add_argument("--box-weight", type=float, default=1.0, help="of the box term of plain and kl")
     run(p.parse_args(), train_one, drive)
 

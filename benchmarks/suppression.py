@@ -3,9 +3,9 @@
     python benchmarks/suppression.py --out benchmarks/results/suppression.json            # full, on a GPU
     python benchmarks/suppression.py --device cpu --batch 2 --rows 1000 --out /tmp/s.json  # small
 
-The peer is torchvision.ops.batched_nms called per picture, as its detectors call it. Both are given boxes sorted by
+The peer is torchvision.ops.batched_nms called per image, as its detectors call it. Both are given boxes sorted by
 nothing and keep 100 (detections) or 1,000 (proposals, five levels as labels). Soft-NMS stands beside hard NMS of the
-same rows, 1,000 a picture and 100 kept; so do the other methods, with variances where they want them. Times are ms a
+same rows, 1,000 an image and 100 kept; so do the other methods, with variances where they want them. Times are ms a
 batch after warm-up, the host waiting for the device: the median, and in brackets the fastest and the slowest. "same"
 says whether the kept boxes agree, "goal" whether the row reaches what was set for it (as fast as the peer; Soft-NMS
 within 3 x hard NMS).
@@ -33,7 +33,7 @@ from torso.types import Candidates
 
 
 def candidates_of(batch: int, rows: int, labels: int, device: str) -> Candidates:
-    """Crowded boxes on 800 x 1344 pictures: clusters of jittered copies, as the output of a detector is."""
+    """Crowded boxes on 800 x 1344 images: clusters of jittered copies, as the output of a detector is."""
     rng = torch.Generator().manual_seed(rows)
     objects = max(1, rows // 20)
     which = torch.randint(0, objects, (batch, rows, 1), generator=rng)
@@ -50,7 +50,7 @@ def candidates_of(batch: int, rows: int, labels: int, device: str) -> Candidates
 
 
 def peer(candidates: Candidates, threshold: float, keep: int) -> list[Tensor]:
-    """torchvision, a picture at a time."""
+    """torchvision, an image at a time."""
     rows = zip(candidates.boxes, candidates.scores, candidates.labels, strict=True)
     return [torchvision.ops.batched_nms(boxes, scores, labels, threshold)[:keep] for boxes, scores, labels in rows]
 
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 5000, 20_000])
-    parser.add_argument("--soft-rows", type=int, default=1000, help="a picture, for the methods beside hard NMS")
+    parser.add_argument("--soft-rows", type=int, default=1000, help="an image, for the methods beside hard NMS")
     parser.add_argument("--repeats", type=int, default=10)
     args = parser.parse_args()
     table = [measure_nms(args.batch, rows, 80, 100, 0.5, args) for rows in args.rows]

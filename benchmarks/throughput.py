@@ -1,4 +1,4 @@
-"""Zoo models alone on a device: pictures a second in training and prediction, and the share of the matrix peak.
+"""Zoo models alone on a device: images a second in training and prediction, and the share of the matrix peak.
 
     python benchmarks/throughput.py yolox_s yolov5s ... --out DIR [--modes train infer1 infer16] [--size 640 640]
 
@@ -6,7 +6,7 @@ What is timed is that of detection.py (whole training step; pixels on the device
 80 classes, random weights; every case prepares in a process of its own and is timed alone. A model runs at its own
 input size where that is fixed, unless --size is given.
 
-The peak is measured in the same run: bf16 matrices of 8192 x 8192. GFLOP a picture are counted by summary.py
+The peak is measured in the same run: bf16 matrices of 8192 x 8192. GFLOP an image are counted by summary.py
 (2 a multiply-add, convolutions and matrix products, up to the raw predictions); a training step is counted as three
 forward passes, so frozen layers make its share too high by what they save. DIR/throughput.json, throughput.md: the
 table and each case's costliest kernels.
@@ -51,7 +51,7 @@ def matrix_peak(device: str, side: int) -> dict[str, Any]:
 
 
 def counted(name: str, size_hw: tuple[int, int] | None) -> tuple[tuple[int, int], int]:
-    """The input size of a zoo model and its FLOP a picture there, on the meta device."""
+    """The input size of a zoo model and its FLOP an image there, on the meta device."""
     from torso.summary import summarise
 
     summary = summarise(torso_recipe(name)[0], size_hw)
@@ -64,7 +64,7 @@ def rows_of(results: list[dict[str, Any]], flops: dict[str, int], peak: float) -
     for r in results:
         mode, name, side = r["case"].split(":")
         row = {**r, "model": name, "called": f"{mode}{side.removeprefix('torso').replace('-', ', ')}"}
-        row["gflop_per_picture"] = flops[name] / 1e9
+        row["gflop_per_image"] = flops[name] / 1e9
         if "infer" in mode or side == "torso-graphs":
             row.pop("peak_gib", None)  # a recorded graph's memory lies outside what the allocator counts
         if "ms" in r:
@@ -77,7 +77,7 @@ def rows_of(results: list[dict[str, Any]], flops: dict[str, int], peak: float) -
 
 def table(rows: list[dict[str, Any]], peak: dict[str, Any]) -> str:
     """Markdown: the rows, then where the time of each goes."""
-    head = ["model", "mode", "batch", "input", "GFLOP a picture", "ms (min-max)", "images/s", "TFLOP/s", "of peak"]
+    head = ["model", "mode", "batch", "input", "GFLOP an image", "ms (min-max)", "images/s", "TFLOP/s", "of peak"]
     head += ["kernels", "device ms", "peak GiB", "prepare s"]
     lines = [
         f"Matrix peak of this run: {peak['flop_per_s'] / 1e12:.4g} TFLOP/s ({peak['dtype']}, {peak['side']}^3, median; "
@@ -87,7 +87,7 @@ def table(rows: list[dict[str, Any]], peak: dict[str, Any]) -> str:
     ]
     for r in rows:
         start = [f"`{r['model']}`", r["called"], str(r["batch"]), "x".join(map(str, r["size_hw"]))]
-        start.append(f"{r['gflop_per_picture']:.1f}")
+        start.append(f"{r['gflop_per_image']:.1f}")
         if "ms" not in r:
             lines.append(f"| {' | '.join(start)} | failed |{' |' * 7}")
             continue

@@ -5,13 +5,13 @@
     python benchmarks/wild.py report OUT [--against CASE ...]
 
 A run is a case (a library's own training command) on a set with a seed. It trains on train, its library picks its best
-weights by val, and test, which picks nothing, is judged: peers through their own predict at their own settings (score
+weights by val, and is evaluated on test, which picks nothing: peers by their own predict at their own settings (score
 at least 0.001, 300 boxes at most) by faster-coco-eval, torso by `torso eval`. All start from random weights unless a
 case says otherwise. Ultralytics (AGPL) and LibreYOLO (MIT) are imported, nothing of them is copied.
 
 "seconds" runs from the start of the command to its end, "first step" from there to the end of the first optimizer step.
 A row says "alone" where one run had the machine (--jobs 1), else how many ran at once: the two are never put together.
-OUT/runs.jsonl gets a line as soon as a run is judged; what has a line is not run again, what the limit cuts off or is
+OUT/runs.jsonl gets a line when a run is evaluated; what has a line is not run again, what the limit cuts off or is
 likely to cut off is left for the next call: repeat the command until all is there. A failed run is a line too (--again
 runs it anew). --case NAME=LIBRARY:MODEL,FLAG,FLAG adds a case: "--case x=torso:tal_s,--epochs,50,--lr,0.001" or
 "--case v8n=ultralytics:yolov8n.yaml".
@@ -113,7 +113,7 @@ class Runner:
                 raise SystemExit(f"{self.out} holds {row['name']} of {theirs}, but {mine} is asked; give another OUT")
 
     def run(self, plan: Planned, gpus: str | None) -> None:
-        """Train, judge, keep the row; TimeoutError of the whole call's limit leaves it for another."""
+        """Train, evaluate, keep the row; TimeoutError of the whole call's limit leaves it for another."""
         run = fresh(self.scratch / "runs" / plan.name)
         run.mkdir(parents=True)
         began = time.time()
@@ -121,7 +121,7 @@ class Runner:
         stamp = run / "first_step"
         row["first_step"] = round(float(stamp.read_text()) - began, 1) if stamp.is_file() else None
         if row["code"] == 0:
-            row |= self.judge(plan, run, gpus)
+            row |= self.evaluate(plan, run, gpus)
         self.keep({**self.about(plan), **row})
 
     def train(self, plan: Planned, run: Path, gpus: str | None) -> Row:
@@ -145,7 +145,7 @@ class Runner:
         device = "0" if self.device == "cuda" else "cpu"
         return {**{name: getattr(self.args, name) for name in ("epochs", "imgsz", "workers")}, "device": device}
 
-    def judge(self, plan: Planned, run: Path, gpus: str | None) -> Row:
+    def evaluate(self, plan: Planned, run: Path, gpus: str | None) -> Row:
         """AP and AP50 on test of the best weights."""
         case, data = self.cases[plan.case], self.sets / plan.data
         if case.library == "torso":
@@ -160,7 +160,7 @@ class Runner:
         truth, images = data / "annotations" / "instances_test.json", data / "images" / "test"
         settings = {"model": case.model, "run": str(run / "train"), "scores": str(scores), "truth": str(truth)}
         settings |= {"images": str(images), **self.shared()}
-        code, words = self.process(run, ["judge", case.library, json.dumps(settings)], gpus)
+        code, words = self.process(run, ["evaluate", case.library, json.dumps(settings)], gpus)
         return json.loads(scores.read_text()) if code == 0 else {"code": code, "failure": words}
 
     def view(self, plan: Planned, run: Path) -> Path:
@@ -280,7 +280,7 @@ def parse() -> argparse.Namespace:
     v.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with bccd/, deeppcb/, ...")
     v.add_argument("--out", type=Path, required=True, metavar="SETS")
     v.add_argument("--sets", nargs="+", default=list(SOURCES_OF), choices=SOURCES_OF)
-    v = verbs.add_parser("run", help="train and judge what OUT/runs.jsonl lacks")
+    v = verbs.add_parser("run", help="train and evaluate what OUT/runs.jsonl lacks")
     v.add_argument("sets", metavar="SETS")
     v.add_argument("out", metavar="OUT")
     v.add_argument("--scratch", metavar="DIR", help="for weights and logs, large (OUT)")

@@ -4,7 +4,7 @@
 
 DATA holds bccd/ (COCO form). Without --models the smallest member of each family trains. Every run is `torso train`
 with the paper's recipe (model, assignment, losses, augmentation, optimiser, rate, shape of the schedule). What is not
-the recipe's: the number of steps, a warm-up over a tenth of them, pictures of 480 x 640 (letterbox; a member with a
+the recipe's: the number of steps, a warm-up over a tenth of them, images of 480 x 640 (letterbox; a member with a
 fixed input keeps its own size), and no compilation, which would take longer than so short a training. --pretrained FILE
 (timm's tf_efficientnet_lite0) puts that backbone, pretrained, under members whose backbone is a timm classifier; the
 others, and all of them without it, start at random; --everywhere puts it under those others too. So this shows that
@@ -31,7 +31,7 @@ from _packing import Packed, Results, fresh, gpu_count, read_run
 from _seeds import half_width
 
 CLASSES = 3
-NEVER = "1000000"  # epochs between evaluations: the end of a run is judged anyway
+NEVER = "1000000"  # epochs between evaluations: the end of a run is evaluated anyway
 SETTINGS = ("steps", "size", "pretrained", "batch_size", "everywhere", "flags")
 
 
@@ -150,8 +150,8 @@ def gather(results: Results, recipes: dict[str, Any]) -> list[dict[str, Any]]:
         runs = sorted((r for r in results.values() if r["model"] == name), key=lambda r: int(r["seed"]))
         if not runs:
             continue
-        judged = [r for r in runs if r.get("AP") is not None]
-        scores = {s: [100 * r[s] for r in judged] for s in ("AP", "AP50", "AR100")}
+        evaluated = [r for r in runs if r.get("AP") is not None]
+        scores = {s: [100 * r[s] for r in evaluated] for s in ("AP", "AP50", "AR100")}
         ends = {k: mean([r[k] for r in runs]) for k in ("loss_first", "loss_last", "images_per_second", "peak_gib")}
         rows.append(
             {"model": name, "seeds": [r["seed"] for r in runs], "outcomes": [outcome(r) for r in runs],
@@ -188,7 +188,7 @@ def table(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
         f"\n{args.steps} steps of each recipe's own batch. Loss: the first row of the log and the mean of the last "
         "three (of different losses: not to be compared between models). images/s: beside "
         f"{args.jobs - 1} other trainings at most. Diverged: a loss that was not finite, or that ended above where it "
-        "began. rpn finds one class and is judged as one."
+        "began. rpn finds one class and is evaluated as one."
     )
     return "\n".join(lines)
 

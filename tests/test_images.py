@@ -1,4 +1,4 @@
-"""Every kind of picture file is read right, and what cannot be read is one clear sentence."""
+"""Every kind of image file is read right, and what cannot be read is one clear sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def at(image: Image.Image, x: int = 0, y: int = 0) -> tuple[int, ...]:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
-    """A picture stored turned in each of the eight ways comes back upright, and its header says the upright size."""
+    """An image stored turned in each of the eight ways comes back upright, and its header says the upright size."""
     upright = Image.new("RGB", (48, 32), GREY)
     upright.paste((250, 250, 250), (0, 0, 16, 16))
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transpose that stores it so
@@ -123,7 +123,7 @@ def test_arrays_and_tensors_agree() -> None:
         (np.zeros((3, 5, 7), np.uint8), r"^array: shape \[3, 5, 7\] came, .* was wanted: transpose it$"),
         (
             np.zeros((5, 0, 3), np.uint8),
-            r"^array: the picture has no pixels \(shape \[5, 0, 3\]\); pass one that has some$",
+            r"^array: the image has no pixels \(shape \[5, 0, 3\]\); pass one that has some$",
         ),
         (np.full((2, 2), 3.0), r"^array: floating values 3\.\.3 came, 0\.\.1 was wanted: divide by the largest"),
         (np.full((2, 2), np.nan), r"^array: floating values nan\.\.nan came"),
@@ -132,7 +132,7 @@ def test_arrays_and_tensors_agree() -> None:
             "^array: dtype int64 came, uint8, uint16, bool or floating was wanted: convert it$",
         ),
         (torch.zeros(2, 3, 4, 4), r"^tensor: shape \[2, 3, 4, 4\] came, .* permute it, or pass a batch as a list$"),
-        (7, "^a int came where a picture was wanted: pass a path, PIL image, numpy array or tensor$"),
+        (7, "^a int came where an image was wanted: pass a path, PIL image, numpy array or tensor$"),
     ],
 )
 def test_wrong_sources(source: object, sentence: str) -> None:
@@ -156,12 +156,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         "broken.png": bytes(broken),
     }
     wanted = {
-        "cut.jpg": "the picture is truncated or corrupt (image file is truncated",
-        "text.jpg": "not a picture in any format Pillow reads; replace or remove the file",
-        "empty.png": "not a picture in any format Pillow reads; replace or remove the file",
-        "broken.png": "the picture is truncated or corrupt",
-        "gone.jpg": "no such file; a picture was wanted: check the path or restore the file",
-        "folder": "a folder came where one picture was wanted: name the files in it",
+        "cut.jpg": "the image is truncated or corrupt (image file is truncated",
+        "text.jpg": "not an image in any format Pillow reads; replace or remove the file",
+        "empty.png": "not an image in any format Pillow reads; replace or remove the file",
+        "broken.png": "the image is truncated or corrupt",
+        "gone.jpg": "no such file; an image was wanted: check the path or restore the file",
+        "folder": "a folder came where one image was wanted: name the files in it",
     }
     (tmp_path / "folder").mkdir()
     for name, content in contents.items():
@@ -178,7 +178,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (100, 100)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(ValueError, match=r"large\.png: the picture has more than 2000 pixels; .* cut it into tiles$"):
+    with pytest.raises(ValueError, match=r"large\.png: the image has more than 2000 pixels; .* cut it into tiles$"):
         read_image(tmp_path / "large.png")
 
 
@@ -206,7 +206,7 @@ def test_short_side_batch() -> None:
     batch = to_images(sources, ShortSide(short=50, longest=120), multiple=32)
     assert batch.size_hw.tolist() == [[50, 100], [120, 40]]
     assert batch.pixels.shape == (2, 3, 128, 128)
-    with pytest.raises(ValueError, match="an empty list came where a batch of pictures was wanted: pass one or more"):
+    with pytest.raises(ValueError, match="an empty list came where a batch of images was wanted: pass one or more"):
         to_images([], ShortSide())
 
 

@@ -265,7 +265,7 @@ def differences(old: dict[str, Any] | None, new: dict[str, Any]) -> list[str]:
 
 
 def files(args: argparse.Namespace) -> int:
-    """Files of small runs, each with a checkpoint of its middle, and what the model in them finds in a picture."""
+    """Files of small runs, each with a checkpoint of its middle, and what the model in them finds in an image."""
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="torso-golden-") as folder, ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(lambda name: keep(name, Path(folder) / name, args.out / name), args.families))
@@ -288,7 +288,7 @@ def keep(name: str, work: Path, target: Path) -> None:
 
 
 def found_by(weights: Path, work: Path, most: int = 5) -> dict[str, Any]:
-    """How many objects are found in the first picture of val, and the best of them."""
+    """How many objects are found in the first image of val, and the best of them."""
     out = f"found-{weights.stem}"
     torso("predict", weights.resolve(), "set/images/val_08.png", "--out", out, "--score", "0", "--no-draw", cwd=work)
     results = json.loads((work / out / "results.json").read_text())

@@ -1,4 +1,4 @@
-"""Which of torso's own files and functions a picture and a training step pass through: what a reader has to open.
+"""Which of torso's own files and functions an image and a training step pass through: what a reader has to open.
 
     python tools/walk.py [--list]
 
@@ -46,9 +46,9 @@ def walked(call: Callable[[], Any]) -> dict[str, set[str]]:
 def image_walk() -> dict[str, set[str]]:
     """An image to its detections, through `model.predict`."""
     model = torso.create("retinanet", num_classes=3, backbone="resnet18").eval()
-    picture = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
-    model.predict(picture)
-    return walked(lambda: model.predict(picture))
+    image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    model.predict(image)
+    return walked(lambda: model.predict(image))
 
 
 def step_walk() -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""Pictures of any kind in, upright 8-bit RGB out, and from there the padded batch that a detector takes."""
+"""Images of any kind in, upright 8-bit RGB out, and from there the padded batch that a detector takes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ORIENTATION = 0x0112
 
 
 def read_image(source: Source) -> Image.Image:
-    """An upright 8-bit RGB picture from a file, a PIL image, an array [H, W(, C)] or a tensor [(C,) H, W].
+    """An upright 8-bit RGB image from a file, a PIL image, an array [H, W(, C)] or a tensor [(C,) H, W].
 
     EXIF orientation is applied. 16-bit grey is scaled by its full range (65535, or what a TIFF's bits a sample say).
     Transparency is laid on white, as a viewer shows it: dropping alpha would uncover whatever colour lies hidden there.
@@ -39,18 +39,18 @@ def read_image(source: Source) -> Image.Image:
     if isinstance(source, Image.Image):
         return _to_rgb(ImageOps.exif_transpose(source), "PIL image")
     raise ValueError(
-        f"a {type(source).__name__} came where a picture was wanted: pass a path, PIL image, numpy array or tensor"
+        f"a {type(source).__name__} came where an image was wanted: pass a path, PIL image, numpy array or tensor"
     )
 
 
 def image_size(path: Path) -> SizeHW:
-    """(height, width) of the upright picture, from the file's header alone; ValueError if none is readable."""
+    """(height, width) of the upright image, from the file's header alone; ValueError if none is readable."""
     try:
         with Image.open(path) as image:
             # TIFF's size may be upright already; its tags are as stored.
             tags = getattr(image, "tag_v2", {})
             width, height = tags.get(_TIFF_WIDTH, image.width), tags.get(_TIFF_HEIGHT, image.height)
-            # PNG's getexif would decode the whole picture to look behind it.
+            # PNG's getexif would decode the whole image to look behind it.
             known = image.format != "PNG" or "exif" in image.info
             turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -59,39 +59,39 @@ def image_size(path: Path) -> SizeHW:
 
 
 def resize_image(image: Image.Image, size_hw: SizeHW) -> Image.Image:
-    """Bilinear with antialias when shrinking (Pillow's own: v2 of torchvision calls the same code for PIL pictures)."""
+    """Bilinear with antialias when shrinking (Pillow's own: v2 of torchvision calls the same code for PIL images)."""
     size = (size_hw[1], size_hw[0])
     return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
 
 def image_to_tensor(image: Image.Image) -> Tensor:
-    """uint8 [3, H, W] of an RGB picture: a view of [H, W, 3] memory, which a channels_last batch copies fastest."""
+    """uint8 [3, H, W] of an RGB image: a view of [H, W, 3] memory, which a channels_last batch copies fastest."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def to_images(sources: Sequence[Source], policy: Resizing, *, multiple: int = 32) -> Images:
-    """Read, resize and pad pictures into one uint8 batch; padding is 0, at the bottom and the right.
+    """Read, resize and pad images into one uint8 batch; padding is 0, at the bottom and the right.
 
     policy: an input part (letterbox, short_side); multiple: what the model wants of the padded sides.
     """
     if not sources:
-        raise ValueError("an empty list came where a batch of pictures was wanted: pass one or more")
-    pictures = [read_image(source) for source in sources]
-    originals = [(picture.height, picture.width) for picture in pictures]
+        raise ValueError("an empty list came where a batch of images was wanted: pass one or more")
+    images = [read_image(source) for source in sources]
+    originals = [(image.height, image.width) for image in images]
     sizes = [policy.resized(size) for size in originals]
-    tensors = [image_to_tensor(resize_image(p, size)) for p, size in zip(pictures, sizes, strict=True)]
+    tensors = [image_to_tensor(resize_image(p, size)) for p, size in zip(images, sizes, strict=True)]
     scales = [(o[1] / s[1], o[0] / s[0], 0.0, 0.0) for o, s in zip(originals, sizes, strict=True)]
     return stack_images(tensors, policy.padded(sizes, multiple), scales)
 
 
 def stack_images(
-    pictures: Sequence[Tensor], canvas_hw: SizeHW, to_original: Sequence[tuple[float, float, float, float]]
+    images: Sequence[Tensor], canvas_hw: SizeHW, to_original: Sequence[tuple[float, float, float, float]]
 ) -> Images:
-    """Lay uint8 [3, h, w] pictures at the top left of a zeroed channels_last batch [B, 3, H, W]."""
-    batch = torch.zeros((len(pictures), *canvas_hw, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    for row, picture in zip(batch, pictures, strict=True):
-        row[:, : picture.shape[1], : picture.shape[2]] = picture
-    sizes = torch.tensor([picture.shape[1:] for picture in pictures], dtype=torch.float32)
+    """Lay uint8 [3, h, w] images at the top left of a zeroed channels_last batch [B, 3, H, W]."""
+    batch = torch.zeros((len(images), *canvas_hw, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = image
+    sizes = torch.tensor([image.shape[1:] for image in images], dtype=torch.float32)
     return Images(batch, sizes, torch.tensor(to_original, dtype=torch.float32).reshape(-1, 4))
 
 
@@ -126,27 +126,27 @@ def _read_file(path: Path) -> Image.Image:
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
     if isinstance(error, FileNotFoundError):
-        return ValueError(f"{path}: no such file; a picture was wanted: check the path or restore the file")
+        return ValueError(f"{path}: no such file; an image was wanted: check the path or restore the file")
     if isinstance(error, IsADirectoryError):
-        return ValueError(f"{path}: a folder came where one picture was wanted: name the files in it")
+        return ValueError(f"{path}: a folder came where one image was wanted: name the files in it")
     if isinstance(error, PermissionError):
-        return ValueError(f"{path}: permission denied; a readable picture was wanted: change the file's rights")
+        return ValueError(f"{path}: permission denied; a readable image was wanted: change the file's rights")
     if isinstance(error, Image.DecompressionBombError):
         return ValueError(
-            f"{path}: the picture has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; a smaller one was wanted: "
+            f"{path}: the image has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; a smaller one was wanted: "
             "cut it into tiles"
         )
     if isinstance(error, UnidentifiedImageError):
-        return ValueError(f"{path}: not a picture in any format Pillow reads; replace or remove the file")
+        return ValueError(f"{path}: not an image in any format Pillow reads; replace or remove the file")
     reason = str(error).split("\n")[0]
     return ValueError(
-        f"{path}: the picture is truncated or corrupt ({reason}); a complete one was wanted: replace or remove the file"
+        f"{path}: the image is truncated or corrupt ({reason}); a complete one was wanted: replace or remove the file"
     )
 
 
 def _to_rgb(image: Image.Image, origin: str) -> Image.Image:
     if image.width == 0 or image.height == 0:
-        raise ValueError(f"{origin}: the picture has no pixels ({image.width}x{image.height}); pass one that has some")
+        raise ValueError(f"{origin}: the image has no pixels ({image.width}x{image.height}); pass one that has some")
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode == "F" or image.mode.startswith("I"):
@@ -170,7 +170,7 @@ def _from_deep_grey(image: Image.Image, origin: str) -> Image.Image:
     if values.min() < 0 or values.max() > top:
         raise ValueError(
             f"{origin}: grey values {values.min():g}..{values.max():g} came, 0..{top:g} was wanted: "
-            "save the picture with 8 or 16 bits"
+            "save the image with 8 or 16 bits"
         )
     return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8)).convert("RGB")
 
@@ -197,7 +197,7 @@ def _from_array(array: npt.NDArray[Any], origin: str) -> Image.Image:
             "transpose it"
         )
     if array.size == 0:
-        raise ValueError(f"{origin}: the picture has no pixels (shape {list(array.shape)}); pass one that has some")
+        raise ValueError(f"{origin}: the image has no pixels (shape {list(array.shape)}); pass one that has some")
     return _to_rgb(Image.fromarray(np.ascontiguousarray(_to_uint8(array, origin))), origin)
 
 

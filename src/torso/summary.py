@@ -15,7 +15,7 @@ from torso.models.detector import Detector
 from torso.parts import Part
 from torso.types import Images
 
-_REFERENCE_HW = (800, 1333)  # the picture whose padded size is shown where the input policy fixes none
+_REFERENCE_HW = (800, 1333)  # the image whose padded size is shown where the input policy fixes none
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Stage:
-    """One part: its name, its parameters (all, and those that learn), FLOPs of one picture, and the maps it gives."""
+    """One part: its name, its parameters (all, and those that learn), FLOPs of one image, and the maps it gives."""
 
     stage: str
     part: str
@@ -45,9 +45,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Summary:
-    """A model at one input size. flops: 2 x multiply-adds of one picture, forward pass up to the raw predictions.
+    """A model at one input size. flops: 2 x multiply-adds of one image, forward pass up to the raw predictions.
 
-    tile_hw: of tiled inputs the (height, width) of a tile, px of the picture; input_hw and flops are then a tile's.
+    tile_hw: of tiled inputs the (height, width) of a tile, px of the image; input_hw and flops are then a tile's.
     """
 
     input_hw: tuple[int, int]
@@ -68,13 +68,13 @@ class Summary:
 
     @property
     def flops(self) -> int:
-        """Of the whole model, one picture or tile."""
+        """Of the whole model, one image or tile."""
         return sum(s.flops for s in self.stages)
 
     @property
     def unit(self) -> str:
-        """What is counted: a "picture", or a "tile" of it."""
-        return "picture" if self.tile_hw is None else "tile"
+        """What is counted: a "image", or a "tile" of it."""
+        return "image" if self.tile_hw is None else "tile"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -85,8 +85,8 @@ class Summary:
 def summarise(model: Part[Detector], size_hw: tuple[int, int] | None = None) -> Summary:
     """Build the model on the meta device, where tensors have shapes and no memory, and count one forward pass.
 
-    size_hw: of the input; None takes the model's own policy (of a picture of 800 x 1333 where it fixes no size, of
-    a tile where it cuts pictures into tiles).
+    size_hw: of the input; None takes the model's own policy (of an image of 800 x 1333 where it fixes no size, of
+    a tile where it cuts images into tiles).
     ValueError where the model's multiple does not divide size_hw (it names the nearest size), or its parts do not fit
     together.
     """

@@ -15,10 +15,10 @@ from torch import Tensor
 
 
 class Images(NamedTuple):
-    """A batch of pictures of one padded size.
+    """A batch of images of one padded size.
 
     pixels: [B, 3, H, W] RGB in 0..255, uint8 or floating; content sits at the top left, the rest is padding.
-    size_hw: [B, 2] float, the unpadded (height, width) of each picture inside the batch.
+    size_hw: [B, 2] float, the unpadded (height, width) of each image inside the batch.
     to_original: [B, 4] float (scale_x, scale_y, offset_x, offset_y); original = input * scale + offset, in pixels.
     """
 
@@ -93,7 +93,7 @@ class GridPredictions(NamedTuple):
     """Raw output of YOLOv1: a class vector a cell, shared by the A boxes of it; G cells row by row, N = G * A.
 
     scores: [B, G, K] and confidences: [B, N], meant to be in 0..1 but linear; codes: [B, N, 4] in the coder's units.
-    priors: N rows, each as large as the picture, at its cell's middle.
+    priors: N rows, each as large as the image, at its cell's middle.
     """
 
     scores: Tensor
@@ -161,7 +161,7 @@ class Candidates(NamedTuple):
         return _candidates([None if any(c is None for c in column) else torch.cat(column, dim=1) for column in columns])
 
     def moved(self, scale_xy: Tensor, offset_xy: Tensor, *, mirrored: bool = False) -> Candidates:
-        """In the pixels of another picture, there = here * scale + offset, both [2]; float32, not clipped.
+        """In the pixels of another image, there = here * scale + offset, both [2]; float32, not clipped.
 
         mirrored: whether scale_x is negative, said by the caller so that nothing has to be read from the device.
         """

@@ -57,7 +57,7 @@ def test_rules_of_centres_ask_for_a_place_inside(train: Annotations) -> None:
         assert note(model, train, **flags) is None
         said = note(model, tiny, **flags)
         assert said is not None, (model, flags)
-        assert "larger pictures" in said
+        assert "larger images" in said
     assert note("retinanet", train, **{"head.priors.base_scale": 20.0, "assigner": "atss"}) is None  # shapes are free
     assert note("fcos", tiny, assigner="simota") is not None  # near is enough for it, not for distances to the sides
     assert note("fcos", tiny, **{"assigner": "simota", "head.coder": part(DeltaCoder)}) is None
@@ -65,7 +65,7 @@ def test_rules_of_centres_ask_for_a_place_inside(train: Annotations) -> None:
 
 @pytest.mark.parametrize("radius", [0.0, 1.5, 0.4])
 def test_what_fcos_can_learn_is_what_its_assigner_gives_a_point(radius: float) -> None:
-    """Each box alone in its picture: thin, tiny, large ones, some half outside."""
+    """Each box alone in its image: thin, tiny, large ones, some half outside."""
     rng = np.random.default_rng(0)
     centers, sizes = rng.uniform(0, 256, (400, 2)), np.exp(rng.uniform(0.5, 6.0, (400, 2)))
     boxes = InputBoxes(centers, sizes, np.full((400, 2), 256.0))

@@ -1,4 +1,4 @@
-"""ASPP against torchvision's with copied weights, and a batch of one picture."""
+"""ASPP against torchvision's with copied weights, and a batch of one image."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_equal_to_torchvision_in_training_and_in_what_it_stores() -> None:
         torch.testing.assert_close(value, stored[key(name)], rtol=1e-6, atol=1e-6)
 
 
-def test_one_picture_trains_and_leaves_the_stored_statistics_of_the_mean() -> None:
+def test_one_image_trains_and_leaves_the_stored_statistics_of_the_mean() -> None:
     ours, theirs = pair()
     x = torch.randn(1, 24, 9, 11, dtype=torch.float64)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
@@ -65,7 +65,7 @@ def test_one_picture_trains_and_leaves_the_stored_statistics_of_the_mean() -> No
     before = ours.whole[1].running_var.clone()
     ours(x).square().sum().backward()
     assert torch.equal(ours.whole[1].running_var, before)
-    assert ours.whole[0].weight.grad.abs().sum() > 0  # the branch learns from one picture
+    assert ours.whole[0].weight.grad.abs().sum() > 0  # the branch learns from one image
 
 
 def test_every_branch_sees_its_rate() -> None:

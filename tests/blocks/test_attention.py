@@ -21,7 +21,7 @@ def made(**arguments: Any) -> Attention:
     return block.double()
 
 
-def picture(*size: int) -> Tensor:
+def image(*size: int) -> Tensor:
     return torch.randn(2, C, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
@@ -32,7 +32,7 @@ def qkv(block: Attention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize(("similarity", "scale"), [("dot", 1.0), ("scaled_dot", None)])
 def test_over_places_is_torchs_attention(similarity: str, scale: float | None) -> None:
-    block, x = made(similarity=similarity, residual=False), picture(4, 5)
+    block, x = made(similarity=similarity, residual=False), image(4, 5)
     q, k, v = (t.mT for t in qkv(block, x))
     want = F.scaled_dot_product_attention(q, k, v, scale=scale).mT.reshape(x.shape)
     torch.testing.assert_close(block(x), want)
@@ -41,7 +41,7 @@ def test_over_places_is_torchs_attention(similarity: str, scale: float | None) -
 @pytest.mark.parametrize("weights", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("similarity", ["dot", "scaled_dot", "cosine", "mlp"])
 def test_over_places_is_the_definition(similarity: str, weights: str) -> None:
-    block, x = made(similarity=similarity, weights=weights, residual=False), picture(3, 4)
+    block, x = made(similarity=similarity, weights=weights, residual=False), image(3, 4)
     q, k, v = qkv(block, x)
     score = torch.zeros(2, 12, 12, dtype=torch.float64)
     for i in range(12):
@@ -64,7 +64,7 @@ def test_over_places_is_the_definition(similarity: str, weights: str) -> None:
 @pytest.mark.parametrize("weights", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("similarity", ["dot", "scaled_dot", "cosine"])
 def test_over_channels_compares_them_as_vectors_of_all_places(similarity: str, weights: str) -> None:
-    block, x = made(similarity=similarity, weights=weights, over="channels", residual=False), picture(3, 4)
+    block, x = made(similarity=similarity, weights=weights, over="channels", residual=False), image(3, 4)
     q, k, v = qkv(block, x)
     assert q.shape == k.shape == (2, C, 12)
     score = torch.einsum("bcn,bdn->bcd", q, k)
@@ -77,7 +77,7 @@ def test_over_channels_compares_them_as_vectors_of_all_places(similarity: str, w
 
 
 def test_sagans_form_starts_as_nothing_and_adds_gamma_times_attention() -> None:
-    block, x = made(), picture(4, 5)
+    block, x = made(), image(4, 5)
     assert torch.equal(block(x), x)
     assert (block.query.out_channels, block.value.out_channels) == (C // 8, C)
     assert block.gamma is not None
@@ -89,11 +89,11 @@ def test_sagans_form_starts_as_nothing_and_adds_gamma_times_attention() -> None:
 
 def test_equal_places_get_their_own_value() -> None:
     """Softmax of equal scores is a mean, whatever the similarity; sigmoids of zero scores are halves."""
-    x = picture(1, 1).expand(-1, -1, 3, 4)
+    x = image(1, 1).expand(-1, -1, 3, 4)
     for similarity in ("dot", "scaled_dot", "cosine", "mlp"):
         block = made(similarity=similarity, residual=False)
         torch.testing.assert_close(block(x), block.value(x))
-    block, x = made(weights="sigmoid", residual=False), picture(3, 4)
+    block, x = made(weights="sigmoid", residual=False), image(3, 4)
     torch.nn.init.zeros_(block.query.weight)
     assert block.query.bias is not None
     torch.nn.init.zeros_(block.query.bias)
@@ -102,7 +102,7 @@ def test_equal_places_get_their_own_value() -> None:
 
 @pytest.mark.parametrize("over", ["places", "channels"])
 def test_places_may_be_shuffled(over: str) -> None:
-    block, x = made(over=over, residual=False), picture(3, 4)
+    block, x = made(over=over, residual=False), image(3, 4)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     shuffled = x.flatten(2)[:, :, order].reshape(x.shape)
     torch.testing.assert_close(block(shuffled).flatten(2), block(x).flatten(2)[:, :, order])
@@ -114,7 +114,7 @@ def test_gradients_reach_every_parameter(similarity: str, weights: str) -> None:
     block = made(similarity=similarity, weights=weights)
     assert block.gamma is not None
     torch.nn.init.ones_(block.gamma)
-    block(picture(3, 4)).square().sum().backward()
+    block(image(3, 4)).square().sum().backward()
     silent = [n for n, p in block.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not silent
 

@@ -25,7 +25,7 @@ def torso(capsys: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Path]:
-    """Eight pictures to learn from and four to judge on; the test fails if a command changes one of them."""
+    """Eight images to learn from and four to evaluate on; the test fails if a command changes one of them."""
     root = write_coco(tmp_path / "set", n_images=8, seed=0)
     write_coco(root, n_images=4, seed=1, split="val")
     before = contents(root)

@@ -1,4 +1,4 @@
-"""`torso demo` in miniature: the same way as `make demo`, with a few pictures and one epoch."""
+"""`torso demo` in miniature: the same way as `make demo`, with a few images and one epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_recipe_can_learn_and_is_plain_data() -> None:
 @pytest.mark.slow
 def test_the_demo_leaves_a_report(torso: Command, tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="the demo's digits come from scikit-learn (extra demo)")
-    done = torso("demo", "--out", tmp_path / "demo", "--pictures", 12, 4, "--epochs", 1, "--workers", 0)
+    done = torso("demo", "--out", tmp_path / "demo", "--images", 12, 4, "--epochs", 1, "--workers", 0)
     assert done.code == 0
     assert "AP50" in done.out
     assert (tmp_path / "demo" / "run" / "report" / "index.html").is_file()

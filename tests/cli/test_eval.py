@@ -53,7 +53,7 @@ def test_a_folder_of_a_run_names_its_weights(torso: Command, data: Path, checkpo
     assert torso("eval", checkpoint.parent, "--data", data).code == 0
 
 
-def test_without_a_val_split_the_held_out_part_of_train_is_judged(
+def test_without_a_val_split_the_held_out_part_of_train_is_evaluated(
     torso: Command, tmp_path: Path, checkpoint: Path
 ) -> None:
     root = write_coco(tmp_path / "only_train", n_images=8)
@@ -66,7 +66,7 @@ def test_what_is_left_out_is_said_in_json_too(torso: Command, tmp_path: Path, ch
     root = write_coco(tmp_path / "flat", n_images=3, split="val")
     change(root / "val.json", lambda c: c["annotations"][0].update(bbox=[3, 3, 0, 5]))
     shown = json.loads(torso("eval", checkpoint, "--data", root, "--json").out)
-    assert "1 pictures or boxes dropped" in shown["notes"][0]
+    assert "1 images or boxes dropped" in shown["notes"][0]
 
 
 @pytest.mark.parametrize(

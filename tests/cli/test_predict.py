@@ -1,4 +1,4 @@
-"""`torso predict`: every picture drawn once, COCO results with the data set's own ids, nothing overwritten."""
+"""`torso predict`: every image drawn once, COCO results with the data set's own ids, nothing overwritten."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from cli.commands import Command, contents
 from PIL import Image
 
-from torso.cli._sources import _PICTURES, expand
+from torso.cli._sources import _IMAGES, expand
 from torso.data.files import IMAGE_SUFFIXES
 from torso.inference.detections import Detections
 from torso.weights import load
@@ -32,7 +32,7 @@ def test_results_are_those_of_the_model(torso: Command, data: Path, checkpoint: 
     assert np.allclose(found.boxes, wanted.boxes, atol=1e-3)
     for entry in index["images"]:
         with Image.open(out / entry["drawn"]) as drawn:
-            assert drawn.size[0] % entry["width"] == 0, "drawn at the picture's size or a whole multiple of it"
+            assert drawn.size[0] % entry["width"] == 0, "drawn at the image's size or a whole multiple of it"
 
 
 def test_score_leaves_out_the_weak(torso: Command, data: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_nothing_is_overwritten(torso: Command, data: Path, checkpoint: Path, tm
     assert list(contents(out)) == ["mine.txt"]
 
 
-def test_two_pictures_of_one_name_do_not_meet(torso: Command, checkpoint: Path, tmp_path: Path) -> None:
+def test_two_images_of_one_name_do_not_meet(torso: Command, checkpoint: Path, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (64, 64)).save(tmp_path / folder / "same.png")
@@ -60,10 +60,10 @@ def test_two_pictures_of_one_name_do_not_meet(torso: Command, checkpoint: Path, 
     assert {"same.jpg", "same-2.jpg"} <= {p.name for p in (tmp_path / "x").iterdir()}
 
 
-def test_a_corrupt_picture_is_said_and_the_others_are_done(
+def test_a_corrupt_image_is_said_and_the_others_are_done(
     torso: Command, data: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    whole = (data / "images" / "picture_0_000.png").read_bytes()
+    whole = (data / "images" / "image_0_000.png").read_bytes()
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "in" / "good.png").write_bytes(whole)
@@ -91,12 +91,12 @@ def test_files_folders_and_patterns(tmp_path: Path) -> None:
 
 
 def test_the_suffixes_are_those_of_the_readers() -> None:
-    assert _PICTURES == IMAGE_SUFFIXES
+    assert _IMAGES == IMAGE_SUFFIXES
 
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("none.png", "no such file or folder"), ("empty", "no pictures and no videos"), ("*.gif", "no file matches")],
+    [("none.png", "no such file or folder"), ("empty", "no images and no videos"), ("*.gif", "no file matches")],
 )
 def test_a_path_that_gives_nothing(torso: Command, checkpoint: Path, tmp_path: Path, path: str, said: str) -> None:
     (tmp_path / "empty").mkdir()

@@ -62,8 +62,8 @@ def test_tiles_are_said_and_counted_by_the_tile(torso: Command) -> None:
     flags = [f for f in TINY if not f.startswith("--input")]
     whole, tiled = (torso("show", "fcos", *flags, *more).out for more in ([], ["--tiles=640,320", "--overlap=0.2"]))
     assert "input 800 x 1344 (height x width)\n" in whole
-    assert "input 1344 x 672 (height x width): one tile, 640 x 320 px of a larger picture\n" in tiled
-    assert "multiply-adds of one picture" in whole
+    assert "input 1344 x 672 (height x width): one tile, 640 x 320 px of a larger image\n" in tiled
+    assert "multiply-adds of one image" in whole
     assert "multiply-adds of one tile" in tiled
     assert "GFLOP (2 a multiply-add)" in tiled
     shown = json.loads(torso("show", "fcos", *flags, "--tiles=640", "--json").out)
@@ -75,7 +75,7 @@ def test_json(torso: Command) -> None:
     shown = json.loads(torso("show", "retinanet", *TINY, "--json").out)
     assert [s["stage"] for s in shown["stages"]] == ["backbone", "neck", "head"]
     assert shown["parameters"] == sum(s["parameters"] for s in shown["stages"])
-    assert shown["flops_unit"] == "2 x multiply-adds, one picture"
+    assert shown["flops_unit"] == "2 x multiply-adds, one image"
     assert shown["input_hw"] == [64, 96]
     assert shown["recipe"]["part"] == "recipes.recipe"
 

@@ -1,4 +1,4 @@
-"""Every suppression at `eval` and `predict`, by its name; what wants variances says so before any picture is read."""
+"""Every suppression at `eval` and `predict`, by its name; what wants variances says so before any image is read."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from torso.weights import load, read
 
 
 def test_the_way_through(torso: Command, data: Path, tmp_path: Path) -> None:
-    """Train, judge, predict, go on, start anew: every command is the one that the command before it printed."""
+    """Train, evaluate, predict, go on, start anew: every command is the one that the command before it printed."""
     run = tmp_path / "run"
     done = torso("train", "fcos", "--data", data, "--out", run, *TINY, *QUICK)
     assert done.code == 0
@@ -86,13 +86,13 @@ def test_a_wrong_checkpoint_to_start_from(torso: Command, data: Path, tmp_path: 
         assert "cannot be read" in done.sentence
 
 
-def test_a_corrupt_picture_is_dropped_and_said(torso: Command, tmp_path: Path) -> None:
+def test_a_corrupt_image_is_dropped_and_said(torso: Command, tmp_path: Path) -> None:
     root = write_coco(tmp_path / "set", n_images=6)
     write_coco(root, n_images=2, seed=1, split="val")
-    (root / "images" / "picture_0_000.png").write_bytes(b"no picture")
+    (root / "images" / "image_0_000.png").write_bytes(b"no image")
     done = torso("train", "fcos", "--data", root, "--out", tmp_path / "run", *TINY, *QUICK)
     assert done.code == 0
-    assert "picture_0_000.png: not a picture" in done.out
+    assert "image_0_000.png: not an image" in done.out
     assert "5 images to learn from" in done.out
 
 

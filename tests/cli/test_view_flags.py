@@ -1,4 +1,4 @@
-"""Tiles, scales and flips from the command line: trained, judged and predicted with, and every refusal."""
+"""Tiles, scales and flips from the command line: trained, evaluated and predicted with, and every refusal."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ from torso.weights import load
 def test_predict_and_eval_look_as_they_are_told(
     torso: Command, data: Path, checkpoint: Path, tmp_path: Path, flags: list[str], settings: dict[str, object]
 ) -> None:
-    picture = data / "images" / "picture_0_000.png"
-    done = torso("predict", checkpoint, picture, "--out", tmp_path / "x", "--score", 0.0, "--no-draw", *flags)
+    image = data / "images" / "image_0_000.png"
+    done = torso("predict", checkpoint, image, "--out", tmp_path / "x", "--score", 0.0, "--no-draw", *flags)
     assert done.code == 0
     results = json.loads((tmp_path / "x" / "results.json").read_text())
     found = Detections.from_coco(results, ("a", "b", "c"), (1, 3, 5))
-    wanted = Predictor(load(checkpoint), **settings)([picture])[0]  # type: ignore[arg-type]
+    wanted = Predictor(load(checkpoint), **settings)([image])[0]  # type: ignore[arg-type]
     assert len(found) == len(wanted) > 0
     assert found.scores.allclose(wanted.scores, atol=1e-4)
-    judged = torso("eval", checkpoint, "--data", data, "--json", "--batch-size=3", *flags)
-    assert judged.code == 0
-    scores = json.loads(judged.out)
+    evaluated = torso("eval", checkpoint, "--data", data, "--json", "--batch-size=3", *flags)
+    assert evaluated.code == 0
+    scores = json.loads(evaluated.out)
     assert scores["images"] == 4
-    alone = [len(Predictor(load(checkpoint), **settings)([p])[0]) for p in sorted(data.glob("images/picture_1_*"))]  # type: ignore[arg-type]
+    alone = [len(Predictor(load(checkpoint), **settings)([p])[0]) for p in sorted(data.glob("images/image_1_*"))]  # type: ignore[arg-type]
     assert scores["detections"] == sum(alone)
 
 
-def test_a_model_trained_on_tiles_is_judged_on_tiles(torso: Command, data: Path, tmp_path: Path) -> None:
+def test_a_model_trained_on_tiles_is_evaluated_on_tiles(torso: Command, data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     size = ("--tiles=64", "--overlap=0.25", "--train-scales=0.5,1")
     done = torso("train", "fcos", "--data", data, "--out", run, *TINY, *QUICK, *size, "--steps=3")

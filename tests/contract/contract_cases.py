@@ -48,7 +48,7 @@ def smallest(p: Part[Any]) -> Part[Any]:
         elif isinstance(value, tuple) and value and all(isinstance(v, Part) for v in value):
             p = p.with_args(**{name: tuple(smallest(v) for v in value)})
         elif p.target is SSDExtra and name in ("strides", "paddings"):
-            p = p.with_args(**{name: None})  # SSD300's unpadded convolutions leave nothing of small pictures
+            p = p.with_args(**{name: None})  # SSD300's unpadded convolutions leave nothing of small images
         elif name in SMALL:
             small = SMALL[name]
             if name == "widths" and isinstance(value, tuple):
@@ -82,7 +82,7 @@ def maps(specs: Sequence[FeatureSpec], size_hw: tuple[int, int] = SIZE_HW, batch
 
 
 def images(size_hw: tuple[int, int] = SIZE_HW, batch: int = 2) -> Images:
-    """Noise; the second picture is smaller than the batch."""
+    """Noise; the second image is smaller than the batch."""
     generator = torch.Generator().manual_seed(1)
     pixels = torch.rand(batch, 3, *size_hw, generator=generator) * 255
     sizes = torch.tensor([size_hw, (size_hw[0] - 9, size_hw[1] - 20)][:batch], dtype=torch.float32)
@@ -90,7 +90,7 @@ def images(size_hw: tuple[int, int] = SIZE_HW, batch: int = 2) -> Images:
 
 
 def targets(kind: str = "objects") -> Targets:
-    """Of two pictures: "objects" of several sizes beside a crowd and padding, "none" at all, or only a "crowd"."""
+    """Of two images: "objects" of several sizes beside a crowd and padding, "none" at all, or only a "crowd"."""
     boxes = torch.tensor([[4.0, 6, 30, 40], [20, 10, 60, 58], [50, 40, 62, 50], [2, 2, 66, 60], [0, 0, 70, 64]])
     boxes = torch.stack([boxes, boxes.flip(0) * 0.8 + 3])
     labels = torch.tensor([[0, 1, 2, 1, 0]]).repeat(2, 1)

@@ -44,7 +44,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def check_row(row: Row, backbone: Any) -> None:
-    """Forward, and backward to every parameter; what the head says depends on the picture."""
+    """Forward, and backward to every parameter; what the head says depends on the image."""
     torch.manual_seed(0)
     settings = settings_of(row)
     assert settings is not None

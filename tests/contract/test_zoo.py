@@ -88,8 +88,8 @@ def test_a_batch_without_objects_is_finite_and_still_teaches_background(name: st
 
 
 @pytest.mark.parametrize("name", ["fcos", "yolov1", "centernet_points", "faster_rcnn"])
-def test_targets_without_a_row_are_pictures_without_objects(name: str) -> None:
-    """One model a criterion; what a caller's own collating makes of empty pictures."""
+def test_targets_without_a_row_are_images_without_objects(name: str) -> None:
+    """One model a criterion; what a caller's own collating makes of empty images."""
     model, criterion = model_of(name), criterion_of(name)
     empty = targets("none")
     rowless = Targets(*(field[:, :0] for field in empty[:4]))

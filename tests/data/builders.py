@@ -28,7 +28,7 @@ class Drawn(NamedTuple):
 
 
 def draw(n_images: int, seed: int = 0, *, size_hw: tuple[int, int] = (96, 128), most: int = 3) -> list[Drawn]:
-    """Grey noise with 1..most filled rectangles a picture, one a quarter so that none hides another."""
+    """Grey noise with 1..most filled rectangles an image, one a quarter so that none hides another."""
     rng = np.random.default_rng(seed)
     height, width = size_hw
     drawn = []
@@ -39,7 +39,7 @@ def draw(n_images: int, seed: int = 0, *, size_hw: tuple[int, int] = (96, 128), 
         boxes = np.array([_box(rng, int(quarter), height // 2, width // 2) for quarter in quarters])
         for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels, strict=True):
             ImageDraw.Draw(image).rectangle((x1, y1, x2 - 1, y2 - 1), fill=COLOURS[label])
-        drawn.append(Drawn(f"picture_{seed}_{number:03d}", image, boxes, labels))
+        drawn.append(Drawn(f"image_{seed}_{number:03d}", image, boxes, labels))
     return drawn
 
 
@@ -50,9 +50,9 @@ def write_coco(
     drawn = draw(n_images, seed, size_hw=size_hw)
     _save_images(drawn, root / "images")
     images, annotations = [], []
-    for number, picture in enumerate(drawn, start=1):
-        images.append({"id": number, "file_name": f"{picture.name}.png", "height": size_hw[0], "width": size_hw[1]})
-        for (x1, y1, x2, y2), label in zip(picture.boxes.tolist(), picture.labels.tolist(), strict=True):
+    for number, image in enumerate(drawn, start=1):
+        images.append({"id": number, "file_name": f"{image.name}.png", "height": size_hw[0], "width": size_hw[1]})
+        for (x1, y1, x2, y2), label in zip(image.boxes.tolist(), image.labels.tolist(), strict=True):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -77,9 +77,9 @@ def write_voc(
     _save_images(drawn, root / "JPEGImages")
     (root / "Annotations").mkdir(exist_ok=True)
     (root / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
-    for picture in drawn:
-        (root / "Annotations" / f"{picture.name}.xml").write_text(voc_xml(picture))
-    (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{picture.name}\n" for picture in drawn))
+    for image in drawn:
+        (root / "Annotations" / f"{image.name}.xml").write_text(voc_xml(image))
+    (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{image.name}\n" for image in drawn))
     return root
 
 
@@ -90,8 +90,8 @@ def write_yolo(
     drawn = draw(n_images, seed, size_hw=size_hw)
     _save_images(drawn, root / "images" / split)
     (root / "labels" / split).mkdir(parents=True, exist_ok=True)
-    for picture in drawn:
-        (root / "labels" / split / f"{picture.name}.txt").write_text(yolo_text(picture))
+    for image in drawn:
+        (root / "labels" / split / f"{image.name}.txt").write_text(yolo_text(image))
     present = sorted(folder.name for folder in (root / "images").iterdir())
     lines = [f"{name}: images/{name}" for name in present] + [f"names: [{', '.join(CLASSES)}]"]
     (root / "data.yaml").write_text("\n".join(lines) + "\n")
@@ -105,14 +105,14 @@ def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(content))
 
 
-def voc_xml(picture: Drawn) -> str:
-    """The VOC annotation of one picture."""
+def voc_xml(image: Drawn) -> str:
+    """The VOC annotation of one image."""
     top = ElementTree.Element("annotation")
-    ElementTree.SubElement(top, "filename").text = f"{picture.name}.png"
+    ElementTree.SubElement(top, "filename").text = f"{image.name}.png"
     size = ElementTree.SubElement(top, "size")
-    for key, value in (("width", picture.image.width), ("height", picture.image.height), ("depth", 3)):
+    for key, value in (("width", image.image.width), ("height", image.image.height), ("depth", 3)):
         ElementTree.SubElement(size, key).text = str(value)
-    for box, label in zip(picture.boxes.tolist(), picture.labels, strict=True):
+    for box, label in zip(image.boxes.tolist(), image.labels, strict=True):
         entry = ElementTree.SubElement(top, "object")
         ElementTree.SubElement(entry, "name").text = CLASSES[label]
         ElementTree.SubElement(entry, "difficult").text = "0"
@@ -122,11 +122,11 @@ def voc_xml(picture: Drawn) -> str:
     return ElementTree.tostring(top, encoding="unicode")
 
 
-def yolo_text(picture: Drawn) -> str:
-    """The YOLO label lines of one picture."""
-    width, height = picture.image.size
+def yolo_text(image: Drawn) -> str:
+    """The YOLO label lines of one image."""
+    width, height = image.image.size
     lines = []
-    for (x1, y1, x2, y2), label in zip(picture.boxes.tolist(), picture.labels, strict=True):
+    for (x1, y1, x2, y2), label in zip(image.boxes.tolist(), image.labels, strict=True):
         centre = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height)
         lines.append(f"{label} {centre[0]:.8f} {centre[1]:.8f} {(x2 - x1) / width:.8f} {(y2 - y1) / height:.8f}\n")
     return "".join(lines)
@@ -141,5 +141,5 @@ def _box(rng: np.random.Generator, quarter: int, height: int, width: int) -> lis
 
 def _save_images(drawn: list[Drawn], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for picture in drawn:
-        picture.image.save(folder / f"{picture.name}.png")
+    for image in drawn:
+        image.image.save(folder / f"{image.name}.png")

@@ -44,7 +44,7 @@ def test_nothing_is_written(tmp_path: Path, write: Callable[..., Path]) -> None:
 
 
 def with_boxes(root: Path, *boxes: list[float]) -> Path:
-    """A one-picture set (128 x 96) whose annotations are exactly these bboxes, and one good one."""
+    """A one-image set (128 x 96) whose annotations are exactly these bboxes, and one good one."""
     write_coco(root, 1)
 
     def edit(content: dict[str, Any]) -> None:
@@ -75,13 +75,13 @@ def test_boxes_that_are_dropped(tmp_path: Path, box: list[float], kind: str, cor
     assert kept.boxes.tolist() == [[10, 10, 30, 30]]
     wanted = {
         "degenerate": "sides longer than 0 were wanted",
-        "outside": "a box that touches the picture was wanted",
+        "outside": "a box that touches the image was wanted",
         "not_finite": "four finite numbers were wanted",
         "repeated": "one of its kind was wanted",
     }[kind]
-    picture = root / "images" / "picture_0_000.png"
-    text = f"{picture}: box 2 (red) is [{corners}] in a picture of 128x96; {wanted}: box dropped"
-    assert findings == [Finding(kind, "dropped", "picture_0_000.png", text)]
+    image = root / "images" / "image_0_000.png"
+    text = f"{image}: box 2 (red) is [{corners}] in an image of 128x96; {wanted}: box dropped"
+    assert findings == [Finding(kind, "dropped", "image_0_000.png", text)]
     assert examine(root).may_train
 
 
@@ -92,63 +92,63 @@ def test_boxes_over_the_border_are_clipped(tmp_path: Path) -> None:
     assert [(finding.kind, finding.action) for finding in findings] == [("clipped", "clipped")]
 
 
-def test_pictures_without_boxes_are_kept(tmp_path: Path) -> None:
+def test_images_without_boxes_are_kept(tmp_path: Path) -> None:
     root = write_coco(tmp_path, 3)
     change(root / "train.json", lambda c: c.update(annotations=[a for a in c["annotations"] if a["image_id"] != 2]))
     report = examine(root)
     assert report.may_train
     assert len(report.splits["train"].annotations) == 3
     assert (
-        "  " + str(root / "images/picture_0_001.png") + ": no boxes; kept as a picture of background only"
+        "  " + str(root / "images/image_0_001.png") + ": no boxes; kept as an image of background only"
         in report.lines()
     )
     empty = write_yolo(tmp_path / "yolo", 3)
-    (empty / "labels/train/picture_0_000.txt").unlink()
-    (empty / "labels/train/picture_0_001.txt").write_text("\n")
+    (empty / "labels/train/image_0_000.txt").unlink()
+    (empty / "labels/train/image_0_001.txt").write_text("\n")
     assert len(examine(empty).splits["train"].annotations) == 3
 
 
-def test_pictures_that_are_dropped(tmp_path: Path) -> None:
-    """Missing, not a picture, of another size, turned by EXIF, truncated: each named, the rest is trained on."""
+def test_images_that_are_dropped(tmp_path: Path) -> None:
+    """Missing, not an image, of another size, turned by EXIF, truncated: each named, the rest is trained on."""
     root = write_coco(tmp_path, 12)
     images = root / "images"
-    (images / "picture_0_000.png").unlink()
-    (images / "picture_0_001.png").write_text("not a picture")
-    Image.new("RGB", (64, 48)).save(images / "picture_0_002.png")
+    (images / "image_0_000.png").unlink()
+    (images / "image_0_001.png").write_text("not an image")
+    Image.new("RGB", (64, 48)).save(images / "image_0_002.png")
     turned = Image.new("RGB", (128, 96))
     turned.getexif()[0x0112] = 6
-    turned.save(images / "picture_0_003.png", exif=turned.getexif())
-    whole = (images / "picture_0_004.png").read_bytes()
-    (images / "picture_0_004.png").write_bytes(whole[: len(whole) // 2])
+    turned.save(images / "image_0_003.png", exif=turned.getexif())
+    whole = (images / "image_0_004.png").read_bytes()
+    (images / "image_0_004.png").write_bytes(whole[: len(whole) // 2])
     report = examine(root, files="decode")
     found = {(item.file, item.kind): item.text for item in report.splits["train"].findings}
     assert [key[1] for key in found] == ["missing", "unreadable", "size", "size", "unreadable"]
     texts = list(found.values())
     assert (
-        texts[0] == f"{images}/picture_0_000.png: no such file, though the annotation names it; "
-        "picture dropped: restore the file"
+        texts[0] == f"{images}/image_0_000.png: no such file, though the annotation names it; "
+        "image dropped: restore the file"
     )
-    assert "not a picture in any format Pillow reads; replace or remove the file (picture dropped)" in texts[1]
-    assert "the picture is 64x48, its annotation says 128x96; picture dropped" in texts[2]
+    assert "not an image in any format Pillow reads; replace or remove the file (image dropped)" in texts[1]
+    assert "the image is 64x48, its annotation says 128x96; image dropped" in texts[2]
     assert "96x128, its annotation says 128x96; it is turned by its EXIF tag, the annotation is not" in texts[3]
     assert "truncated or corrupt" in texts[4]
     assert report.may_train
     assert len(report.splits["train"].annotations) == 7
 
 
-def test_most_pictures_lost_is_refused(tmp_path: Path) -> None:
+def test_most_images_lost_is_refused(tmp_path: Path) -> None:
     root = write_coco(tmp_path, 4)
     for number in range(3):
-        (root / "images" / f"picture_0_00{number}.png").unlink()
+        (root / "images" / f"image_0_00{number}.png").unlink()
     assert examine(root).errors == (
-        f"{root / 'train.json'}: 3 of 4 pictures cannot be used from {root / 'images'}; most of them were wanted: "
-        "check that the pictures belong to these annotations",
+        f"{root / 'train.json'}: 3 of 4 images cannot be used from {root / 'images'}; most of them were wanted: "
+        "check that the images belong to these annotations",
     )
 
 
 def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     root = write_coco(tmp_path / "set", 4)
-    link = root / "images" / "picture_0_001.png"
+    link = root / "images" / "image_0_001.png"
     outside = tmp_path / "outside.png"
     shutil.move(link, outside)
     link.symlink_to(outside)
@@ -179,13 +179,13 @@ def test_reader_faults_are_errors_not_tracebacks(tmp_path: Path) -> None:
 
 
 def test_splits_are_compared(tmp_path: Path) -> None:
-    """Shared pictures, classes in one list only, another order, a class without boxes."""
+    """Shared images, classes in one list only, another order, a class without boxes."""
     root = write_coco(tmp_path, 6)
     write_coco(root, 4, 1, split="val")
-    shutil.copy(root / "images/picture_0_000.png", root / "images/picture_1_000.png")
+    shutil.copy(root / "images/image_0_000.png", root / "images/image_1_000.png")
     change(root / "val.json", lambda c: c["categories"].reverse() or c["categories"].append({"id": 9, "name": "white"}))
     notes = examine(root).notes
-    assert "picture_0_000.png (train) and picture_1_000.png (val) are the same picture: val flatters" in notes
+    assert "image_0_000.png (train) and image_1_000.png (val) are the same image: val flatters" in notes
     assert "class white is listed in val only, without boxes" in notes
     change(root / "val.json", lambda c: c["annotations"][0].update(category_id=9))
     (error,) = examine(root).errors

@@ -36,14 +36,14 @@ def truth(root: Path, split: str) -> dict[str, Any]:
     return loaded
 
 
-def test_same_bytes_each_time_and_other_pictures_from_another_seed(folder: Path, tmp_path: Path) -> None:
+def test_same_bytes_each_time_and_other_images_from_another_seed(folder: Path, tmp_path: Path) -> None:
     build_digits(tmp_path / "again", **SMALL)
     assert sums(tmp_path / "again") == sums(folder)
     build_digits(tmp_path / "other", **{**SMALL, "seed": 1})
     assert sums(tmp_path / "other")["train/train_0000.jpg"] != sums(folder)["train/train_0000.jpg"]
 
 
-def test_more_pictures_leave_the_first_ones_as_they_are(folder: Path, tmp_path: Path) -> None:
+def test_more_images_leave_the_first_ones_as_they_are(folder: Path, tmp_path: Path) -> None:
     build_digits(tmp_path / "more", **{**SMALL, "train": 14})
     more = sums(tmp_path / "more")
     assert all(more[name] == value for name, value in sums(folder).items() if name.startswith("train/"))
@@ -62,8 +62,8 @@ def test_coco_layout_and_plain_truth(folder: Path) -> None:
             assert y + h <= 128
             assert one["area"] == w * h > 0
             assert 0.6 <= one["visibility"] <= 1
-        with Image.open(folder / split / found["images"][0]["file_name"]) as picture:
-            assert picture.size == (160, 128)
+        with Image.open(folder / split / found["images"][0]["file_name"]) as image:
+            assert image.size == (160, 128)
 
 
 def test_torsos_own_reader_finds_it(folder: Path) -> None:
@@ -132,16 +132,16 @@ def test_foreign_and_other_folders_are_refused(folder: Path, tmp_path: Path) -> 
         build_digits(folder, **{**SMALL, "seed": 3})
 
 
-@pytest.mark.parametrize("harm", ["picture", "truth"])
+@pytest.mark.parametrize("harm", ["image", "truth"])
 def test_a_damaged_set_is_refused(tmp_path: Path, harm: str) -> None:
     root = tmp_path / "set"
     few = {**SMALL, "train": 1, "val": 1}
     build_digits(root, **few)
-    if harm == "picture":
+    if harm == "image":
         (root / "val" / "val_0000.jpg").unlink()
     else:
         (root / "annotations" / "instances_val.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"lacks 1 pictures|was changed"):
+    with pytest.raises(ValueError, match=r"lacks 1 images|was changed"):
         build_digits(root, **few)
 
 
@@ -173,7 +173,7 @@ def test_without_scikit_learn_it_says_what_to_install(tmp_path: Path, monkeypatc
     [
         ({"height_px": (20, 200)}, "height_px"),
         ({"per_image": (3, 2)}, "per_image"),
-        ({"train": 0}, "at least one picture"),
+        ({"train": 0}, "at least one image"),
         ({"overlap": 2.0}, "must lie in 0..1"),
     ],
 )

@@ -48,7 +48,7 @@ def test_workers_do_not_change_a_bit(dataset: DetectionDataset) -> None:
     assert not same(alone[0], alone[3])
 
 
-def test_pictures_are_not_mixed_from_an_epoch_on(dataset: DetectionDataset) -> None:
+def test_images_are_not_mixed_from_an_epoch_on(dataset: DetectionDataset) -> None:
     """From there samples are those of a data set without the transforms that mix; before, they are not."""
     mixed = [Mosaic(size_hw=(64, 64)), MixUp(), *dataset.transforms]
     closing = DetectionDataset(dataset.annotations, mixed, seed=5, unmixed_from=2)
@@ -134,7 +134,7 @@ def test_eval_loader_and_padding(dataset: DetectionDataset) -> None:
     assert first.image_ids.tolist() == [1, 2, 3, 4]
 
 
-def test_pictures_without_a_canvas_are_padded_to_the_divisor(dataset: DetectionDataset) -> None:
+def test_images_without_a_canvas_are_padded_to_the_divisor(dataset: DetectionDataset) -> None:
     plain = DetectionDataset(dataset.annotations, [])
     batch = collate([plain[0, 0], plain[0, 1]], divisor=50)
     assert batch.images.pixels.shape == (2, 3, 100, 150)
@@ -145,7 +145,7 @@ def test_target_rows(most: int, rows: int) -> None:
     assert target_rows(most) == rows
 
 
-def test_a_corrupt_picture_is_one_sentence_even_from_a_worker(dataset: DetectionDataset) -> None:
+def test_a_corrupt_image_is_one_sentence_even_from_a_worker(dataset: DetectionDataset) -> None:
     path = dataset.annotations.path(0)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match="truncated or corrupt") as caught:

@@ -22,7 +22,7 @@ WRITERS = (write_coco, write_voc, write_yolo)
 
 
 def truth(annotations: Annotations, digits: int = 3) -> dict[str, list[tuple[object, ...]]]:
-    """Boxes by picture stem, as (class, corners), sorted: what no layout may change."""
+    """Boxes by image stem, as (class, corners), sorted: what no layout may change."""
     records = (annotations.image(row) for row in range(len(annotations)))
     return {
         record.path.stem: sorted(
@@ -40,11 +40,11 @@ def test_drawn_truth_comes_back(tmp_path: Path, write: Callable[..., Path]) -> N
     assert splits(root) == ("train", "val")
     for split, number, seed in (("train", 5, 0), ("val", 3, 1)):
         drawn = {
-            picture.name: sorted(
+            image.name: sorted(
                 (CLASSES[label], *map(float, box))
-                for label, box in zip(picture.labels, picture.boxes.tolist(), strict=True)
+                for label, box in zip(image.labels, image.boxes.tolist(), strict=True)
             )
-            for picture in draw(number, seed)
+            for image in draw(number, seed)
         }
         assert truth(open_dataset(root, split)) == drawn
 
@@ -162,7 +162,7 @@ def test_yolo_polygons_become_boxes(tmp_path: Path) -> None:
     assert annotations.to_coco()["annotations"][0]["segmentation"] == [[32.0, 24.0, 96.0, 24.0, 64.0, 72.0]]
 
 
-def test_hold_out_is_by_name_and_stays_when_pictures_are_added(tmp_path: Path) -> None:
+def test_hold_out_is_by_name_and_stays_when_images_are_added(tmp_path: Path) -> None:
     root = write_coco(tmp_path, 40)
     train, val = (open_dataset(root, split, holdout=0.25) for split in ("train", "val"))
     names = [{a.name(row) for row in range(len(a))} for a in (train, val)]
@@ -188,7 +188,7 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
 COCO_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "unknown category": (
         lambda c: c["annotations"][0].update(category_id=9),
-        "{json}: annotation 1 (picture_0_000.png) has category_id 9, which is not among the categories 1, 3, 5: "
+        "{json}: annotation 1 (image_0_000.png) has category_id 9, which is not among the categories 1, 3, 5: "
         "add the category or remove the annotation",
     ),
     "unknown image": (
@@ -211,7 +211,7 @@ COCO_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "image id twice": (
         lambda c: c["images"][1].update(id=1),
-        "{json}: image id 1 is given twice (picture_0_000.png and picture_0_001.png); ids must differ: "
+        "{json}: image id 1 is given twice (image_0_000.png and image_0_001.png); ids must differ: "
         "renumber one of them",
     ),
     "category id twice": (
@@ -220,18 +220,18 @@ COCO_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "bbox of three": (
         lambda c: c["annotations"][0].update(bbox=[1, 2, 3]),
-        "{json}: annotation 1 (picture_0_000.png) has bbox [1, 2, 3]; four numbers [x, y, width, height] were wanted: "
+        "{json}: annotation 1 (image_0_000.png) has bbox [1, 2, 3]; four numbers [x, y, width, height] were wanted: "
         "correct it",
     ),
     "name with ..": (
         lambda c: c["images"][0].update(file_name="../../secret.png"),
         "{json}: file name '../../secret.png' leaves the image folder; a name relative to it, without '..', was "
-        "wanted: correct the annotation or move the picture into the data set",
+        "wanted: correct the annotation or move the image into the data set",
     ),
     "absolute name": (
         lambda c: c["images"][0].update(file_name="/etc/secret.png"),
         "{json}: file name '/etc/secret.png' leaves the image folder; a name relative to it, without '..', was wanted: "
-        "correct the annotation or move the picture into the data set",
+        "correct the annotation or move the image into the data set",
     ),
     "no categories": (
         lambda c: c.update(categories=[]),
@@ -274,10 +274,10 @@ def test_truncated_json(tmp_path: Path) -> None:
         open_dataset(root)
 
 
-def test_pictures_that_are_nowhere(tmp_path: Path) -> None:
+def test_images_that_are_nowhere(tmp_path: Path) -> None:
     root = write_coco(tmp_path, 2)
     shutil.rmtree(root / "images")
-    with pytest.raises(ValueError, match=r"picture_0_000\.png was found in none of .* the pictures were wanted there"):
+    with pytest.raises(ValueError, match=r"image_0_000\.png was found in none of .* the images were wanted there"):
         open_dataset(root)
 
 
@@ -291,8 +291,8 @@ def test_pictures_that_are_nowhere(tmp_path: Path) -> None:
 )
 def test_voc_faults(tmp_path: Path, content: str, sentence: str) -> None:
     root = write_voc(tmp_path, 2)
-    (root / "Annotations" / "picture_0_000.xml").write_text(content)
-    with pytest.raises(ValueError, match=rf"picture_0_000\.xml: {sentence}"):
+    (root / "Annotations" / "image_0_000.xml").write_text(content)
+    with pytest.raises(ValueError, match=rf"image_0_000\.xml: {sentence}"):
         open_dataset(root)
 
 
@@ -314,15 +314,15 @@ def test_voc_list_that_names_what_is_not_there(tmp_path: Path) -> None:
         ("0 0.5 0.5 0.1", r"has 3 values after the class; 4 \(cx cy w h\) or the pairs of a polygon were wanted"),
         (
             "0 64 48 20 20",
-            "has the value 64; fractions of the picture's size, 0..1, were wanted: divide x by the width",
+            "has the value 64; fractions of the image's size, 0..1, were wanted: divide x by the width",
         ),
         ("cat 0.5 0.5 0.1 0.1", "is 'cat 0.5 0.5 0.1 0.1'; numbers `class cx cy w h` were wanted: correct it"),
     ],
 )
 def test_yolo_faults(tmp_path: Path, line: str, sentence: str) -> None:
     root = write_yolo(tmp_path, 2)
-    (root / "labels" / "train" / "picture_0_000.txt").write_text(line)
-    with pytest.raises(ValueError, match=rf"picture_0_000\.txt: line 1 {sentence}"):
+    (root / "labels" / "train" / "image_0_000.txt").write_text(line)
+    with pytest.raises(ValueError, match=rf"image_0_000\.txt: line 1 {sentence}"):
         open_dataset(root)
 
 

@@ -1,4 +1,4 @@
-"""Boxes follow the pixels: rectangles are drawn, the picture is transformed, and the rectangles are found again."""
+"""Boxes follow the pixels: rectangles are drawn, the image is transformed, and the rectangles are found again."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from torso.inputs.letterbox import Letterbox as LetterboxInput
 from torso.inputs.short_side import ShortSide
 from torso.parts import find, names, part
 
-PICTURES = draw(12, seed=3, most=4)
+IMAGES = draw(12, seed=3, most=4)
 
 
 def sample_of(number: int) -> Sample:
-    drawn = PICTURES[number % len(PICTURES)]
+    drawn = IMAGES[number % len(IMAGES)]
     return Sample(
         image=drawn.image,
         objects=Objects(
@@ -43,7 +43,7 @@ def sample_of(number: int) -> Sample:
 
 
 def another(rng: np.random.Generator) -> Sample:
-    return sample_of(int(rng.integers(len(PICTURES))))
+    return sample_of(int(rng.integers(len(IMAGES))))
 
 
 def looks_like(pixels: np.ndarray, label: int) -> np.ndarray:
@@ -54,7 +54,7 @@ def looks_like(pixels: np.ndarray, label: int) -> np.ndarray:
 
 
 def assert_boxes_on_pixels(sample: Sample, slack: float = 1.6) -> None:
-    """Every box is filled with its colour, and ends where the colour ends (or the picture does)."""
+    """Every box is filled with its colour, and ends where the colour ends (or the image does)."""
     pixels = np.asarray(sample.image)
     height, width = sample.size_hw
     for box, label in zip(sample.boxes, sample.labels, strict=True):
@@ -203,7 +203,7 @@ def test_a_crowd_stays_as_long_as_any_of_it_is_seen() -> None:
 )
 @pytest.mark.parametrize("seed", range(20))
 def test_what_shows_of_a_crowd_is_marked_in_a_crop(transform: Transform, seed: int) -> None:
-    """The crowd is the picture's left part, which is white; no white pixel may be left without it."""
+    """The crowd is the image's left part, which is white; no white pixel may be left without it."""
     height, width = sample_of(0).size_hw
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[:, : width // 2] = 255
@@ -234,7 +234,7 @@ def test_a_crowd_does_not_make_a_window_good() -> None:
 
 
 def test_fitting_does_not_undo_a_jitter_of_scale() -> None:
-    """A picture jittered to half of its canvas is still half of the model's input after the fit."""
+    """An image jittered to half of its canvas is still half of the model's input after the fit."""
     half = ScaleJitter(size_hw=(100, 100), low=0.5, high=0.5)(sample_of(0), sample_rng(0, 0, 0), another)
     fitted = ToInput(LetterboxInput(size_hw=(200, 200)), 8)(half, sample_rng(0, 0, 0), another)
     assert fitted.canvas_hw == (200, 200)
@@ -251,8 +251,8 @@ def test_mosaic_and_mixup_draw_from_the_set_alone_by_their_generator() -> None:
 
 @pytest.mark.parametrize("name", names("transforms"))
 def test_every_transform(name: str) -> None:
-    """Configured as a part, repeatable, leaves its input alone, takes a picture without boxes, fits the tensors; one
-    that asks for other pictures says so."""
+    """Configured as a part, repeatable, leaves its input alone, takes an image without boxes, fits the tensors; one
+    that asks for other images says so."""
     transform = part(find(name, "transforms")).build()
     assert isinstance(transform, Transform)
     asked = []

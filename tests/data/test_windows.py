@@ -30,27 +30,27 @@ TILES = Tiles(size_hw=(64, 64), overlap=0.25)
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> WindowDataset:
-    root = write_coco(tmp_path, n_images=3, seed=1)  # 96 x 128: two rows of three tiles, and the whole picture
+    root = write_coco(tmp_path, n_images=3, seed=1)  # 96 x 128: two rows of three tiles, and the whole image
     annotations = read_coco(root / "train.json", root / "images")
     made = make_dataset(annotations, [HorizontalFlip(), ToInput(TILES, 32)], TILES, seed=5)
     assert isinstance(made, WindowDataset)
     return made
 
 
-def test_every_window_of_every_picture_is_a_sample(dataset: WindowDataset) -> None:
+def test_every_window_of_every_image_is_a_sample(dataset: WindowDataset) -> None:
     assert len(dataset) == 3 * 7
     assert window_counts(dataset.annotations, TILES) == [7, 7, 7]
-    assert [dataset.load(i).index for i in range(21)] == [0] * 7 + [1] * 7 + [2] * 7, "messages name the picture"
+    assert [dataset.load(i).index for i in range(21)] == [0] * 7 + [1] * 7 + [2] * 7, "messages name the image"
     assert dataset.load(6).size_hw == (96, 128)
-    picture = np.asarray(dataset.load(13).image)
+    image = np.asarray(dataset.load(13).image)
     windows = TILES.windows((96, 128))
     for i, (x1, y1, x2, y2) in enumerate(windows):
-        assert np.array_equal(np.asarray(dataset.load(7 + i).image), picture[y1:y2, x1:x2])
+        assert np.array_equal(np.asarray(dataset.load(7 + i).image), image[y1:y2, x1:x2])
     with pytest.raises(ValueError, match="no images"):
         WindowDataset(dataset.annotations.keep_images(np.zeros(3, bool)), [], TILES)
 
 
-def test_other_policies_keep_whole_pictures(dataset: WindowDataset) -> None:
+def test_other_policies_keep_whole_images(dataset: WindowDataset) -> None:
     assert type(make_dataset(dataset.annotations, [], Letterbox())) is DetectionDataset
 
 

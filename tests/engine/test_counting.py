@@ -79,7 +79,7 @@ def test_the_network_runs_once_a_micro_batch():
     for _ in range(2):
         descended(step, counting)
     assert calls.count("cpu") == 2 * len(WINDOW)
-    assert calls.count("meta") == 2  # one a size of pictures
+    assert calls.count("meta") == 2  # one a size of images
 
 
 @pytest.mark.parametrize("name", ["retinanet", "fcos", "atss", "centernet_points", "rpn"])

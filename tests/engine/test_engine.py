@@ -31,7 +31,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(data, tmp_path_factory):
-    """One run of three epochs, with an average, judged after the second and the last."""
+    """One run of three epochs, with an average, evaluated after the second and the last."""
     folder = tmp_path_factory.mktemp("runs") / "fcos"
     return run(recipe(epochs=3, ema=0.5), data, folder, eval_every=2, log_every=2)
 
@@ -59,9 +59,9 @@ def test_the_recipe_in_the_folder_is_the_one_in_the_checkpoint(done):
 def test_metrics_have_a_row_an_interval_and_an_evaluation(done):
     rows = read_metrics(done.run_dir / "metrics.csv")
     trained = [r for r in rows if "train/loss" in r]
-    judged = [r for r in rows if "val/AP" in r]
+    evaluated = [r for r in rows if "val/AP" in r]
     assert [int(r["step"]) for r in trained] == [2, 4, 6, 8, 10, 12]
-    assert [(int(r["step"]), int(r["epoch"])) for r in judged] == [(8, 1), (12, 2)]
+    assert [(int(r["step"]), int(r["epoch"])) for r in evaluated] == [(8, 1), (12, 2)]
     parts = sum(float(trained[0][f"train/{name}_loss"]) for name in ("cls", "box", "quality"))
     assert float(trained[0]["train/loss"]) == pytest.approx(parts, rel=1e-4)
     assert all(math.isfinite(float(r["train/gradient_norm"])) for r in trained)
@@ -134,10 +134,10 @@ def test_without_val_the_last_weights_are_published(data, tmp_path):
     assert load_checkpoint(result.resume_from)[KEY]["origin"] is None
 
 
-@pytest.mark.parametrize("judged", [True, False], ids=["val", "no val"])
+@pytest.mark.parametrize("evaluated", [True, False], ids=["val", "no val"])
 @pytest.mark.parametrize(("every", "at"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (9, [5])])
-def test_epochs_are_saved_where_they_are_judged_or_published(data, tmp_path, monkeypatch, judged, every, at):
-    """An epoch of a few pictures takes less time than its checkpoint; best.ckpt has to be that epoch's own."""
+def test_epochs_are_saved_where_they_are_evaluated_or_published(data, tmp_path, monkeypatch, evaluated, every, at):
+    """An epoch of a few images takes less time than its checkpoint; best.ckpt has to be that epoch's own."""
     saved = []
     save = CheckpointCallback._save
 
@@ -147,10 +147,12 @@ def test_epochs_are_saved_where_they_are_judged_or_published(data, tmp_path, mon
 
     monkeypatch.setattr(CheckpointCallback, "_save", noted)
     splits = open_splits(data)
-    result = run(recipe(epochs=5), (splits.train, splits.val if judged else None), tmp_path / "run", eval_every=every)
+    result = run(
+        recipe(epochs=5), (splits.train, splits.val if evaluated else None), tmp_path / "run", eval_every=every
+    )
     assert saved == [4 * epoch for epoch in at]
     best = load_checkpoint(result.run_dir / "checkpoints" / "best.ckpt")
-    assert best["global_step"] == (4 * (result.best_epoch + 1) if judged else 20)
+    assert best["global_step"] == (4 * (result.best_epoch + 1) if evaluated else 20)
 
 
 def test_a_proposer_learns_one_class_object(data, tmp_path):
@@ -204,7 +206,7 @@ def test_nothing_to_train_with_is_refused(data, tmp_path):
 
 
 def test_a_compiled_run_learns_what_a_plain_one_does(data, tmp_path, monkeypatch):
-    """The engine's own wiring, with the compiler's front half: what inductor makes of the graph is not judged here."""
+    """The engine's own wiring, with the compiler's front half: what inductor makes of the graph is not run here."""
     graphs = []
 
     def traced(function, **settings):
@@ -224,8 +226,8 @@ def test_a_compiled_run_learns_what_a_plain_one_does(data, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("share", "length", "first"), [(0.0, {"epochs": 4}, 4), (0.5, {"epochs": 4}, 2), (0.3, {"steps": 10}, 2)]
 )
-def test_the_last_epochs_do_not_mix_pictures(data, tmp_path, monkeypatch, share, length, first):
-    """Eight pictures, two a step: ten steps are two epochs and a half, of which 0.3 is the third."""
+def test_the_last_epochs_do_not_mix_images(data, tmp_path, monkeypatch, share, length, first):
+    """Eight images, two a step: ten steps are two epochs and a half, of which 0.3 is the third."""
     sets = []
 
     def kept(*args, **settings):

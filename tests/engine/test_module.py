@@ -23,7 +23,7 @@ NO_EXTRA = torch.zeros(0)
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """Eight pictures, the second without a box, the third with all of its boxes."""
+    """Eight images, the second without a box, the third with all of its boxes."""
     whole = annotations(tmp_path_factory.mktemp("set"))
     return whole.keep_boxes(whole.image_of_box != 1)
 
@@ -77,7 +77,7 @@ def test_accumulated_gradient_is_that_of_the_large_batch(found, name, cut):
 
 
 def test_the_mean_of_micro_batch_losses_would_be_another_gradient(found):
-    """The test above can fail: dividing each micro-batch by its own count is visibly wrong on these pictures."""
+    """The test above can fail: dividing each micro-batch by its own count is visibly wrong on these images."""
     step = in_double(recipe(), found)
     parts = [wide(batch(step.model, found, rows)) for rows in CUTS[0]]
     _, exact = gradients(step, parts)
@@ -98,7 +98,7 @@ def test_one_micro_batch_is_the_plain_loss(found):
     assert_same(ours, {n: p.grad for n, p in step.named_parameters() if p.grad is not None}, 1e-12)
 
 
-def test_pictures_without_any_box_give_a_finite_loss(found):
+def test_images_without_any_box_give_a_finite_loss(found):
     step = in_double(recipe(), found)
     empty = wide(batch(step.model, found, [1]))
     loss, grads = gradients(step, [empty, empty])
@@ -214,7 +214,7 @@ def _rank(rank: int, store: str, step: TrainStep, found, results: str) -> None:
     dist.destroy_process_group()
 
 
-def test_two_ranks_descend_the_gradient_of_all_their_pictures(found, tmp_path):
+def test_two_ranks_descend_the_gradient_of_all_their_images(found, tmp_path):
     step = in_double(recipe(), found)
     context = mp.get_context("fork")
     store, out = str(tmp_path / "store"), str(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""A number that is not finite never reaches weights, statistics or average, and is reported with term and pictures."""
+"""A number that is not finite never reaches weights, statistics or average, and is reported with term and images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def splits(tmp_path_factory):
 
 
 def poisoned(what: str):
-    """A training_step that spoils its pictures or its gradient at one step, and notes what that step has changed."""
+    """A training_step that spoils its images or its gradient at one step, and notes what that step has changed."""
     original = TrainModule.training_step
     seen = {}
 
@@ -37,7 +37,7 @@ def poisoned(what: str):
         if self.trainer.global_step != BAD_STEP:
             return original(self, window, batch_idx)
         images, targets = window.micro[-1]
-        if what == "picture":
+        if what == "image":
             images = images._replace(pixels=images.pixels.float().index_fill(0, torch.tensor([0]), math.nan))
         window = window._replace(micro=[*window.micro[:-1], (images, targets)])
         before = snapshot(self)
@@ -81,7 +81,7 @@ def snapshot(task: TrainModule) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("what", "accumulate", "optimizer"), [("picture", 1, "sgd"), ("picture", 2, "adamw"), ("gradient", 1, "adamw")]
+    ("what", "accumulate", "optimizer"), [("image", 1, "sgd"), ("image", 2, "adamw"), ("gradient", 1, "adamw")]
 )
 def test_nothing_bad_is_learned_and_the_report_names_it(splits, tmp_path, monkeypatch, what, accumulate, optimizer):
     step, seen = poisoned(what)
@@ -93,7 +93,7 @@ def test_nothing_bad_is_learned_and_the_report_names_it(splits, tmp_path, monkey
     said = str(error.value)
     assert f"step {BAD_STEP}: " in said
     assert all(name in said for name in seen["names"])
-    assert ("the cls and box and quality loss was" if what == "picture" else "the gradient was") in said
+    assert ("the cls and box and quality loss was" if what == "image" else "the gradient was") in said
     kept = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert kept["global_step"] == BAD_STEP
     assert all(v.isfinite().all() for v in kept["state_dict"].values())
@@ -146,7 +146,7 @@ def test_an_overflow_of_a_scaled_gradient_is_no_error_but_its_loss_would_be(spli
     check_finite(report(skipped=False), names_in(splits[0]))
 
 
-def test_many_pictures_are_not_all_named(splits):
+def test_many_images_are_not_all_named(splits):
     from torso.engine.nonfinite import check_finite
 
     with pytest.raises(NonFinite) as error:

@@ -22,11 +22,11 @@ def batches(count: int) -> list[torch.Tensor]:
     return [3.0 + 0.1 * torch.randn(4, 3, 6, 7, generator=generator) for _ in range(count)]
 
 
-def train(model: nn.Module, pictures: list[torch.Tensor], *, forwards: int = 1, skip: tuple[int, ...] = ()) -> None:
+def train(model: nn.Module, images: list[torch.Tensor], *, forwards: int = 1, skip: tuple[int, ...] = ()) -> None:
     running = RunningStatistics(model.train())
-    for step in range(len(pictures) // forwards):
+    for step in range(len(images) // forwards):
         running.snapshot()
-        for x in pictures[step * forwards : (step + 1) * forwards]:
+        for x in images[step * forwards : (step + 1) * forwards]:
             model(x)
         running.restore(SKIP if step in skip else GO)
 

@@ -1,4 +1,4 @@
-"""Norms over ranks: the same as one norm over all of their pictures; frozen ones are left alone."""
+"""Norms over ranks: the same as one norm over all of their images; frozen ones are left alone."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def network() -> nn.Sequential:
     return layers
 
 
-def pictures() -> torch.Tensor:
+def make_images() -> torch.Tensor:
     return torch.randn(4, 3, 8, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 3 + 2
 
 
 def descended(net: nn.Sequential, x: torch.Tensor, forward=None) -> dict[str, torch.Tensor]:
-    """What a step over x leaves: outputs, gradients of weights and pictures, statistics."""
+    """What a step over x leaves: outputs, gradients of weights and images, statistics."""
     x = x.clone().requires_grad_()
     out = (forward or net)(x)
     (out.sin() * torch.arange(out.shape[-1])).sum().backward()
@@ -44,13 +44,13 @@ def _rank(rank: int, store: str, results: str, compile: bool) -> None:
     net = network()
     synchronise(net, 2)
     forward = torch.compile(net.forward, backend="aot_eager", fullgraph=True, dynamic=False) if compile else None
-    torch.save(descended(net, pictures()[SHARES[rank]], forward), f"{results}.{rank}")
+    torch.save(descended(net, make_images()[SHARES[rank]], forward), f"{results}.{rank}")
     dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
-def test_two_ranks_norm_like_one_with_all_pictures(tmp_path, compile):
-    wanted = descended(network(), pictures())
+def test_two_ranks_norm_like_one_with_all_images(tmp_path, compile):
+    wanted = descended(network(), make_images())
     context = mp.get_context("fork")
     arguments = (str(tmp_path / "store"), str(tmp_path / "out"), compile)
     children = [context.Process(target=_rank, args=(r, *arguments)) for r in (0, 1)]

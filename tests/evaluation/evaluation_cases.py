@@ -65,15 +65,15 @@ def pycocotools_run(truth: dict[str, Any], results: list[dict[str, Any]], image_
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     with contextlib.redirect_stdout(io.StringIO()):
-        judge = coco.COCO()
-        judge.dataset = copy.deepcopy(truth)
-        judge.createIndex()
+        evaluate = coco.COCO()
+        evaluate.dataset = copy.deepcopy(truth)
+        evaluate.createIndex()
         found = coco.COCO()
         found.dataset = copy.deepcopy({**truth, "annotations": []})
         found.createIndex()
         if results:
-            found = judge.loadRes(copy.deepcopy(results))
-        run = cocoeval.COCOeval(judge, found, "bbox")
+            found = evaluate.loadRes(copy.deepcopy(results))
+        run = cocoeval.COCOeval(evaluate, found, "bbox")
         if image_ids is not None:
             run.params.imgIds = image_ids
         run.evaluate()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from evaluation_cases import noisy, pycocotools_run, random_truth
 
-from torso.data.annotations import Box, Picture, pack
+from torso.data.annotations import Box, ImageBoxes, pack
 from torso.evaluation.detection import STATS, DetectionEvaluator, DetectionScores, evaluate_detections
 from torso.inference.detections import Detections
 
@@ -257,8 +257,8 @@ def test_evaluator_maps_classes_by_name() -> None:
 def test_annotations_of_a_reader_serve_as_truth() -> None:
     truth = random_truth(4)
     label = {one["id"]: row for row, one in enumerate(truth["categories"])}
-    pictures = [
-        Picture(
+    images = [
+        ImageBoxes(
             one["file_name"],
             one["id"],
             (640, 640),
@@ -272,7 +272,7 @@ def test_annotations_of_a_reader_serve_as_truth() -> None:
         for one in truth["images"]
     ]
     classes = {one["name"]: one["id"] for one in truth["categories"]}
-    annotations = pack(Path("."), "test", pictures, classes)
+    annotations = pack(Path("."), "test", images, classes)
     results = noisy(truth, 5)
     assert evaluate_detections(annotations, results) == evaluate_detections(truth, results)
 

@@ -17,11 +17,11 @@ NAMES = ("sky", "road", "car", "never")
 
 
 def test_class_maps_by_hand() -> None:
-    judged = ClassMaps(NAMES)
+    evaluated = ClassMaps(NAMES)
     truth = np.array([[0, 0, 1, 1], [0, 2, 2, 255]])
     found = np.array([[0, 1, 1, 1], [0, 2, 0, 2]])  # the ignored pixel says car
-    judged.add(truth, found)
-    scores = judged.compute()
+    evaluated.add(truth, found)
+    scores = evaluated.compute()
     np.testing.assert_allclose(scores.iou[:3], [2 / 4, 2 / 3, 1 / 2])
     assert np.isnan(scores.iou[3])
     assert scores.mIoU == pytest.approx((2 / 4 + 2 / 3 + 1 / 2) / 3)
@@ -35,9 +35,9 @@ def test_the_background_is_left_out_of_the_iou_alone() -> None:
     truth, found = np.array([[0, 0, 0, 1], [0, 0, 1, 1]]), np.array([[0, 0, 1, 1], [0, 0, 0, 1]])
     scores = []
     for background in (None, 0):
-        judged = ClassMaps(["bg", "x"], background=background)
-        judged.add(truth, found)
-        scores.append(judged.compute())
+        evaluated = ClassMaps(["bg", "x"], background=background)
+        evaluated.add(truth, found)
+        scores.append(evaluated.compute())
     whole, left = scores
     np.testing.assert_allclose(whole.iou, [4 / 6, 2 / 4])
     assert whole.mIoU == pytest.approx((4 / 6 + 2 / 4) / 2)
@@ -54,9 +54,9 @@ def test_the_background_is_left_out_of_the_iou_alone() -> None:
 
 
 def test_a_class_that_is_only_predicted_has_iou_zero() -> None:
-    judged = ClassMaps(NAMES, ignore=None)
-    judged.add(np.zeros((2, 2), dtype=np.uint8), np.array([[0, 0], [0, 3]]))
-    np.testing.assert_allclose(judged.compute().iou, [3 / 4, np.nan, np.nan, 0])
+    evaluated = ClassMaps(NAMES, ignore=None)
+    evaluated.add(np.zeros((2, 2), dtype=np.uint8), np.array([[0, 0], [0, 3]]))
+    np.testing.assert_allclose(evaluated.compute().iou, [3 / 4, np.nan, np.nan, 0])
 
 
 def test_streamed_in_parts_and_merged_is_all_at_once_and_torchmetrics_agrees() -> None:
@@ -79,12 +79,12 @@ def test_overlapping_masks_against_loops() -> None:
     rng = np.random.default_rng(0)
     truth, found = rng.random((2, 5, 4, 9, 7)) < 0.4
     ignore = rng.random((5, 9, 7)) < 0.2
-    judged, again = OverlappingMasks(NAMES), OverlappingMasks(NAMES)
-    judged.add(truth[:3], found[:3], ignore[:3])
+    evaluated, again = OverlappingMasks(NAMES), OverlappingMasks(NAMES)
+    evaluated.add(truth[:3], found[:3], ignore[:3])
     for one in range(3, 5):
         again.add(truth[one], torch.from_numpy(found[one]), ignore[one])
-    judged.merge([again])
-    scores = judged.compute()
+    evaluated.merge([again])
+    scores = evaluated.compute()
     for k in range(4):
         a, b = truth[:, k][~ignore], found[:, k][~ignore]
         assert scores.iou[k] == pytest.approx((a & b).sum() / (a | b).sum())
@@ -105,11 +105,11 @@ def test_mask_iou_is_pycocotools() -> None:
     assert mask_iou(a, b)[0, 0] == 0
 
 
-def test_nothing_judged_is_nan() -> None:
-    judged = ClassMaps(NAMES)
-    judged.add(np.full((3, 3), 255), np.zeros((3, 3), dtype=np.int64))
-    assert np.isnan(judged.compute().mIoU)
-    assert np.isnan(judged.compute().accuracy)
+def test_nothing_evaluated_is_nan() -> None:
+    evaluated = ClassMaps(NAMES)
+    evaluated.add(np.full((3, 3), 255), np.zeros((3, 3), dtype=np.int64))
+    assert np.isnan(evaluated.compute().mIoU)
+    assert np.isnan(evaluated.compute().accuracy)
     assert np.isnan(OverlappingMasks(NAMES).compute().mIoU)
 
 

@@ -123,7 +123,7 @@ def voc100_detections(root: Path, form: str, image_id: dict[str, int], sizes: di
 
 
 def voc100_coco_detections(root: Path, ids: dict[str, int], image_id: dict[str, int]) -> list[Any]:
-    """The same from COCO's format, whose file has its own ids of pictures and of classes."""
+    """The same from COCO's format, whose file has its own ids of images and of classes."""
     said = json.loads((root / "original" / "dets" / "coco_format" / "coco_dets.json").read_text())
     names = {one["id"]: one["name"] for one in said["categories"]}
     stems = {one["id"]: Path(one["file_name"]).stem for one in said["images"]}

@@ -60,7 +60,7 @@ class Tint(Block):
 
 
 class Same(Transform):
-    """The picture as it is."""
+    """The image as it is."""
 
     def __init__(self) -> None:
         pass

@@ -151,7 +151,7 @@ def test_area_has_no_plus_one() -> None:
     assert area(boxes).tolist() == [200, 0, 0]
 
 
-def test_clip_uses_each_pictures_own_size() -> None:
+def test_clip_uses_each_images_own_size() -> None:
     boxes = torch.tensor([[[-5.0, -6, 70, 90]], [[-5.0, 6, 70, 90]]])
     clipped = clip_boxes(boxes, torch.tensor([[50.0, 60], [100, 65]]))
     assert clipped.tolist() == [[[0, 0, 60, 50]], [[0, 6, 65, 90]]]

@@ -208,7 +208,7 @@ def test_distribution_variance_and_half() -> None:
 
 
 def test_grid_by_hand() -> None:
-    """A 448 picture of 7 x 7 cells: the prior is as large as the picture."""
+    """A 448 image of 7 x 7 cells: the prior is as large as the image."""
     p = prior(3 * 64 + 32.0, 32.0, 448.0, 448.0, 64.0)
     box = torch.tensor([[208.0 - 56, 48 - 28, 208 + 56, 48 + 28]])
     torch.testing.assert_close(GridCoder().encode(box, p), torch.tensor([[0.25, 0.75, 0.5, math.sqrt(1 / 8)]]))

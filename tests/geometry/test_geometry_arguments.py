@@ -36,7 +36,7 @@ STRIDES = [(8, 8), (16, 16)]
         ({"sizes": ((16.0,), (-3.0,))}, "sizes"),
         ({"sizes": ((16.0,),)}, r"1 level.*reads 2.*one list of sides for each"),
         ({"rounded": True, "base_scale": 0.05}, "rounded.*0 x 0 px"),
-        ({"stride_from": "picture"}, "'picture'.*feature, image"),
+        ({"stride_from": "image"}, "'image'.*feature, image"),
     ],
 )
 def test_anchors(arguments: dict[str, Any], said: str) -> None:
@@ -52,8 +52,8 @@ def test_what_is_not_used_is_not_checked_for_anchors() -> None:
 
 @pytest.mark.parametrize("kind", [Points, Shapes, SSDAnchors])
 def test_where_strides_come_from(kind: Callable[..., object]) -> None:
-    with pytest.raises(ValueError, match=r"'picture'.*feature, image"):
-        kind(STRIDES, stride_from="picture")
+    with pytest.raises(ValueError, match=r"'image'.*feature, image"):
+        kind(STRIDES, stride_from="image")
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_shapes_that_fit_no_level_are_refused(sizes: tuple[tuple[tuple[float, fl
 
 
 def test_default_boxes_of_ssd() -> None:
-    """The first of SSD300 on COCO, and what clipping leaves of the last level: sides end at the picture's."""
+    """The first of SSD300 on COCO, and what clipping leaves of the last level: sides end at the image's."""
     sizes, ratios = (21.0, 45.0, 99.0), ((2.0,), (2.0, 3.0))
     boxes = SSDAnchors([(8, 8), (16, 16)], sizes=sizes, ratios=ratios)([(2, 2), (1, 1)], (16, 16)).boxes
     want = [

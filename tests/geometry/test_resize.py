@@ -1,4 +1,4 @@
-"""Sizes of resized and padded pictures: what fits, what divides, and what never becomes nothing."""
+"""Sizes of resized and padded images: what fits, what divides, and what never becomes nothing."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def test_short_side_golden(size: tuple[int, int], want: tuple[int, int]) -> None
     assert short_side_size(size, 800, 1333) == want
 
 
-def test_a_picture_never_vanishes() -> None:
+def test_a_image_never_vanishes() -> None:
     assert scaled_size((1, 1000), 0.01) == (1, 10)
     assert letterbox_size((1, 5000), (64, 64)) == (1, 64)

@@ -1,4 +1,4 @@
-"""The tiny data set of the golden runs: the same pictures and boxes in COCO's format wherever and whenever it is made.
+"""The tiny data set of the golden runs: the same images and boxes in COCO's format wherever and whenever it is made.
 
 from golden.dataset import write; root = write(tmp_path / "set")
 """
@@ -15,24 +15,24 @@ from PIL import Image, ImageDraw
 CLASSES = ("square", "disc")
 TRAIN, VAL = 8, 4
 EMPTY = 3
-"""The picture of train that holds nothing."""
+"""The image of train that holds nothing."""
 CROWDED = 5
-"""The picture of train whose last box stands for a crowd."""
+"""The image of train whose last box stands for a crowd."""
 _CATEGORY_IDS = (2, 7)
 _SIDES_HW = ((96, 128), (112, 96), (128, 128), (96, 96))
 _COLOURS = ((230, 60, 40), (40, 90, 230))
 
 
 def write(root: Path) -> Path:
-    """root/train.json, root/val.json and root/images/*.png: 8 pictures to learn from, 4 to judge on."""
+    """root/train.json, root/val.json and root/images/*.png: 8 images to learn from, 4 to evaluate on."""
     (root / "images").mkdir(parents=True)
     _write_split(root, "train", range(TRAIN))
     _write_split(root, "val", range(TRAIN, TRAIN + VAL))
     return root
 
 
-def picture(number: int) -> tuple[Image.Image, list[tuple[int, tuple[int, int, int, int]]]]:
-    """A picture and its objects: (class, (x1, y1, x2, y2)) in whole pixels, one a quarter."""
+def make_image(number: int) -> tuple[Image.Image, list[tuple[int, tuple[int, int, int, int]]]]:
+    """An image and its objects: (class, (x1, y1, x2, y2)) in whole pixels, one a quarter."""
     rng = np.random.RandomState(number)  # its stream is frozen for good, default_rng's is not
     height, width = _SIDES_HW[number % len(_SIDES_HW)]
     image = Image.fromarray(rng.randint(90, 131, (height, width, 3)).astype(np.uint8))
@@ -45,7 +45,7 @@ def picture(number: int) -> tuple[Image.Image, list[tuple[int, tuple[int, int, i
 
 
 def _box(rng: np.random.RandomState, quarter: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """Within one quarter of a picture, a third of its sides or more."""
+    """Within one quarter of an image, a third of its sides or more."""
     w, h = int(rng.randint(width // 3, width - 3)), int(rng.randint(height // 3, height - 3))
     x = (quarter % 2) * width + int(rng.randint(0, width - w))
     y = (quarter // 2) * height + int(rng.randint(0, height - h))
@@ -61,7 +61,7 @@ def _write_split(root: Path, split: str, numbers: range) -> None:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in numbers:
-        image, objects = picture(number)
+        image, objects = make_image(number)
         name = f"{split}_{number:02d}.png"
         image.save(root / "images" / name)
         images.append({"id": number + 1, "file_name": name, "height": image.height, "width": image.width})

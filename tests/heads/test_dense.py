@@ -138,7 +138,7 @@ def test_levels_apart_says_of_every_row_which_level_it_is_of() -> None:
     assert found.labels[0, :2].tolist() == [1, 1]
 
 
-def test_a_proposal_without_a_side_inside_the_picture_is_an_empty_row() -> None:
+def test_a_proposal_without_a_side_inside_the_image_is_an_empty_row() -> None:
     h = head(RPNHead, num_classes=1, finest=8, coarsest=128, tower=1)
     raw = h(features(1), images(1))
     small = images(1)._replace(size_hw=torch.tensor([[128.0, 40.0]]))

@@ -109,7 +109,7 @@ def test_only_the_raw_output_of_the_first_stage_carries_gradient() -> None:
 
 
 def test_levels_do_not_suppress_each_other() -> None:
-    """Two levels that both propose the whole picture keep both."""
+    """Two levels that both propose the whole image keep both."""
     head = _head(proposal_iou=0.0)
     features, images = _inputs()
     raw, proposals = head.propose(features, images)
@@ -120,7 +120,7 @@ def test_levels_do_not_suppress_each_other() -> None:
 
 
 @torch.no_grad()
-def test_a_picture_answers_the_same_alone_and_in_a_batch() -> None:
+def test_a_image_answers_the_same_alone_and_in_a_batch() -> None:
     head = _head()
     features, images = _inputs(3)
     together = head.decode(head(features, images), images)

@@ -1,4 +1,4 @@
-"""YOLOv1's head: shapes, what each number means, any picture size."""
+"""YOLOv1's head: shapes, what each number means, any image size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_shapes_and_priors() -> None:
 
 
 def test_a_box_by_hand() -> None:
-    """Box 1 of cell (row 1, column 2): a quarter into the cell, half as wide and a quarter as high as the picture."""
+    """Box 1 of cell (row 1, column 2): a quarter into the cell, half as wide and a quarter as high as the image."""
     h = head(score_threshold=0.1)
     raw = h([torch.randn(1, 8, 4, 6)], images())
     scores, confidences, codes = torch.zeros(1, 6, 3), torch.zeros(1, 12), torch.zeros(1, 12, 4)
@@ -46,7 +46,7 @@ def test_a_box_by_hand() -> None:
     assert found.boxes[0, 0].tolist() == pytest.approx(box)
 
 
-def test_any_picture_size_is_divided_into_the_same_cells() -> None:
+def test_any_image_size_is_divided_into_the_same_cells() -> None:
     raw = head()([torch.randn(1, 8, 5, 3)], images(160, 96))
     assert raw.scores.shape == (1, 6, 3)
     assert raw.priors.strides_xy[0].tolist() == [32, 80]

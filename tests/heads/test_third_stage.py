@@ -89,9 +89,9 @@ def test_it_is_part_of_the_recorded_graph() -> None:
 
 @torch.no_grad()
 def test_what_it_says_comes_out_of_prediction() -> None:
-    detector, picture = model(), images().pixels[0].byte()
-    (found,) = Predictor(detector)([picture])
-    batch = Images(picture[None].float(), torch.tensor([[64.0, 64.0]]), torch.tensor([[1.0, 1.0, 0.0, 0.0]]))
+    detector, image = model(), images().pixels[0].byte()
+    (found,) = Predictor(detector)([image])
+    batch = Images(image[None].float(), torch.tensor([[64.0, 64.0]]), torch.tensor([[1.0, 1.0, 0.0, 0.0]]))
     expected = detector.detect(batch)
     assert found.variance is not None
     assert expected.variance is not None

@@ -159,7 +159,7 @@ def test_supervision_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_plot_and_save(tmp_path: Path) -> None:
-    source = tmp_path / "picture.png"
+    source = tmp_path / "image.png"
     Image.new("RGB", (120, 100), (90, 90, 90)).save(source)
     before = source.read_bytes()
     found = some(4, path=str(source))

@@ -1,4 +1,4 @@
-"""Drawing: everything stays in the picture, kinds never share a colour, the input is left alone."""
+"""Drawing: everything stays in the image, kinds never share a colour, the input is left alone."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def found() -> Detections:
     return Detections(BOXES, torch.tensor([0.9, 0.6, 0.3]), torch.tensor([0, 1, 2]), NAMES)
 
 
-def colours(picture: Image.Image) -> set[tuple[int, ...]]:
-    return {tuple(pixel) for pixel in np.asarray(picture).reshape(-1, 3).tolist()}
+def colours(image: Image.Image) -> set[tuple[int, ...]]:
+    return {tuple(pixel) for pixel in np.asarray(image).reshape(-1, 3).tolist()}
 
 
 def grey(width: int = 120, height: int = 100) -> Image.Image:
@@ -61,21 +61,21 @@ def test_truth_is_dashed_and_predictions_are_solid() -> None:
 
 
 @pytest.mark.parametrize("size", [(24, 24), (120, 100), (2000, 60), (1333, 800)])
-def test_labels_stay_inside_the_picture(size: tuple[int, int]) -> None:
+def test_labels_stay_inside_the_image(size: tuple[int, int]) -> None:
     canvas = _Canvas(grey(*size), 448, 1.0, None)
     scale = torch.tensor([size[0] / 120, size[1] / 100]).repeat(2)
     canvas.predictions(Detections(BOXES * scale, found().scores, found().labels, ("a", "bb", "ccc")), labels=True)
     canvas.truth(Truth(BOXES * scale, torch.tensor([0, 1, 2]), ("a", "bb", "ccc")), labels=True)
-    picture = canvas.finish()
+    image = canvas.finish()
     assert len(canvas.taken) == 6
     for x1, y1, x2, y2 in canvas.taken:
         assert x1 >= 0
         assert y1 >= 0
-        assert x2 <= picture.width
-        assert y2 <= picture.height
+        assert x2 <= image.width
+        assert y2 <= image.height
 
 
-def test_lines_and_letters_grow_with_the_picture_and_tiny_ones_are_enlarged() -> None:
+def test_lines_and_letters_grow_with_the_image_and_tiny_ones_are_enlarged() -> None:
     small, large = _Canvas(grey(640, 480), 448, 1.0, None), _Canvas(grey(4000, 3000), 448, 1.0, None)
     assert large.line > 3 * small.line
     assert large.font.size > 3 * small.font.size
@@ -96,10 +96,10 @@ def test_labels_do_not_cover_each_other_where_there_is_room() -> None:
 
 
 def test_nothing_given_is_changed() -> None:
-    picture, detections = grey(640, 480), found()
-    before = picture.tobytes(), detections.boxes.clone()
-    draw(picture, detections, truth=Truth(BOXES), priors=BOXES)
-    assert picture.tobytes() == before[0]
+    image, detections = grey(640, 480), found()
+    before = image.tobytes(), detections.boxes.clone()
+    draw(image, detections, truth=Truth(BOXES), priors=BOXES)
+    assert image.tobytes() == before[0]
     assert torch.equal(detections.boxes, before[1])
 
 
@@ -109,7 +109,7 @@ def test_priors_of_the_type_are_drawn_as_their_boxes() -> None:
     assert draw(grey(), priors=priors).tobytes() == draw(grey(), priors=priors.boxes).tobytes()
 
 
-def test_masks_tint_the_picture() -> None:
+def test_masks_tint_the_image() -> None:
     masks = torch.zeros(1, 100, 120, dtype=torch.bool)
     masks[0, 30:60, 30:60] = True
     one = Detections(torch.tensor([[30.0, 30, 60, 60]]), torch.tensor([0.5]), torch.tensor([0]), NAMES, masks=masks)
@@ -124,7 +124,7 @@ def test_nothing_to_draw_and_crowd_truth() -> None:
     assert draw(grey(), truth=crowd).tobytes() != draw(grey(), truth=crowd._replace(crowd=None)).tobytes()
 
 
-def test_what_is_no_picture_is_refused() -> None:
+def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match="was wanted"):
         draw(torch.zeros(2, 3, 4, 4))
 

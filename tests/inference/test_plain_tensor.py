@@ -17,14 +17,14 @@ def model() -> Detector:
     return torso.create("fcos", num_classes=2, backbone="test_resnet", overrides=small).eval()
 
 
-def pictures(height: int = 64, width: int = 96) -> torch.Tensor:
+def random_images(height: int = 64, width: int = 96) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8, generator=generator)
 
 
 @pytest.mark.parametrize("size_hw", [(64, 96), (50, 70)])
 def test_a_tensor_is_a_batch_of_whole_images(model: Detector, size_hw: tuple[int, int]) -> None:
-    pixels = pictures(*size_hw)
+    pixels = random_images(*size_hw)
     canvas = tuple(-(-side // model.multiple) * model.multiple for side in size_hw)
     images = stack_images(list(pixels), canvas, [(1.0, 1.0, 0.0, 0.0)] * 2)
     given = as_images(pixels, model.multiple)
@@ -61,7 +61,7 @@ def test_anything_else_is_told_what_was_expected(model: Detector, given: object,
 
 @pytest.mark.slow
 def test_it_is_traced_without_a_break(model: Detector) -> None:
-    pixels = pictures()
+    pixels = random_images()
     with torch.no_grad():
         wanted = model(pixels).logits
         compiled = torch.compile(model, backend="eager", fullgraph=True)

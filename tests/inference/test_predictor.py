@@ -24,7 +24,7 @@ from torso.zoo.fcos import FCOSHead
 
 
 class BrightBox(nn.Module):
-    """Finds the tight box of bright pixels of each picture, at input size, and counts how it was called."""
+    """Finds the tight box of bright pixels of each image, at input size, and counts how it was called."""
 
     has_third_stage = False
 
@@ -53,7 +53,7 @@ class BrightBox(nn.Module):
         return torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1]).float()
 
 
-def picture(width: int, height: int, box: tuple[int, int, int, int]) -> Image.Image:
+def make_image(width: int, height: int, box: tuple[int, int, int, int]) -> Image.Image:
     image = Image.new("RGB", (width, height))
     image.paste((255, 255, 255), box)
     return image
@@ -61,7 +61,7 @@ def picture(width: int, height: int, box: tuple[int, int, int, int]) -> Image.Im
 
 def test_boxes_come_back_in_original_pixels() -> None:
     model = BrightBox(variance=True)
-    found = Predictor(model)([picture(128, 256, (32, 64, 96, 192))])[0]  # the letterbox shrinks it four times
+    found = Predictor(model)([make_image(128, 256, (32, 64, 96, 192))])[0]  # the letterbox shrinks it four times
     assert torch.allclose(found.boxes[0], torch.tensor([32.0, 64.0, 96.0, 192.0]), atol=4)
     assert found.image_size_hw == (256, 128)
     assert found.names == ("dark", "bright")
@@ -73,17 +73,17 @@ def test_boxes_come_back_in_original_pixels() -> None:
 
 @pytest.mark.parametrize(("threshold", "count"), [(0.0, 2), (0.375, 2), (0.5, 1), (1.0, 0)])
 def test_score_threshold_leaves_out_what_is_below(threshold: float, count: int) -> None:
-    assert len(Predictor(BrightBox(), score_threshold=threshold)([picture(64, 64, (8, 8, 32, 32))])[0]) == count
+    assert len(Predictor(BrightBox(), score_threshold=threshold)([make_image(64, 64, (8, 8, 32, 32))])[0]) == count
 
 
 def test_order_is_kept_when_shapes_are_mixed() -> None:
     model = BrightBox(ShortSide(short=64, longest=128))
     sizes = [(64, 64), (128, 64), (64, 64), (64, 128), (64, 64), (128, 64), (64, 64)]
-    pictures = [picture(w, h, (i, i, i + 20, i + 30)) for i, (w, h) in enumerate(sizes)]
-    found = Predictor(model, batch_size=2)(pictures)
+    images = [make_image(w, h, (i, i, i + 20, i + 30)) for i, (w, h) in enumerate(sizes)]
+    found = Predictor(model, batch_size=2)(images)
     assert [f.boxes[0].tolist() for f in found] == [[i, i, i + 20, i + 30] for i in range(7)]
     assert sorted(model.shapes) == sorted([(2, 3, 64, 64), (2, 3, 64, 64), (2, 3, 64, 128), (1, 3, 128, 64)]), (
-        "pictures of one shape run together, and no batch mixes shapes"
+        "images of one shape run together, and no batch mixes shapes"
     )
 
 
@@ -93,16 +93,16 @@ def test_stream_reads_lazily_and_waits_only_so_long() -> None:
     def sources() -> Iterator[Image.Image]:
         for i in range(60):
             read.append(i)
-            yield picture(128, 64, (1, 1, 9, 9)) if i == 0 else picture(64, 64, (1, 1, 9, 9))
+            yield make_image(128, 64, (1, 1, 9, 9)) if i == 0 else make_image(64, 64, (1, 1, 9, 9))
 
     stream = Predictor(BrightBox(ShortSide(short=64, longest=128)), batch_size=2).stream(sources())
     next(stream)
-    assert len(read) < 20, "one picture of a rare shape must not hold back all others"
+    assert len(read) < 20, "one image of a rare shape must not hold back all others"
     assert len(list(stream)) == 59
 
 
 def test_every_kind_of_source(tmp_path: Path) -> None:
-    image = picture(64, 64, (8, 8, 32, 40))
+    image = make_image(64, 64, (8, 8, 32, 40))
     image.save(tmp_path / "a.png")
     array = np.asarray(image)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
@@ -112,9 +112,9 @@ def test_every_kind_of_source(tmp_path: Path) -> None:
     assert Predictor(BrightBox())([]) == []
 
 
-def test_unreadable_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"bad\.jpg: not a picture"):
+def test_unreadable_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"bad\.jpg: not an image"):
         Predictor(BrightBox())([tmp_path / "bad.jpg"])
 
 
@@ -148,12 +148,12 @@ def detector() -> Detector:
 
 def test_a_real_detector_gives_the_same_in_any_batch(detector: Detector) -> None:
     generator = np.random.default_rng(0)
-    pictures = [generator.integers(0, 255, (60 + 20 * i, 90, 3), dtype=np.uint8) for i in range(3)]
+    images = [generator.integers(0, 255, (60 + 20 * i, 90, 3), dtype=np.uint8) for i in range(3)]
     detector.train()
     before = {k: v.clone() for k, v in detector.state_dict().items()}
-    alone = Predictor(detector)(pictures)
-    again = Predictor(detector)(pictures)
-    together = Predictor(detector, batch_size=3)(pictures)
+    alone = Predictor(detector)(images)
+    again = Predictor(detector)(images)
+    together = Predictor(detector, batch_size=3)(images)
     assert detector.training
     assert all(torch.equal(v, before[k]) for k, v in detector.state_dict().items()), "BatchNorm must not have learnt"
     for a, b, c in zip(alone, again, together, strict=True):
@@ -182,9 +182,9 @@ def test_bf16_works_on_a_copy(detector: Detector) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a CUDA device")
 def test_graphs_find_what_eager_finds(detector: Detector) -> None:
     generator = np.random.default_rng(0)
-    pictures = [generator.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(5)]
-    eager = Predictor(detector, device="cuda", precision="32", batch_size=2)(pictures)
-    graphed = Predictor(detector, device="cuda", precision="32", batch_size=2, graphs=True)(pictures)
+    images = [generator.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(5)]
+    eager = Predictor(detector, device="cuda", precision="32", batch_size=2)(images)
+    graphed = Predictor(detector, device="cuda", precision="32", batch_size=2, graphs=True)(images)
     for a, b in zip(eager, graphed, strict=True):
         assert torch.allclose(a.scores, b.scores, atol=1e-4)
         assert torch.allclose(a.boxes, b.boxes, atol=1e-2)

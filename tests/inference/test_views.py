@@ -1,4 +1,4 @@
-"""Prediction over tiles, scales and mirrored pictures, with toys whose answer is known, and with a real detector."""
+"""Prediction over tiles, scales and mirrored images, with toys whose answer is known, and with a real detector."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Blobs(nn.Module):
         return self.suppression(self.candidates(images))
 
 
-def picture(width: int, height: int, *boxes: tuple[int, int, int, int]) -> Image.Image:
+def make_image(width: int, height: int, *boxes: tuple[int, int, int, int]) -> Image.Image:
     image = Image.new("RGB", (width, height))
     for box in boxes:
         image.paste((255, 255, 255), box)
@@ -75,8 +75,8 @@ def boxes_of(model: Any, image: Image.Image, **settings: Any) -> list[list[float
 
 @pytest.mark.parametrize("merge", ["union", "suppression"])
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
-def test_an_object_inside_one_tile_is_found_as_in_the_full_picture(merge: Any, batch_size: int) -> None:
-    image = picture(150, 150, (5, 6, 20, 30), (90, 95, 100, 100), (120, 3, 140, 9))
+def test_an_object_inside_one_tile_is_found_as_in_the_full_image(merge: Any, batch_size: int) -> None:
+    image = make_image(150, 150, (5, 6, 20, 30), (90, 95, 100, 100), (120, 3, 140, 9))
     full = boxes_of(Blobs(Letterbox(size_hw=(150, 150))), image)
     assert full == [[5, 6, 20, 30], [90, 95, 100, 100], [120, 3, 140, 9]]
     tiles = Tiles(size_hw=(64, 64), overlap=0.2, whole=False, merge=merge)
@@ -89,24 +89,24 @@ def test_an_object_cut_by_a_seam_comes_back_as_one_box(whole: bool) -> None:
     side = [(40, 10, 76, 30)]  # across the seam of the first two tiles
     corner = [(38, 38, 75, 75)]  # across four
     for cut in (side, corner):
-        found = Predictor(Blobs(), tiles=tiles)([picture(160, 160, *cut)])[0]
+        found = Predictor(Blobs(), tiles=tiles)([make_image(160, 160, *cut)])[0]
         assert len(found) == 1
         assert torch.allclose(found.boxes[0], torch.tensor(cut[0]).float(), atol=3 if whole else 0.01)
 
 
-def test_one_larger_than_every_tile_comes_from_the_whole_picture() -> None:
+def test_one_larger_than_every_tile_comes_from_the_whole_image() -> None:
     large = (10, 20, 140, 130)
-    (found,) = boxes_of(Blobs(), picture(160, 160, large), tiles=64)
+    (found,) = boxes_of(Blobs(), make_image(160, 160, large), tiles=64)
     assert np.allclose(found, large, atol=3)
 
 
 def test_suppression_in_place_of_union_leaves_pieces() -> None:
     tiles = Tiles(size_hw=(64, 64), overlap=0.25, whole=False, merge="suppression")
-    assert len(boxes_of(Blobs(), picture(112, 64, (30, 10, 90, 30)), tiles=tiles)) == 2
+    assert len(boxes_of(Blobs(), make_image(112, 64, (30, 10, 90, 30)), tiles=tiles)) == 2
 
 
-def test_a_picture_smaller_than_a_tile_is_predicted_as_it_is() -> None:
-    image = picture(40, 60, (4, 5, 20, 30))
+def test_a_image_smaller_than_a_tile_is_predicted_as_it_is() -> None:
+    image = make_image(40, 60, (4, 5, 20, 30))
     for merge in ("union", "suppression"):
         model = Blobs()
         tiled = Predictor(model, tiles=Tiles(size_hw=(64, 64), merge=merge))([image])[0]
@@ -114,39 +114,39 @@ def test_a_picture_smaller_than_a_tile_is_predicted_as_it_is() -> None:
         assert model.shapes == [(1, 3, 64, 64)]
 
 
-def test_tiles_of_several_pictures_run_together() -> None:
+def test_tiles_of_several_images_run_together() -> None:
     model = Blobs()
-    images = [picture(110 + i, 64, (i, i, 9 + i, 9 + i)) for i in range(3)]
+    images = [make_image(110 + i, 64, (i, i, 9 + i, 9 + i)) for i in range(3)]
     tiles = Tiles(size_hw=(64, 64), overlap=0.2)
     found = Predictor(model, tiles=tiles, batch_size=4)(images)
     assert [f.boxes[0].tolist() for f in found] == [[i, i, 9 + i, 9 + i] for i in range(3)]
     assert [shape[0] for shape in model.shapes] == [4, 4, 1], "two tiles and the whole of each"
 
 
-def test_a_large_picture_has_room_for_more_than_one_tiles_objects() -> None:
+def test_a_large_image_has_room_for_more_than_one_tiles_objects() -> None:
     spots = [(8 + 32 * (i % 8), 8 + 32 * (i // 8), 12 + 32 * (i % 8), 12 + 32 * (i // 8)) for i in range(64)]
     for merge in ("union", "suppression"):
         tiles = Tiles(size_hw=(64, 64), overlap=0.0, whole=False, merge=merge)
         model = Blobs(suppression=NMS(max_detections=4, iou_threshold=0.3))
-        assert len(boxes_of(model, picture(256, 256, *spots), tiles=tiles)) == 64
+        assert len(boxes_of(model, make_image(256, 256, *spots), tiles=tiles)) == 64
 
 
 def test_an_object_and_its_mirror_image() -> None:
-    image = picture(64, 64, (4, 8, 20, 40), (44, 8, 60, 40))
+    image = make_image(64, 64, (4, 8, 20, 40), (44, 8, 60, 40))
     found = boxes_of(Blobs(), image, pyramid=Pyramid(scales=(1.0,), flip=True))
     mirrored = sorted([64 - x2, y1, 64 - x1, y2] for x1, y1, x2, y2 in found)
     assert found == mirrored == [[4, 8, 20, 40], [44, 8, 60, 40]]
 
 
 def test_scales_bring_their_boxes_back() -> None:
-    image = picture(64, 48, (4, 8, 24, 40))
+    image = make_image(64, 48, (4, 8, 24, 40))
     found = Predictor(Blobs(), pyramid=(0.5, 1.0, 2.0))([image])[0]
     assert len(found) == 1
     assert torch.allclose(found.boxes[0], torch.tensor([4.0, 8, 24, 40]), atol=2)
 
 
 def test_a_scale_answers_only_for_its_range() -> None:
-    image = picture(64, 64, (4, 8, 10, 14), (20, 20, 60, 60))
+    image = make_image(64, 64, (4, 8, 10, 14), (20, 20, 60, 60))
     small = Pyramid(scales=(1.0,), ranges=((0.0, 16.0),))
     assert boxes_of(Blobs(), image, pyramid=small) == [[4, 8, 10, 14]]
     parted = Pyramid(scales=(1.0, 2.0), ranges=((16.0, 1e5), (0.0, 16.0)))
@@ -155,7 +155,7 @@ def test_a_scale_answers_only_for_its_range() -> None:
 
 def test_both_together() -> None:
     tiles, pyramid = Tiles(size_hw=(64, 64), overlap=0.25), Pyramid(scales=(1.0, 2.0), flip=True)
-    (box,) = Predictor(Blobs(), tiles=tiles, pyramid=pyramid)([picture(160, 100, (40, 10, 76, 30))])[0].boxes
+    (box,) = Predictor(Blobs(), tiles=tiles, pyramid=pyramid)([make_image(160, 100, (40, 10, 76, 30))])[0].boxes
     assert torch.allclose(box, torch.tensor([40.0, 10, 76, 30]), atol=3)
 
 

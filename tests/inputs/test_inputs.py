@@ -34,7 +34,7 @@ def test_origins_are_sahis(length: int, overlap: float) -> None:
 
 
 @pytest.mark.parametrize("size_hw", [(64, 64), (65, 300), (300, 40), (200, 333)])
-def test_tiles_cover_the_picture_and_stay_inside(size_hw: tuple[int, int]) -> None:
+def test_tiles_cover_the_image_and_stay_inside(size_hw: tuple[int, int]) -> None:
     windows = tile_windows(size_hw, (64, 80), 0.2)
     seen = {(y, x) for x1, y1, x2, y2 in windows for y in range(y1, y2) for x in range(x1, x2)}
     assert len(seen) == size_hw[0] * size_hw[1]
@@ -43,14 +43,14 @@ def test_tiles_cover_the_picture_and_stay_inside(size_hw: tuple[int, int]) -> No
     assert len(set(windows)) == len(windows)
 
 
-def test_the_whole_picture_comes_last_and_only_beside_several_tiles() -> None:
+def test_the_whole_image_comes_last_and_only_beside_several_tiles() -> None:
     tiles = Tiles(size_hw=(64, 64))
     assert tiles.windows((100, 64)) == ((0, 0, 64, 64), (0, 36, 64, 100), (0, 0, 64, 100))
     assert tiles.windows((64, 40)) == ((0, 0, 40, 64),)
     assert Tiles(size_hw=(64, 64), whole=False).windows((100, 64)) == tiles.windows((100, 64))[:2]
 
 
-def test_a_tile_is_shown_as_the_policy_inside_shows_a_picture() -> None:
+def test_a_tile_is_shown_as_the_policy_inside_shows_a_image() -> None:
     tiles = Tiles(size_hw=(64, 64), inner=part(ShortSide, short=100, longest=150))
     assert [view.size_hw for view in tiles.views((64, 128), 32)] == [(100, 100), (100, 100), (100, 100), (75, 150)]
     assert {view.canvas_hw for view in tiles.views((64, 128), 32)} == {(128, 128), (96, 160)}

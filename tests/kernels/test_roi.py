@@ -25,7 +25,7 @@ def _pyramid(dtype: torch.dtype = torch.float64) -> list[Tensor]:
 
 
 def _boxes(count: int = 40) -> Tensor:
-    """Of 0.4 to 245 px, partly outside the picture, and one of no extent."""
+    """Of 0.4 to 245 px, partly outside the image, and one of no extent."""
     draw = torch.Generator().manual_seed(1)
     corner = torch.rand(2, count, 2, generator=draw, dtype=torch.float64) * 140 - 20
     size = torch.exp(torch.rand(2, count, 2, generator=draw, dtype=torch.float64) * 6.4 - 0.9)

@@ -59,7 +59,7 @@ def test_our_own_backbones_of_a_strided_stem_have_it(name: str) -> None:
     torch.testing.assert_close(conv2d_on_blocks(x, conv.weight, conv.bias, (kernel - 1) // 2), plain(x))
 
 
-def test_what_reads_no_pictures_is_a_plain_convolution() -> None:
+def test_what_reads_no_images_is_a_plain_convolution() -> None:
     assert type(ConvNormAct(3, 8, stride=1).conv) is nn.Conv2d
     assert type(ConvNormAct(4, 8, stride=2).conv) is nn.Conv2d
     assert type(ConvNormAct(3, 8, kernel=(1, 3), stride=2).conv) is nn.Conv2d

@@ -27,7 +27,7 @@ def conv_bn(a: int, b: int, kernel: int) -> int:
 
 
 def maps(size_hw: tuple[int, int], specs: Sequence[FeatureSpec] = SMALL, floor: bool = False) -> list[Tensor]:
-    """Random maps of the levels of a picture; a strided convolution rounds sizes up, VGG's pooling down."""
+    """Random maps of the levels of an image; a strided convolution rounds sizes up, VGG's pooling down."""
     g = torch.Generator().manual_seed(0)
 
     def side(length: int, stride: int) -> int:

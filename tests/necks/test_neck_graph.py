@@ -94,9 +94,9 @@ def test_every_neck_can_be_drawn(name: str) -> None:
     assert all((n.kind == "input") == (not n.sources) for n in graph.nodes)
     assert all(a < b for a, b in graph.edges)
     assert {n.level for n in graph.nodes} == set(graph.levels)
-    picture = svg(graph, name)
-    assert len(picture) < 40_000
-    root = ET.fromstring(picture)
+    image = svg(graph, name)
+    assert len(image) < 40_000
+    root = ET.fromstring(image)
     boxes = [r for r in root.iter("{http://www.w3.org/2000/svg}rect") if r.get("class") not in ("bg", "band")]
     assert len(boxes) == len(graph.nodes)
     assert len({(r.get("x"), r.get("y")) for r in boxes}) == len(boxes)  # none hides another

@@ -38,10 +38,10 @@ def told(neck: SFAM, size_hw: tuple[int, int]) -> tuple[list[Tensor], list[Tenso
     centers = grid_priors(torch.ones(1, 2), (int(places[0]), int(places[1])), stride, 0.5)[0]
     seen = []
     for x, y in centers.tolist():
-        picture = torch.zeros(1, 1, *(-(-side // 256) * 256 for side in size_hw))
-        picture[..., int(y), int(x)] = 1e6
-        picture = picture[..., : size_hw[0], : size_hw[1]]
-        seen.append(neck([F.avg_pool2d(picture, 8), F.avg_pool2d(picture, 16)])[-1].sum(1).flatten())
+        image = torch.zeros(1, 1, *(-(-side // 256) * 256 for side in size_hw))
+        image[..., int(y), int(x)] = 1e6
+        image = image[..., : size_hw[0], : size_hw[1]]
+        seen.append(neck([F.avg_pool2d(image, 8), F.avg_pool2d(image, 16)])[-1].sum(1).flatten())
     return seen, list(centers)
 
 
@@ -56,7 +56,7 @@ def test_a_bright_pixel_is_seen_best_where_the_cell_is_told_to_be(size_hw: tuple
 
 @pytest.mark.parametrize("size_hw", [(640, 320), (320, 640), (256, 320), (800, 800)])
 def test_places_that_would_lie_elsewhere_are_refused(size_hw: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=r"give pictures of 257 to 512 px a side, or set last='stride'"):
+    with pytest.raises(ValueError, match=r"give images of 257 to 512 px a side, or set last='stride'"):
         seeing()(maps(size_hw, levels(1, 1)))
 
 

@@ -38,7 +38,7 @@ def macs(body: list[nn.Module], side: int) -> tuple[list[float], float]:
 
 
 def test_parameters(body: list[nn.Module]) -> None:
-    """64.363 M in all, of which the body, from picture to the three maps, has 57.709."""
+    """64.363 M in all, of which the body, from image to the three maps, has 57.709."""
     counts = [count(module) for module in body]
     head = sum(conv_bn(w, 2 * w, 3) + (2 * w + 1) * OUTPUTS for w in WIDTHS)
     assert [round(c / 1e6, 3) for c in counts] == [26.617, 12.067, 19.025]

@@ -13,9 +13,9 @@ from torchvision_cases import (
     assert_same_losses,
     batch_of,
     exact_normalisation,
+    make_images,
     objects,
     padded,
-    pictures,
     randomised,
     relative_error,
     spread_scores,
@@ -34,7 +34,7 @@ def both() -> tuple[nn.Module, Detector]:
     theirs = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES, min_size=SIDE, max_size=1000)
     randomised(theirs, seed=0)
     theirs.eval()
-    _, maps = their_maps(theirs, pictures(1))
+    _, maps = their_maps(theirs, make_images(1))
     head, regression = theirs.head.classification_head, theirs.head.regression_head
     spread_scores(head.cls_logits, lambda: head(maps))
     spread_scores(regression.bbox_ctrness, lambda: regression(maps)[1])
@@ -47,7 +47,7 @@ def both() -> tuple[nn.Module, Detector]:
 
 def test_raw_outputs(both: tuple[nn.Module, Detector]) -> None:
     theirs, ours = both
-    images = pictures(1)
+    images = make_images(1)
     batch, maps = their_maps(theirs, images)
     with torch.no_grad():
         want, raw = theirs.head(maps), ours(batch_of(images))
@@ -63,7 +63,7 @@ def test_raw_outputs(both: tuple[nn.Module, Detector]) -> None:
 def test_losses_and_their_gradients(both: tuple[nn.Module, Detector], counts: tuple[int, ...], seed: int) -> None:
     # float64 throughout: torchvision picks the smallest area by 1e8 - area, which float32 rounds to 8 px^2
     theirs, ours = both
-    images, targets = pictures(2), objects(counts, CLASSES, seed)
+    images, targets = make_images(2), objects(counts, CLASSES, seed)
     batch, maps = their_maps(theirs, images)
     with torch.no_grad():
         raw = ours(batch_of(images))
@@ -80,7 +80,7 @@ def test_losses_and_their_gradients(both: tuple[nn.Module, Detector], counts: tu
 @pytest.mark.parametrize("seed", [1, 2])
 def test_detections(both: tuple[nn.Module, Detector], seed: int) -> None:
     theirs, ours = both
-    images = pictures(seed)
+    images = make_images(seed)
     with torch.no_grad():
         assert_same_detections(ours.detect(batch_of(images)), theirs(images), at_least=20)
 

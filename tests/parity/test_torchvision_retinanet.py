@@ -14,9 +14,9 @@ from torchvision_cases import (
     assert_same_losses,
     batch_of,
     exact_normalisation,
+    make_images,
     objects,
     padded,
-    pictures,
     randomised,
     relative_error,
     spread_scores,
@@ -41,7 +41,7 @@ def both() -> tuple[nn.Module, Detector]:
     randomised(theirs, seed=0)
     theirs.eval()
     head = theirs.head.classification_head
-    _, maps = their_maps(theirs, pictures(1))
+    _, maps = their_maps(theirs, make_images(1))
     spread_scores(head.cls_logits, lambda: head(maps))
     regression = theirs.head.regression_head
     spread_scores(regression.bbox_reg, lambda: regression(maps))
@@ -52,7 +52,7 @@ def both() -> tuple[nn.Module, Detector]:
 
 def test_raw_outputs(both: tuple[nn.Module, Detector]) -> None:
     theirs, ours = both
-    images = pictures(1)
+    images = make_images(1)
     batch, maps = their_maps(theirs, images)
     with torch.no_grad():
         want, raw = theirs.head(maps), ours(batch_of(images))
@@ -67,7 +67,7 @@ def test_raw_outputs(both: tuple[nn.Module, Detector]) -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_losses_and_their_gradients(both: tuple[nn.Module, Detector], counts: tuple[int, ...], seed: int) -> None:
     theirs, ours = both
-    images, targets = pictures(2), objects(counts, CLASSES, seed)
+    images, targets = make_images(2), objects(counts, CLASSES, seed)
     batch, maps = their_maps(theirs, images)
     with torch.no_grad():
         raw = ours(batch_of(images))
@@ -84,13 +84,13 @@ def test_losses_and_their_gradients(both: tuple[nn.Module, Detector], counts: tu
 @pytest.mark.parametrize("seed", [1, 2])
 def test_detections(both: tuple[nn.Module, Detector], seed: int) -> None:
     theirs, ours = both
-    images = pictures(seed)
+    images = make_images(seed)
     with torch.no_grad():
         assert_same_detections(ours.detect(batch_of(images)), theirs(images), at_least=20)
 
 
 def test_a_truth_that_no_anchor_touches_makes_every_anchor_positive_there_and_none_here() -> None:
-    """The one difference of the assignment, by intention; with boxes inside the picture it cannot occur."""
+    """The one difference of the assignment, by intention; with boxes inside the image it cannot occur."""
     matcher = _utils.Matcher(0.5, 0.4, allow_low_quality_matches=True)
     quality = torch.tensor([[0.6, 0.1, 0.0], [0.0, 0.0, 0.0]])
     assert matcher(quality).tolist() == [0, 0, 0]

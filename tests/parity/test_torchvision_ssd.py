@@ -14,9 +14,9 @@ from torchvision_cases import (
     assert_same_losses,
     batch_of,
     exact_normalisation,
+    make_images,
     objects,
     padded,
-    pictures,
     randomised,
     relative_error,
     spread_scores,
@@ -36,7 +36,7 @@ CROWDS = pytest.mark.parametrize(
 
 
 class Both(NamedTuple):
-    """Both models and what they said of the same two pictures, once: a forward pass takes seconds."""
+    """Both models and what they said of the same two images, once: a forward pass takes seconds."""
 
     theirs: nn.Module
     ours: Detector
@@ -50,7 +50,7 @@ class Both(NamedTuple):
 def both() -> Both:
     theirs = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=CLASSES + 1, _skip_resize=True)
     randomised(theirs, seed=0).eval()
-    images = pictures(1, SIZES)
+    images = make_images(1, SIZES)
     batch, maps = their_maps(theirs, images)
     for branch in (theirs.head.classification_head, theirs.head.regression_head):
         for layer, level in zip(branch.module_list, maps, strict=True):
@@ -98,8 +98,8 @@ def test_detections(both: Both) -> None:
     with torch.no_grad():
         want = both.theirs.postprocess_detections(both.outputs, both.anchors, SIZES)
         found = both.ours.suppression(both.ours.head.decode(both.raw, both.batch))
-    for picture in want:
-        picture["labels"] -= 1
+    for image in want:
+        image["labels"] -= 1
     assert_same_detections(found, want, at_least=100)
 
 

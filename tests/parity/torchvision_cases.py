@@ -14,7 +14,7 @@ from torso.models.detector import Detector
 from torso.training.criteria._base import Terms, loss_of
 from torso.types import Candidates, Images
 
-# unequal pictures of one shorter side, which torchvision's transform leaves as they are; the batch is padded to 96x128
+# unequal images of one shorter side, which torchvision's transform leaves as they are; the batch is padded to 96x128
 SIZES = ((64, 100), (64, 65), (96, 64))
 SIDE = 64
 
@@ -45,14 +45,14 @@ def exact_normalisation(model: Detector) -> Detector:
     return model
 
 
-def pictures(seed: int, sizes: Sequence[tuple[int, int]] = SIZES) -> list[Tensor]:
+def make_images(seed: int, sizes: Sequence[tuple[int, int]] = SIZES) -> list[Tensor]:
     """[3, h, w] float64 in 0..1, as torchvision takes them."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.rand(3, h, w, generator=generator, dtype=torch.float64) for h, w in sizes]
 
 
 def batch_of(images: Sequence[Tensor]) -> Images:
-    """The same pictures as torso takes them: 0..255, one padded tensor (of noise: padding must not matter)."""
+    """The same images as torso takes them: 0..255, one padded tensor (of noise: padding must not matter)."""
     height, width = (-(-max(i.shape[d] for i in images) // 32) * 32 for d in (1, 2))
     pixels = torch.full((len(images), 3, height, width), 77.0, dtype=torch.float64)
     for row, image in zip(pixels, images, strict=True):
@@ -64,7 +64,7 @@ def batch_of(images: Sequence[Tensor]) -> Images:
 def objects(
     counts: Sequence[int], classes: int, seed: int, sizes: Sequence[tuple[int, int]] = SIZES, *, smallest: float = 2.0
 ) -> list[dict[str, Tensor]]:
-    """torchvision's targets: so many random boxes a picture, of all sizes, many overlapping."""
+    """torchvision's targets: so many random boxes an image, of all sizes, many overlapping."""
     generator = torch.Generator().manual_seed(seed)
     out = []
     for count, (h, w) in zip(counts, sizes, strict=True):
@@ -96,7 +96,7 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
 
 
 def assert_same_detections(ours: Candidates, theirs: Sequence[dict[str, Tensor]], *, at_least: int) -> None:
-    """The same boxes with the same labels and scores, picture by picture, and the same order of scores."""
+    """The same boxes with the same labels and scores, image by image, and the same order of scores."""
     for i, want in enumerate(theirs):
         filled = ours.scores[i] > 0
         scores, boxes, labels = (x[i][filled].double() for x in (ours.scores, ours.boxes, ours.labels))
@@ -106,7 +106,7 @@ def assert_same_detections(ours: Candidates, theirs: Sequence[dict[str, Tensor]]
         same &= (labels[:, None] == want["labels"]) & ((scores[:, None] - want["scores"]).abs() < 1e-6)
         for row in range(len(scores)):  # one partner each; boxes cut to nothing at the border may have several
             partners = same[row].nonzero()
-            assert len(partners), f"picture {i}: nothing in torchvision's detections is {boxes[row]}, {labels[row]}"
+            assert len(partners), f"image {i}: nothing in torchvision's detections is {boxes[row]}, {labels[row]}"
             same[:, partners[0]] = False
 
 

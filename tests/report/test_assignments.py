@@ -1,4 +1,4 @@
-"""Pictures of assigners: every positive prior is drawn, every rule has its figure in docs/, and it is the code's."""
+"""Images of assigners: every positive prior is drawn, every rule has its figure in docs/, and it is the code's."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_every_positive_prior_is_drawn(name: str) -> None:
 
 
 def largest_difference(a: bytes, b: bytes) -> float:
-    """Of two pictures, the mean over a square of 16 px where they differ most: decoders differ by 1 or so."""
+    """Of two images, the mean over a square of 16 px where they differ most: decoders differ by 1 or so."""
     first, second = (np.asarray(Image.open(io.BytesIO(x)), dtype=np.float32)[:416] for x in (a, b))
     assert first.shape == second.shape
     squares = np.abs(first - second).mean(-1).reshape(26, 16, 40, 16)
     return float(squares.mean((1, 3)).max())
 
 
-def test_one_prior_fewer_is_another_picture() -> None:
+def test_one_prior_fewer_is_another_image() -> None:
     here = found("ssd")
     fewer = Positives(here.boxes[1:], here.target[1:], None)
     assert largest_difference(jpeg(draw_priors(scene(), here)), jpeg(draw_priors(scene(), fewer))) > 4

@@ -49,7 +49,7 @@ def test_the_newest_file_below_is_found(tmp_path: Path) -> None:
     assert find_metrics(tmp_path) == tmp_path / "metrics.csv"
 
 
-def test_columns_find_their_picture(tmp_path: Path) -> None:
+def test_columns_find_their_image(tmp_path: Path) -> None:
     file = tmp_path / "metrics.csv"
     file.write_text("step,train/loss_box,val/AP50,lr,lr-SGD/pg1,images_per_second\n1,1,1,1,1,1\n")
     groups = group_curves(read_metrics(file).curves)

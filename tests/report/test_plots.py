@@ -19,8 +19,8 @@ pytest.importorskip("matplotlib")
 
 
 def size(file: Path) -> tuple[int, int]:
-    with Image.open(file) as picture:
-        return picture.size
+    with Image.open(file) as image:
+        return image.size
 
 
 def sweep(name: str, rows: int) -> Sweep:

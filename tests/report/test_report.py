@@ -20,12 +20,12 @@ EVIL = '<img src=x onerror="alert(1)">'
 
 @pytest.fixture
 def case(tmp_path: Path) -> dict[str, Any]:
-    """Six pictures, two classes, one with a hostile name, one picture without objects, a crowd."""
+    """Six images, two classes, one with a hostile name, one image without objects, a crowd."""
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     images, annotations, results = [], [], []
     for image in range(1, 7):
-        name = f"picture {image} & <b>.png"
+        name = f"image {image} & <b>.png"
         Image.fromarray(rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(tmp_path / "images" / name)
         images.append({"id": image, "file_name": name, "width": 80, "height": 60})
         for n in range(image - 1):
@@ -90,18 +90,18 @@ def test_whole_report(tmp_path: Path, case: dict[str, Any]) -> None:
     assert "&lt;img src=x" in html
     assert "Not in this report" not in html
     links = check_links(index)
-    pictures = {"class_ap.png", "precision_recall.png", "score_threshold.png", "confusion.png"}
+    images = {"class_ap.png", "precision_recall.png", "score_threshold.png", "confusion.png"}
     curves = {f"curves_{name}.png" for name in ("loss", "validation", "learning_rate", "other")}
     samples = {f"samples/{name}_{n}.jpg" for name in ("best", "weakest", "random") for n in (1, 2)}
-    assert links == pictures | curves | samples
-    for text in ("3 min 18 s", "torso train fcos", "AP50", "picture 1 &amp; &lt;b&gt;.png"):
+    assert links == images | curves | samples
+    for text in ("3 min 18 s", "torso train fcos", "AP50", "image 1 &amp; &lt;b&gt;.png"):
         assert text in html
 
 
 def test_nothing_given(tmp_path: Path) -> None:
     index = write_report(tmp_path / "run")
     html = index.read_text(encoding="utf-8")
-    for text in ("Not in this report", "no evaluation was given", "no metrics.csv", "Sample pictures", "Configuration"):
+    for text in ("Not in this report", "no evaluation was given", "no metrics.csv", "Sample images", "Configuration"):
         assert text in html
     assert check_links(index) == set()
 
@@ -109,7 +109,7 @@ def test_nothing_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize("left_out", ["truth", "results", "image_root"])
 def test_any_missing_piece_is_named(tmp_path: Path, case: dict[str, Any], left_out: str) -> None:
     index = write_report(tmp_path / "run", **{name: value for name, value in case.items() if name != left_out})
-    assert "Sample pictures" in index.read_text(encoding="utf-8")
+    assert "Sample images" in index.read_text(encoding="utf-8")
     assert ("COCO scores" in index.read_text(encoding="utf-8")) == (left_out == "image_root")
     check_links(index)
 
@@ -152,10 +152,10 @@ def test_only_the_report_folder_is_written(tmp_path: Path, case: dict[str, Any])
     assert not list((run / "report").glob("*.part"))
 
 
-def test_an_unreadable_picture_is_named(tmp_path: Path, case: dict[str, Any]) -> None:
+def test_an_unreadable_image_is_named(tmp_path: Path, case: dict[str, Any]) -> None:
     for path in case["image_root"].iterdir():
-        path.write_bytes(b"not a picture")
-    with pytest.raises(ValueError, match="picture"):
+        path.write_bytes(b"not an image")
+    with pytest.raises(ValueError, match="image"):
         write_report(tmp_path / "run", **case)
 
 

@@ -1,4 +1,4 @@
-"""Which pictures are shown."""
+"""Which images are shown."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_every_limit_arrives_under_its_own_name(name: str) -> None:
         built(name, max_per_class=0)
 
 
-def test_limits_for_several_pictures_leave_the_absent_ones_and_the_threshold() -> None:
+def test_limits_for_several_images_leave_the_absent_ones_and_the_threshold() -> None:
     limits = Limits(10, None, 20, 5, 0.3, True).times(3)
     assert limits == Limits(30, None, 60, 15, 0.3, True)
 

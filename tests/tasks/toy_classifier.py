@@ -205,7 +205,9 @@ class ClassificationTask(Task):
 
     def page(self, val: Files | None, predictions: Any | None, folder: Path) -> RunPage:
         rows = [[one["class"], str(one["image_id"])] for one in predictions or ()]
-        return RunPage([("images judged", str(len(rows)))], [("answers", "Answers", page.table(["class"], rows))], [])
+        return RunPage(
+            [("images evaluated", str(len(rows)))], [("answers", "Answers", page.table(["class"], rows))], []
+        )
 
     def _probabilities(self, model: Classifier, val: Files, rows: Iterable[int]) -> Iterator[Tensor]:
         size_hw = model.input.resized((1, 1))

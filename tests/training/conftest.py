@@ -1,4 +1,4 @@
-"""Shared by the tests that train on real pictures."""
+"""Shared by the tests that train on real images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training a zoo model on eight real pictures and judging it on the same ones."""
+"""Training a zoo model on eight real images and evaluating it on the same ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def small_recipe(
     input: str | None = "letterbox",
     **changes: object,
 ) -> Part[Recipe]:
-    """A zoo model on a pretrained EfficientNet-Lite0 with small pictures, for a minute of one core.
+    """A zoo model on a pretrained EfficientNet-Lite0 with small images, for a minute of one core.
 
     backbone, input: None keeps the model's own.
     """
@@ -54,9 +54,9 @@ def small_recipe(
 
 
 def full_recipe(model: str, weights: Path | None) -> Part[Recipe]:
-    """A zoo model as it is, widths and anchors too, but for its backbone, at the pictures' full size, for a GPU.
+    """A zoo model as it is, widths and anchors too, but for its backbone, at the images' full size, for a GPU.
 
-    Models of one picture size keep it, the others get 640 x 640. SpineNet is backbone and neck in one, and stays.
+    Models of one image size keep it, the others get 640 x 640. SpineNet is backbone and neck in one, and stays.
 
     weights: of EfficientNet-Lite0; None keeps the model's own body, at random and learning whole.
     """
@@ -68,7 +68,7 @@ def full_recipe(model: str, weights: Path | None) -> Part[Recipe]:
     if weights is None or model.startswith("spinenet"):
         backbone, changes = None, {**changes, **SCRATCH, **_without_drop_path(model)}
     elif model in ("yolov1", "yolox_m"):
-        changes["backbone.frozen_norm"] = True  # four pictures' statistics are not those by which it is judged
+        changes["backbone.frozen_norm"] = True  # four images' statistics are not those by which it is evaluated
     if model == "yolov1":
         changes["head.dropout"] = 0.0  # it is there against learning by heart
         changes["clip_norm"] = 10.0  # as in its recipe: its gradients begin in the thousands
@@ -81,10 +81,10 @@ def _without_drop_path(model: str) -> dict[str, object]:
     return {"backbone.drop_path": 0.0} if backbone.accepts("drop_path") else {}
 
 
-def balanced_pictures(folder: Path, count: int = 8, *, grid: int | None = None) -> Annotations:
-    """The pictures with most boxes of the rarest class: what few boxes teach takes many steps, not another detector.
+def balanced_images(folder: Path, count: int = 8, *, grid: int | None = None) -> Annotations:
+    """The images with most boxes of the rarest class: what few boxes teach takes many steps, not another detector.
 
-    grid: only pictures of whose boxes no two have their centres in one of grid x grid cells.
+    grid: only images of whose boxes no two have their centres in one of grid x grid cells.
     """
     found = open_splits(folder).train
     if grid is not None:
@@ -106,7 +106,7 @@ def _shared_cells(found: Annotations, grid: int) -> NDArray[np.bool_]:
 def overfit(
     recipe: Part[Recipe], annotations: Annotations, steps: int, run_dir: Path, accelerator: str = "cpu"
 ) -> RunResult:
-    """What a run leaves that is judged on the very pictures that it trained on, after so many optimiser steps."""
+    """What a run leaves that is evaluated on the very images that it trained on, after so many optimiser steps."""
     return train(
         recipe.with_args(steps=steps),
         (annotations, annotations),
@@ -120,7 +120,7 @@ def overfit(
 
 
 def proposal_recall(weights: Path, annotations: Annotations, *, k: int) -> float:
-    """Class-agnostic recall at IoU 0.5 of a published proposer's k best boxes a picture."""
+    """Class-agnostic recall at IoU 0.5 of a published proposer's k best boxes an image."""
     objects = as_objects(annotations)
     results = collect(load(weights), objects).results()
     return evaluate_proposals(objects, results, limits=(k,)).recall_at(0.5, k)

@@ -80,7 +80,7 @@ def annotations(root: Path) -> Annotations:
 
 
 def batch(model: Detector, found: Annotations, rows: list[int]) -> Batch:
-    """The pictures of these rows, as the model wants them, without augmentation."""
+    """The images of these rows, as the model wants them, without augmentation."""
     dataset = DetectionDataset(found, [ToInput(model.input, model.multiple)])
     return collate([dataset[0, row] for row in rows], model.multiple)
 

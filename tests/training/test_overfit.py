@@ -1,4 +1,4 @@
-"""Every recipe can learn eight real pictures by heart: what neither shapes nor single gradients prove."""
+"""Every recipe can learn eight real images by heart: what neither shapes nor single gradients prove."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from training.overfitting import (
     FULL_STEPS,
-    balanced_pictures,
+    balanced_images,
     full_recipe,
     overfit,
     proposal_recall,
@@ -20,7 +20,7 @@ from torso.training.compose_recipe import check
 
 NARROW = {"neck.channels": 48, "head.channels": 48}
 DENSE = {**NARROW, "head.tower": 1, "head.prior_probability": 0.05}
-HALF_ANCHORS = {"head.priors.base_scale": 4.0}  # the pictures are 0.4 of their size, the smallest objects 12 px
+HALF_ANCHORS = {"head.priors.base_scale": 4.0}  # the images are 0.4 of their size, the smallest objects 12 px
 
 # Steps, and what differs from small_recipe. FCOS has one positive point where RetinaNet has nine anchors: small objects
 # take it half the strides and more steps.
@@ -45,7 +45,7 @@ SETTINGS: dict[str, tuple[int, dict[str, object]]] = {
             "neck.widths": (64, 48, 48),
             "head.channels": 48,
             "head.prior_probability": 0.05,
-            "backbone.frozen_norm": True,  # two pictures are too few for statistics
+            "backbone.frozen_norm": True,  # two images are too few for statistics
         },
     ),
     "faster_rcnn": (
@@ -72,26 +72,26 @@ RPN: tuple[int, dict[str, object]] = (80, {**NARROW, **HALF_ANCHORS, "suppressio
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", SETTINGS)
-def test_learns_eight_pictures_by_heart(shared_data, backbone_weights, tmp_path, model):
-    """Tuned for the time: backbone, widths, tower, prior probability, size of the pictures and with it of the anchors
+def test_learns_eight_images_by_heart(shared_data, backbone_weights, tmp_path, model):
+    """Tuned for the time: backbone, widths, tower, prior probability, size of the images and with it of the anchors
     (atss, faster_rcnn) or the strides (fcos), numbers of proposals and of sampled rows, centernet's frozen BatchNorm,
     no augmentation, the optimiser's settings and the steps. As in the recipe: losses and weights, assigner,
     thresholds, suppression.
     """
     steps, changes = SETTINGS[model]
     recipe = small_recipe(model, backbone_weights, **changes)
-    scores = overfit(recipe, balanced_pictures(shared_data / "bccd"), steps, tmp_path).scores
+    scores = overfit(recipe, balanced_images(shared_data / "bccd"), steps, tmp_path).scores
     assert scores is not None
     assert scores.AP50 > 0.9, str(scores)
 
 
 @pytest.mark.slow
-def test_rpn_proposes_every_object_of_eight_pictures(shared_data, backbone_weights, tmp_path):
-    """Judged on the 100 best of its 300 boxes, which find 4 % of the objects after a single step. Tuned as above."""
+def test_rpn_proposes_every_object_of_eight_images(shared_data, backbone_weights, tmp_path):
+    """Evaluated on the 100 best of its 300 boxes, which find 4 % of the objects after a single step. Tuned as above."""
     steps, changes = RPN
-    pictures = balanced_pictures(shared_data / "bccd")
-    result = overfit(small_recipe("rpn", backbone_weights, **changes), pictures, steps, tmp_path)
-    recall = proposal_recall(result.weights, pictures, k=100)
+    images = balanced_images(shared_data / "bccd")
+    result = overfit(small_recipe("rpn", backbone_weights, **changes), images, steps, tmp_path)
+    recall = proposal_recall(result.weights, images, k=100)
     assert recall > 0.95, f"recall {recall:.3f} at IoU 0.5 with 100 proposals"
 
 
@@ -103,12 +103,12 @@ def test_full_size_recipes_can_be_trained(model):
 
 
 def learnt_on_a_gpu(model: str, weights: Path | None, steps: int, data: Path, run_dir: Path) -> float:
-    """AP50 of the eight pictures, 0..1; of rpn the recall at IoU 0.5 with 100 proposals."""
-    pictures = balanced_pictures(data / "bccd", grid=7 if model == "yolov1" else None)
-    result = overfit(full_recipe(model, weights), pictures, steps, run_dir, "gpu")
+    """AP50 of the eight images, 0..1; of rpn the recall at IoU 0.5 with 100 proposals."""
+    images = balanced_images(data / "bccd", grid=7 if model == "yolov1" else None)
+    result = overfit(full_recipe(model, weights), images, steps, run_dir, "gpu")
     assert not result.interrupted, "ended by a signal: this says nothing of the model"
     if model == "rpn":
-        recall = proposal_recall(result.weights, pictures, k=100)
+        recall = proposal_recall(result.weights, images, k=100)
         print(f"{model}: recall {recall:.3f} at IoU 0.5 with 100 proposals", flush=True)
         return recall
     assert result.scores is not None
@@ -119,7 +119,7 @@ def learnt_on_a_gpu(model: str, weights: Path | None, steps: int, data: Path, ru
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("model", names("zoo"))
-def test_learns_eight_pictures_by_heart_at_full_size(shared_data, backbone_weights, tmp_path, model):
+def test_learns_eight_images_by_heart_at_full_size(shared_data, backbone_weights, tmp_path, model):
     """Every zoo model with its own widths, anchors, losses and thresholds on EfficientNet-Lite0, in bf16.
 
     YOLOX's boxes begin at 32 pixels at most, and the slope of 1 - IoU^2 vanishes with the IoU: the largest cells, 240
@@ -133,6 +133,6 @@ def test_learns_eight_pictures_by_heart_at_full_size(shared_data, backbone_weigh
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("model", OWN_BODIES)
-def test_learns_eight_pictures_by_heart_with_its_own_body(shared_data, tmp_path, model):
+def test_learns_eight_images_by_heart_with_its_own_body(shared_data, tmp_path, model):
     """One member for each body that Lite0 stands in for above, whole and from random."""
     assert learnt_on_a_gpu(model, None, 2 * FULL_STEPS, shared_data, tmp_path) > 0.9

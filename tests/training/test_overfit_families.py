@@ -1,19 +1,19 @@
-"""One member of each family can learn eight real pictures by heart: its head, assigner, losses, coder, suppression."""
+"""One member of each family can learn eight real images by heart: its head, assigner, losses, coder, suppression."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import pytest
-from training.overfitting import SCRATCH, balanced_pictures, overfit, small_recipe
+from training.overfitting import SCRATCH, balanced_images, overfit, small_recipe
 
-HALF_STRIDES = {"neck.finest": 4, "head.finest": 4}  # the pictures are 0.4 of their size, the smallest objects 12 px
+HALF_STRIDES = {"neck.finest": 4, "head.finest": 4}  # the images are 0.4 of their size, the smallest objects 12 px
 LIKELY = {"head.prior_probability": 0.05}
 YOLO_WIDTHS = (32, 48, 64)
 
 
 class Case(NamedTuple):
-    """Steps, and what differs from small_recipe; grid as in balanced_pictures."""
+    """Steps, and what differs from small_recipe; grid as in balanced_images."""
 
     steps: int
     changes: dict[str, object]
@@ -76,18 +76,18 @@ CASES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", CASES)
-def test_learns_eight_pictures_by_heart(shared_data, backbone_weights, tmp_path, model):
+def test_learns_eight_images_by_heart(shared_data, backbone_weights, tmp_path, model):
     """Tuned for the time, as in test_overfit: backbone (EfficientNet-Lite0, or SpineNet at a quarter of its width),
-    widths, towers, size of the pictures and with it of strides, anchors and (tal) distances, prior probability, no
+    widths, towers, size of the images and with it of strides, anchors and (tal) distances, prior probability, no
     dropout, augmentation, scales and average, the optimiser's settings and the steps. As in the recipe: the form of
     head, coder and neck, assigner, losses and their weights, suppression.
 
-    YOLOv1 has pictures of which no two objects share a cell: it learns one a cell. TAL's boxes begin eight strides to
+    YOLOv1 has images of which no two objects share a cell: it learns one a cell. TAL's boxes begin eight strides to
     each side; of objects a tenth as wide, alignment^6 tells it nothing for hundreds of steps: hence half the distances.
     """
     case = CASES[model]
     recipe = small_recipe(model, backbone_weights, **case.changes)
-    pictures = balanced_pictures(shared_data / "bccd", grid=case.grid)
-    result = overfit(recipe, pictures, case.steps, tmp_path)
+    images = balanced_images(shared_data / "bccd", grid=case.grid)
+    result = overfit(recipe, images, case.steps, tmp_path)
     assert result.scores is not None
     assert result.scores.AP50 > 0.9, str(result.scores)

@@ -7,9 +7,9 @@ import pytest
 from torso.parts import find
 from torso.training.recipes.recipe import Recipe
 
-SUMS_PER_PICTURE = {"criterion.normaliser": "batch", "criterion.cls.on": "positives", "criterion.quality.on": "used"}
+SUMS_PER_IMAGE = {"criterion.normaliser": "batch", "criterion.cls.on": "positives", "criterion.quality.on": "used"}
 ONE_X = {"lr_batch": 16, "epochs": 12, "momentum": 0.9, "weight_decay": 1e-4, "milestones": (8 / 12, 11 / 12)}
-DARKNET = {"lr_batch": 64, "epochs": 273, "weight_decay": 5e-4, "milestones": (0.8, 0.9), **SUMS_PER_PICTURE}
+DARKNET = {"lr_batch": 64, "epochs": 273, "weight_decay": 5e-4, "milestones": (0.8, 0.9), **SUMS_PER_IMAGE}
 FOCAL = {"criterion.cls.loss.alpha": 0.25, "criterion.cls.loss.gamma": 2.0}
 RPN = {"positive": 0.7, "negative": 0.3, "rescue_above": 0.3}
 
@@ -65,7 +65,7 @@ PUBLISHED: dict[str, dict[str, object]] = {
         **DARKNET, "lr": 1.3e-3, "momentum": 0.949, "criterion.assigner.ignore_above": 0.7,
         "criterion.assigner.extra_iou": 0.213, "criterion.box.weight": 2.4, "criterion.box.weighting": "none",
     },
-    # zenodo.3908559: terms times the 64 pictures of a step
+    # zenodo.3908559: terms times the 64 images of a step
     "yolov5s": {
         "lr": 0.01, "lr_batch": 64, "epochs": 300, "momentum": 0.937, "weight_decay": 5e-4,
         "criterion.box.weight": 64 * 0.05, "criterion.cls.weight": 64 * 0.5 / 80, "criterion.quality.weight": 64.0,

@@ -1,4 +1,4 @@
-"""FastestDet's published weights in torso's parts: no tensor lost, the published function, and AP on real pictures."""
+"""FastestDet's published weights in torso's parts: no tensor lost, the published function, and AP on real images."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def test_a_box_is_where_its_formula_says(model: Detector) -> None:
     assert int(found.labels[0, 0]) == 7
 
 
-def test_real_pictures(model: Detector, shared_data: Path) -> None:
-    """0.2037 AP, 0.339 AP50 here; published 0.130, 0.253 on val2017. These 128 are of the pictures it was trained on,
+def test_real_images(model: Detector, shared_data: Path) -> None:
+    """0.2037 AP, 0.339 AP50 here; published 0.130, 0.253 on val2017. These 128 are of the images it was trained on,
     and have few classes each. Half a stride off costs 0.06, red for blue 0.05: bounds that see either.
     """
     truth, _ = clean(open_dataset(shared_data / "coco128", "train"))

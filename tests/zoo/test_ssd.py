@@ -1,4 +1,4 @@
-"""SSD300 and SSD512: published parameters and numbers of default boxes, pictures of exactly that size, training."""
+"""SSD300 and SSD512: published parameters and numbers of default boxes, images of exactly that size, training."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_recipe_fits_its_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_training_starts_with_every_parameter(name: str) -> None:
-    """The blank pictures that it starts with must be large enough for SSD300's unpadded convolutions."""
+    """The blank images that it starts with must be large enough for SSD300's unpadded convolutions."""
     recipe = find(name, "recipes")(num_classes=3)
     with torch.device("meta"):
         step = OnMeta(recipe.get("model").build(), recipe.get("criterion").build())

@@ -1,6 +1,6 @@
 """The graph of a neck, read off one run of the module on maps without data: operations as nodes, levels as columns.
 
-`neck_svg.py` beside it makes the picture.
+`neck_svg.py` beside it makes the image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Level = tuple[int, int]
 """A (y, x) stride."""
 
 SIDE = 4096
-"""Side of the picture: a multiple of every stride, so that a map's size tells its level. Maps lie on meta: no cost."""
+"""Side of the image: a multiple of every stride, so that a map's size tells its level. Maps lie on meta: no cost."""
 
 _JOINS = {"add": "+", "sub": "-", "mul": "×", "cat": "concat", "addcmul": "weighted +"}
 _CHAINED = ("+", "weighted +")

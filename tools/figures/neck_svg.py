@@ -1,4 +1,4 @@
-"""Pictures of necks, drawn from the modules themselves: `python -m tools.figures.neck_svg docs/figures/necks`."""
+"""Images of necks, drawn from the modules themselves: `python -m tools.figures.neck_svg docs/figures/necks`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def drawn_graph(figure: str) -> Graph:
 
 
 def svg(graph: Graph, title: str) -> str:
-    """The graph as a picture: a column a level, fine to coarse; what is computed later lies lower."""
+    """The graph as an image: a column a level, fine to coarse; what is computed later lies lower."""
     rows = _rows(graph)
     column = {level: i for i, level in enumerate(graph.levels)}
     at = [(_COLUMN * column[n.level] + _COLUMN // 2, _TOP + _ROW * r) for n, r in zip(graph.nodes, rows, strict=True)]

@@ -23,7 +23,7 @@ from torso.zoo.ssd import torchvision_model as ssd_model
 
 
 def retinanet(*, num_classes: int = 91) -> Part[Recipe]:
-    """Both sums are divided by each picture's own positives, then averaged over the pictures; L1 on the codes."""
+    """Both sums are divided by each image's own positives, then averaged over the images; L1 on the codes."""
     return part(
         Recipe,
         model=retinanet_model(num_classes=num_classes),
@@ -61,7 +61,7 @@ def fcos(*, num_classes: int = 91) -> Part[Recipe]:
 
 
 def ssd300(*, num_classes: int = 90) -> Part[Recipe]:
-    """Pictures without objects teach nothing, as in the paper; num_classes is without background."""
+    """Images without objects teach nothing, as in the paper; num_classes is without background."""
     return part(
         Recipe,
         model=ssd_model(num_classes=num_classes),

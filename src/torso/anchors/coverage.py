@@ -30,7 +30,7 @@ from torso.training.assigners.yolo_v5 import YOLOv5Assigner
 from torso.training.criteria._base import Criterion
 
 _ENOUGH = 0.9  # of the objects
-_SAMPLE = 500  # pictures; a look at them takes milliseconds
+_SAMPLE = 500  # images; a look at them takes milliseconds
 _FIT = "`torso anchors` fits shapes to the data"
 _CLOSER = "larger images (input.size_hw) or finer levels (neck.finest, head.finest) bring locations closer"
 

@@ -13,7 +13,7 @@ from torso.geometry.priors.points import Points
 from torso.inputs._base import Input
 
 AREAS = (("small", 0.0, 32.0**2), ("medium", 32.0**2, 96.0**2), ("large", 96.0**2, np.inf))
-"""COCO's sizes: areas in px^2 of the picture, as annotated."""
+"""COCO's sizes: areas in px^2 of the image, as annotated."""
 
 
 class PriorLevel(NamedTuple):
@@ -25,7 +25,7 @@ class PriorLevel(NamedTuple):
 
 
 class InputBoxes(NamedTuple):
-    """Boxes as the model sees them: centres and sizes [n, 2] (x, y), and the padded picture of each [n, 2] (w, h)."""
+    """Boxes as the model sees them: centres and sizes [n, 2] (x, y), and the padded image of each [n, 2] (w, h)."""
 
     centers_xy: Floats
     sizes_wh: Floats
@@ -68,7 +68,7 @@ def levels_of(priors: PlacedShapes) -> list[PriorLevel]:
 
 
 def input_boxes(annotations: Annotations, policy: Input, multiple: int) -> InputBoxes:
-    """All boxes but crowds, scaled as this input policy shows their pictures (tiles: as the first tile is shown)."""
+    """All boxes but crowds, scaled as this input policy shows their images (tiles: as the first tile is shown)."""
     frames = [_frame(policy, (int(h), int(w)), multiple) for h, w in annotations.size_hw]
     scale = np.array([f[0] for f in frames]).reshape(-1, 2)
     canvas = np.array([f[1] for f in frames]).reshape(-1, 2)
@@ -135,7 +135,7 @@ def pair_iou(a_wh: Floats, b_wh: Floats, apart_xy: Floats | float = 0.0) -> Floa
 
 
 def _frame(policy: Input, size_hw: tuple[int, int], multiple: int) -> tuple[tuple[float, float], tuple[int, int]]:
-    """((scale x, scale y), (canvas w, canvas h)) of a picture of this size."""
+    """((scale x, scale y), (canvas w, canvas h)) of an image of this size."""
     x1, y1, x2, y2 = policy.windows(size_hw)[0]
     height, width = policy.resized((y2 - y1, x2 - x1))
     canvas = policy.padded([(height, width)], multiple)

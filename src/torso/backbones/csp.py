@@ -35,7 +35,7 @@ class CSPDarknet(Staged):
         block: stands behind the stages of some maps, one of its own for each, before the next stage sees the map.
         block_strides: of those maps; none given means the block's own place, from stride 8 on.
 
-    BatchNorm has eps 1e-3 and momentum 0.03. Pictures of any size but "focus", which wants even sides.
+    BatchNorm has eps 1e-3 and momentum 0.03. Images of any size but "focus", which wants even sides.
     """
 
     def __init__(

@@ -66,14 +66,14 @@ class SpineNet(Staged):
         repeats: blocks a node.
         channels: of the five maps (strides 8 to 128).
         activation: ReLU in the paper's first recipe, SiLU ("swish") in its longer one.
-        drop_path: chance that a picture skips the last node's blocks; it rises linearly from the first node on.
+        drop_path: chance that an image skips the last node's blocks; it rises linearly from the first node on.
         block: stands behind the nodes that some maps are made from, one of its own for each: the map's 1x1 reads what
             it gives, and so does every node that has this one as a parent. What stands at stride 16 (node 12) reaches
             the maps of 32, 64 and 128, at stride 32 (node 14) those of 64 and 128; the other three nodes have no
             children. The map there is as wide as the node, not `channels`, and must stay so.
         block_strides: of those maps; none given means the block's own place.
 
-    Pictures of any size are taken; a level has ceil(size / stride) places. There are no published torch weights.
+    Images of any size are taken; a level has ceil(size / stride) places. There are no published torch weights.
     """
 
     multiple = 128

@@ -37,7 +37,7 @@ class SSDVGG(Staged):
         block_strides: of those maps; none given means the block's own place.
 
     A level has ceil(size / stride) places: SSD300's 38 and 19. torchvision rounds up at the third pooling alone, which
-    is the same for pictures of even quarters, 300 and 512 among them.
+    is the same for images of even quarters, 300 and 512 among them.
     """
 
     multiple = 1

@@ -41,13 +41,13 @@ class Timm(Backbone):
         checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         activation: in the place of every activation of the model; None keeps timm's, which its weights are made for.
         stage_norms: a LayerNorm on every map, as Swin's authors detect; timm's own bodies end without one.
-        drop_path: chance that a picture skips the deepest block (stochastic depth); shallower ones are skipped less.
+        drop_path: chance that an image skips the deepest block (stochastic depth); shallower ones are skipped less.
         block: stands behind the stages of some maps, one of its own for each, before the next stage sees the map.
         block_strides: of those maps; none given means the block's own place, from stride 8 on.
 
     Maps of NHWC models come out as NCHW; of several maps of one stride (ViT) the deepest is kept; models of a fixed
-    picture size are opened for any size and pad to whole patches. Windows shift in every stage, whatever the size:
-    timm leaves that out where the map of a classifier's small picture is one window.
+    image size are opened for any size and pad to whole patches. Windows shift in every stage, whatever the size:
+    timm leaves that out where the map of a classifier's small image is one window.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Timm(Backbone):
 
 
 def _create(name: str, **kwargs: Any) -> nn.Module:
-    """timm's features-only model, opened for any picture size where it would insist on one."""
+    """timm's features-only model, opened for any image size where it would insist on one."""
     if not timm.is_model(name.split(".")[0]):
         raise ValueError(f"timm has no model {name!r}; {nearest(name, timm.list_models())}")
     fixed = bool((timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()).fixed_input_size)
@@ -228,7 +228,7 @@ def load_published(body: nn.Module, published: Mapping[str, Tensor], replaced: S
 
 
 def patch_of(body: nn.Module) -> tuple[int, int]:
-    """(height, width) of the patches that a transformer cuts its picture into; (1, 1) where there are none."""
+    """(height, width) of the patches that a transformer cuts its image into; (1, 1) where there are none."""
     return next((m.patch_size for m in body.modules() if isinstance(m, PatchEmbed)), (1, 1))
 
 

@@ -21,7 +21,7 @@ class ASPP(Block):
         dropout: of the output, whole values (torchvision's DeepLab trains with 0.5).
         activation: behind the BatchNorm of every convolution.
 
-    The mean is one value a place; with one picture a batch its BatchNorm uses the stored statistics.
+    The mean is one value a place; with one image a batch its BatchNorm uses the stored statistics.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="model.safetensors or a .ckpt of a run, or its folder")
     parser.add_argument("--suppression", metavar="NAME", help=", ".join(names("suppression")))
     parser.add_argument("--input", metavar="NAME", help=f"{', '.join(names('inputs'))}; not given: as in training")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="B", help="pictures or tiles at once (1)")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="B", help="images or tiles at once (1)")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (CUDA where there is one), cpu, cuda:1")
     of_weights = "of the network's weights; auto is bf16 on CUDA, else 32; 16 is float16"
     parser.add_argument("--precision", choices=("auto", "32", "bf16", "16"), default="auto", help=of_weights)

@@ -37,7 +37,7 @@ def finish(result: RunResult, splits: Any, *, limit: int | None = None, command:
         "",
         "next",
         f"  torso eval {_quoted(result.weights)} --data {_quoted(folder)}",
-        f"  torso predict {_quoted(result.weights)} PICTURES --out found",
+        f"  torso predict {_quoted(result.weights)} IMAGES --out found",
         f"  torso train MODEL --data DIR --init {_quoted(result.weights)}",
     ]
     print("\n".join(lines), flush=True)

@@ -34,7 +34,7 @@ SLOTS = {
     "suppression": "suppression",
     "input": "inputs",
 }
-_FLAGS = {"scales": "--train-scales"}  # of the recipe; --scales alone is how predict and eval look at a picture
+_FLAGS = {"scales": "--train-scales"}  # of the recipe; --scales alone is how predict and eval look at an image
 _ELSEWHERE = {
     "--scales": "it is of predict and eval; sizes of training are --train-scales, of the model --input pyramid",
     "--flip": "it is of predict and eval; training mirrors by its --augment",

@@ -1,4 +1,4 @@
-"""What `predict` looks at: files, folders and patterns, sorted, each picture or video once."""
+"""What `predict` looks at: files, folders and patterns, sorted, each image or video once."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from torso.cli._flags import UsageError
 
-_PICTURES = frozenset(
+_IMAGES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2"}
 )  # those of data.files, which imports torch
 
 
 def expand(paths: Sequence[str], videos: frozenset[str]) -> list[Path]:
-    """Files of the given paths: a folder gives the pictures and videos below it, a pattern what it matches.
+    """Files of the given paths: a folder gives the images and videos below it, a pattern what it matches.
 
     A file named as it is counts whatever its suffix. UsageError for a path that gives nothing.
     """
     found: dict[Path, None] = {}
     for text in paths:
-        found.update(dict.fromkeys(_expand_one(text, _PICTURES | videos)))
+        found.update(dict.fromkeys(_expand_one(text, _IMAGES | videos)))
     return list(found)
 
 
@@ -29,7 +29,7 @@ def _expand_one(text: str, suffixes: frozenset[str]) -> list[Path]:
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in suffixes)
         if not inside:
-            raise UsageError(f"{text}: no pictures and no videos in this folder; some were wanted")
+            raise UsageError(f"{text}: no images and no videos in this folder; some were wanted")
         return inside
     if path.is_file():
         return [path]
@@ -38,4 +38,4 @@ def _expand_one(text: str, suffixes: frozenset[str]) -> list[Path]:
         if matched:
             return matched
         raise UsageError(f"{text}: no file matches this pattern; check it (and quote it, so that the shell leaves it)")
-    raise UsageError(f"{text}: no such file or folder; pictures, folders or patterns were wanted: check the path")
+    raise UsageError(f"{text}: no such file or folder; images, folders or patterns were wanted: check the path")

@@ -1,4 +1,4 @@
-"""Flags of how a picture is looked at: tiles, scales, mirrored; their texts are checked without importing torch."""
+"""Flags of how an image is looked at: tiles, scales, mirrored; their texts are checked without importing torch."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from torso.inputs.tiles import Tiles
     from torso.parts import Part
 
-_TILES = "look at tiles of so many px a side (or HEIGHT,WIDTH) of pictures that are larger"
+_TILES = "look at tiles of so many px a side (or HEIGHT,WIDTH) of images that are larger"
 
 
 def add_tile_arguments(parser: Parser) -> None:
     """--tiles and --overlap, of training as well."""
-    tiles = parser.add_argument_group("large pictures")
-    tiles.add_argument("--tiles", metavar="SIZE", help=f"{_TILES}; none: whole pictures")
+    tiles = parser.add_argument_group("large images")
+    tiles.add_argument("--tiles", metavar="SIZE", help=f"{_TILES}; none: whole images")
     tiles.add_argument("--overlap", metavar="SHARE", help="of a tile with the next: 0 to 0.9 (0.2)")
 
 
 def add_arguments(parser: Parser) -> None:
     """What prediction knows besides."""
     add_tile_arguments(parser)
-    views = parser.add_argument_group("more looks at a picture (not given: as in training)")
+    views = parser.add_argument_group("more looks at an image (not given: as in training)")
     views.add_argument(
         "--merge",
         choices=("union", "suppression"),
         help="how tiles come together: one box around what "
         "a seam has cut, or the model's suppression over all tiles (union)",
     )
-    views.add_argument("--no-whole", action="store_true", help="tiles alone, without the shrunken whole picture")
+    views.add_argument("--no-whole", action="store_true", help="tiles alone, without the shrunken whole image")
     views.add_argument("--scales", metavar="LIST", help="sizes at test time, as 0.5,1,2, suppressed together")
     views.add_argument("--flip", action="store_true", help="each also mirrored left to right")
     parser.elsewhere = {"--train-scales": "it is of train; several sizes at test time are --scales"}
@@ -45,7 +45,7 @@ def check(args: argparse.Namespace) -> None:
     read_overlap(args.overlap)
     read_scales(args.scales)
     if args.tiles == "none" and (args.overlap is not None or args.merge is not None or args.no_whole):
-        raise UsageError("--tiles none looks at whole pictures; leave out --overlap, --merge and --no-whole")
+        raise UsageError("--tiles none looks at whole images; leave out --overlap, --merge and --no-whole")
 
 
 def read_tiles(text: str | None) -> tuple[int, int] | None:

@@ -197,7 +197,7 @@ def _page(
     found: dict[str, list[Reach]],
 ) -> list[str]:
     lines = [
-        f"{args.split} of {args.data}: {found['fitted'][0].boxes} boxes on {len(annotations)} pictures, measured as "
+        f"{args.split} of {args.data}: {found['fitted'][0].boxes} boxes on {len(annotations)} images, measured as "
         f"the model sees them ({_policy(asked.policy)})",
         "",
         f"BPR: share of objects that some prior overlaps by at least {args.iou:g} (best possible recall); IoU: mean of "

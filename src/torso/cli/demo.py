@@ -1,4 +1,4 @@
-"""`torso demo`: a small data set made, learned from, judged and shown, in minutes on a CPU, without a download."""
+"""`torso demo`: a small data set made, learned from, evaluated and shown, in minutes on a CPU, without a download."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def add_arguments(parser: Parser) -> None:
     """Of `torso demo`."""
     parser.add_argument("--out", default="demo", metavar="DIR", help="data, run and report go there (demo)")
     parser.add_argument("--epochs", type=int, metavar="N", help="fewer are faster and worse")
-    parser.add_argument("--pictures", nargs=2, type=int, default=(400, 100), metavar=("TRAIN", "VAL"), help="400 100")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that read pictures")
+    parser.add_argument("--images", nargs=2, type=int, default=(400, 100), metavar=("TRAIN", "VAL"), help="400 100")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that read images")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     start = time.monotonic()
     data = Path(args.out) / "data"
-    build_digits(data, train=args.pictures[0], val=args.pictures[1], size_hw=(192, 192), height_px=(24, 84))
+    build_digits(data, train=args.images[0], val=args.images[1], size_hw=(192, 192), height_px=(24, 84))
     made = time.monotonic()
     print(f"data set  {data}: handwritten digits on photographs ({made - start:.0f} s)", flush=True)
     recipe = demo_recipe(write_weights(Path(args.out) / "backbone.safetensors"))
@@ -54,18 +54,18 @@ def run(args: argparse.Namespace) -> int:
     page = finish(result, splits, command="torso demo")
     seconds = result.seconds
     print(
-        f"\nAP50 {result.scores.AP50:.3f}, AP {result.scores.AP:.3f} on pictures not learned from\n"
-        f"{seconds['train']:.0f} s of training, {seconds['evaluate']:.0f} s of judging, "
+        f"\nAP50 {result.scores.AP50:.3f}, AP {result.scores.AP:.3f} on images not learned from\n"
+        f"{seconds['train']:.0f} s of training, {seconds['evaluate']:.0f} s of evaluating, "
         f"{time.monotonic() - start:.0f} s in all; look at {page}"
     )
     return 0
 
 
 def demo_recipe(weights: Path | None = None) -> Part[Recipe]:
-    """A small FCOS on EfficientNet-Lite0, pictures of 192 px: what two CPU cores can train in five minutes.
+    """A small FCOS on EfficientNet-Lite0, images of 192 px: what two CPU cores can train in five minutes.
 
     weights: of the backbone, in timm's keys. The first stages and all BatchNorms keep theirs: little is learned there
-    from 400 pictures, and their backward pass is the dearest on a CPU.
+    from 400 images, and their backward pass is the dearest on a CPU.
     """
     from torso.backbones.timm import Timm
     from torso.inputs.letterbox import Letterbox

@@ -17,7 +17,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--data", required=True, metavar="DIR", help="a folder in COCO, Pascal VOC or YOLO layout")
     parser.add_argument("--split", default="val", metavar="NAME", help="of the data set (val)")
     parser.add_argument("--holdout", type=float, default=0.2, metavar="SHARE", help="as in train: 0.2")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read pictures (0)")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images (0)")
     parser.add_argument("--voc", action="store_true", help="Pascal VOC AP at IoU 0.5 too, both rules")
     parser.add_argument("--drop-unknown", action="store_true", help="leave out classes that the data set lacks")
     parser.add_argument("--json", action="store_true", help="as JSON, scores 0..1")

@@ -16,14 +16,14 @@ from torso.cli._remedies import sentence
 from torso.parts import PartError, nearest
 
 VERBS = {
-    "train": "train a model on a folder of pictures and boxes",
-    "eval": "judge a checkpoint: COCO's twelve numbers, AP of each class, VOC AP",
-    "predict": "find objects in pictures, folders or videos; draw them and write COCO results",
+    "train": "train a model on a folder of images and boxes",
+    "eval": "evaluate a checkpoint: COCO's twelve numbers, AP of each class, VOC AP",
+    "predict": "find objects in images, folders or videos; draw them and write COCO results",
     "show": "what a model is made of: maps, parameters, FLOPs, and its recipe as YAML",
     "parts": "list the parts that models are composed of, and their arguments",
     "anchors": "fit anchor shapes to a data set, and say what a model's own can reach",
     "doctor": "look at a data set before training: what is there, what is wrong, what will be dropped",
-    "demo": "build a small data set, train on it, judge it and draw what was found",
+    "demo": "build a small data set, train on it, evaluate it and draw what was found",
 }
 
 

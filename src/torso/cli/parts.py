@@ -32,7 +32,7 @@ _ABOUT = {
     "terms": "what a criterion sums: --criterion.box.weight=2, --criterion.cls.loss.alpha=0.5",
     "criteria": "--criterion",
     "recipes": "how each model is trained; the arguments of `recipes.recipe` are flags",
-    "transforms": "augmentations of training pictures",
+    "transforms": "augmentations of training images",
     "tasks": "what a model is for; its class names the task",
 }
 

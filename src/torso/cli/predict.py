@@ -1,4 +1,4 @@
-"""`torso predict`: objects found in pictures, folders and videos, drawn, and written down as COCO results."""
+"""`torso predict`: objects found in images, folders and videos, drawn, and written down as COCO results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: Parser) -> None:
     """Of `torso predict`."""
     checkpoint.add_arguments(parser)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="pictures, videos, folders, patterns in quotes")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, videos, folders, patterns in quotes")
     parser.add_argument("--out", required=True, metavar="DIR", help="a new or empty folder; nothing is overwritten")
     parser.add_argument("--score", type=float, default=0.3, metavar="S", help="leave out what scores less (0.3)")
     parser.add_argument("--no-draw", action="store_true", help="write results only")
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
     predict([])  # a task without an answer says so before anything is written
     out.mkdir(parents=True, exist_ok=True)
     record = _Record(task, out, model.names, bundle.category_ids, args)
-    pictures = [f for f in files if not is_video(f)]
-    _pictures(predict, pictures, record)
+    images = [f for f in files if not is_video(f)]
+    _images(predict, images, record)
     for file in files:
         if is_video(file):
             _video(predict, file, record)
@@ -63,7 +63,7 @@ Predict = Callable[[Iterable["Image"]], Iterator[Any]]
 
 
 class _Record:
-    """What goes into the folder: results.json (COCO results), index.json (which picture is which), drawn pictures."""
+    """What goes into the folder: results.json (COCO results), index.json (which image is which), drawn images."""
 
     def __init__(
         self,
@@ -82,12 +82,12 @@ class _Record:
         self.skipped: list[dict[str, str]] = []
         self._taken = {"results", "index"}
 
-    def add(self, source: Path, found: Any, picture: Image, **more: Any) -> None:
-        """One picture's results; more: what the index shall say of it besides."""
+    def add(self, source: Path, found: Any, image: Image, **more: Any) -> None:
+        """One image's results; more: what the index shall say of it besides."""
         number = len(self.images) + 1
         rows = self.task.rows(found, number, self.category_ids)
         self.results += rows
-        size = {"width": picture.width, "height": picture.height}
+        size = {"width": image.width, "height": image.height}
         entry = {"id": number, "file_name": str(source), **size, "objects": len(rows)}
         self.images.append({**entry, **more})
 
@@ -97,7 +97,7 @@ class _Record:
         print(f"torso predict: skipped: {reason}", file=sys.stderr)
 
     def new_name(self, stem: str, suffix: str) -> str:
-        """A file name not yet used in the folder: two pictures of one name may come from two folders."""
+        """A file name not yet used in the folder: two images of one name may come from two folders."""
         name, number = stem, 1
         while name in self._taken:
             number += 1
@@ -113,13 +113,13 @@ class _Record:
         index = {**self.head, "categories": categories, "images": self.images, "skipped": self.skipped}
         write_json(self.out / "results.json", self.results)
         write_json(self.out / "index.json", index)
-        print(f"{len(self.results)} objects in {len(self.images)} pictures; results and pictures in {self.out}")
+        print(f"{len(self.results)} objects in {len(self.images)} images; results and images in {self.out}")
         if self.skipped:
             print(f"{len(self.skipped)} files could not be read; index.json lists them")
         return 1 if self.skipped else 0
 
 
-def _pictures(predict: Predict, files: list[Path], record: _Record) -> None:
+def _images(predict: Predict, files: list[Path], record: _Record) -> None:
     from torso.images import read_image
 
     waiting: deque[tuple[Path, Image]] = deque()
@@ -127,20 +127,20 @@ def _pictures(predict: Predict, files: list[Path], record: _Record) -> None:
     def readable() -> Iterator[Image]:
         for file in files:
             try:
-                picture = read_image(file)
+                image = read_image(file)
             except ValueError as error:
                 record.skip(file, str(error))
                 continue
-            waiting.append((file, picture))
-            yield picture
+            waiting.append((file, image))
+            yield image
 
     for found in predict(readable()):
-        file, picture = waiting.popleft()
+        file, image = waiting.popleft()
         drawn = {}
         if record.draw:
             drawn["drawn"] = record.new_name(file.stem, ".jpg")
-            record.task.draw(found, picture).save(record.out / drawn["drawn"], quality=92)
-        record.add(file, found, picture, **drawn)
+            record.task.draw(found, image).save(record.out / drawn["drawn"], quality=92)
+        record.add(file, found, image, **drawn)
 
 
 def _video(predict: Predict, file: Path, record: _Record) -> None:
@@ -156,10 +156,10 @@ def _video(predict: Predict, file: Path, record: _Record) -> None:
         target = record.out / record.new_name(file.stem, ".mp4")
         with VideoWriter(target, rate) as writer:
             for number, found in enumerate(predict(frames())):
-                picture = waiting.popleft()
+                image = waiting.popleft()
                 if record.draw:
-                    writer.write(record.task.draw(found, picture))
+                    writer.write(record.task.draw(found, image))
                 drawn = {"drawn": target.name} if record.draw else {}
-                record.add(file, found, picture, frame=number, seconds=round(float(number / rate), 4), **drawn)
+                record.add(file, found, image, frame=number, seconds=round(float(number / rate), 4), **drawn)
     except ValueError as error:
         record.skip(file, str(error))

@@ -50,7 +50,7 @@ def _page(model: str, summary: Summary, recipe: str) -> str:
     height, width = summary.input_hw
     head = f"{model}, classes: {summary.num_classes}, input {height} x {width} (height x width)"
     if summary.tile_hw is not None:
-        head += f": one tile, {summary.tile_hw[0]} x {summary.tile_hw[1]} px of a larger picture"
+        head += f": one tile, {summary.tile_hw[0]} x {summary.tile_hw[1]} px of a larger image"
     titles = ("part", "parameters", "that learn", "GFLOP (2 a multiply-add)")
     lines = [head, "", *_table([titles, *map(_row, summary.stages), _total(summary)])]
     lines += [

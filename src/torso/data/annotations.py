@@ -221,7 +221,7 @@ class Box(NamedTuple):
     segment: bytes = b""
 
 
-class Picture(NamedTuple):
+class ImageBoxes(NamedTuple):
     """One image on its way into the flat storage."""
 
     name: str
@@ -230,12 +230,12 @@ class Picture(NamedTuple):
     boxes: list[Box]
 
 
-def pack(root: Path, source: str, pictures: Sequence[Picture], classes: Mapping[str, int]) -> Annotations:
+def pack(root: Path, source: str, images: Sequence[ImageBoxes], classes: Mapping[str, int]) -> Annotations:
     """Flat storage of what a reader found; classes maps each name to the data set's own id, in label order.
 
     An area that is not given is width x height.
     """
-    boxes = [box for picture in pictures for box in picture.boxes]
+    boxes = [box for image in images for box in image.boxes]
     xyxy = np.array([box.xyxy for box in boxes], dtype=np.float64).reshape(-1, 4)
     sides = xyxy[:, 2:] - xyxy[:, :2]
     given = [np.nan if box.area is None else box.area for box in boxes]
@@ -243,10 +243,10 @@ def pack(root: Path, source: str, pictures: Sequence[Picture], classes: Mapping[
     return Annotations(
         root=root,
         source=source,
-        names=PackedText.of([picture.name.encode() for picture in pictures]),
-        image_ids=np.array([picture.image_id for picture in pictures], dtype=np.int64),
-        size_hw=np.array([picture.size_hw for picture in pictures], dtype=np.int64).reshape(-1, 2),
-        box_offsets=np.cumsum([0, *(len(picture.boxes) for picture in pictures)], dtype=np.int64),
+        names=PackedText.of([image.name.encode() for image in images]),
+        image_ids=np.array([image.image_id for image in images], dtype=np.int64),
+        size_hw=np.array([image.size_hw for image in images], dtype=np.int64).reshape(-1, 2),
+        box_offsets=np.cumsum([0, *(len(image.boxes) for image in images)], dtype=np.int64),
         boxes=xyxy,
         labels=np.array([box.label for box in boxes], dtype=np.int64),
         crowd=np.array([box.crowd for box in boxes], dtype=np.bool_),

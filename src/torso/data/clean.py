@@ -16,7 +16,7 @@ Depth = Literal["list", "header", "decode"]
 Action = Literal["kept", "clipped", "dropped", "refused"]
 
 _CLIP_NOTE = 0.5  # px; smaller overhangs come from rounding, and are cut without a word
-_MOST_LOST = 0.5  # share of pictures; beyond it the folder is wrong, not the pictures
+_MOST_LOST = 0.5  # share of images; beyond it the folder is wrong, not the images
 
 
 class Finding(NamedTuple):
@@ -31,10 +31,10 @@ class Finding(NamedTuple):
 def clean(annotations: Annotations, *, files: Depth = "header") -> tuple[Annotations, list[Finding]]:
     """What of a split can be learned from, and what was found on the way. The input stays as it is.
 
-    Pictures are dropped if they are missing, unreadable or not of the annotated size; boxes if they are not finite,
-    have no area, lie outside, or repeat another one of the same class. Boxes over the border are clipped. Pictures
+    Images are dropped if they are missing, unreadable or not of the annotated size; boxes if they are not finite,
+    have no area, lie outside, or repeat another one of the same class. Boxes over the border are clipped. Images
     without boxes stay: they teach the background. `refused` findings mean that training must not start.
-    files: `list` asks only which files exist, `header` reads each size too, `decode` reads whole pictures.
+    files: `list` asks only which files exist, `header` reads each size too, `decode` reads whole images.
     ValueError if a file is a link that leaves the data set's folder.
     """
     if not len(annotations):
@@ -58,7 +58,7 @@ def _check_files(annotations: Annotations, depth: Depth) -> tuple[Annotations, l
 def _check_file(annotations: Annotations, row: int, listing: FolderListing, depth: Depth) -> Finding | None:
     name, path = annotations.name(row), annotations.path(row)
     if not listing.has(name):
-        text = f"{path}: no such file, though the annotation names it; picture dropped: restore the file"
+        text = f"{path}: no such file, though the annotation names it; image dropped: restore the file"
         return Finding("missing", "dropped", name, text)
     if depth == "list":
         return None
@@ -67,13 +67,13 @@ def _check_file(annotations: Annotations, row: int, listing: FolderListing, dept
         if depth == "decode":
             read_image(path)
     except ValueError as error:
-        return Finding("unreadable", "dropped", name, f"{error} (picture dropped)")
+        return Finding("unreadable", "dropped", name, f"{error} (image dropped)")
     said_h, said_w = (int(side) for side in annotations.size_hw[row])
     if (height, width) == (said_h, said_w):
         return None
     turned = "; it is turned by its EXIF tag, the annotation is not" if (width, height) == (said_h, said_w) else ""
     text = (
-        f"{path}: the picture is {width}x{height}, its annotation says {said_w}x{said_h}{turned}; picture dropped, "
+        f"{path}: the image is {width}x{height}, its annotation says {said_w}x{said_h}{turned}; image dropped, "
         "since its boxes cannot be trusted: annotate this very file"
     )
     return Finding("size", "dropped", name, text)
@@ -84,8 +84,8 @@ def _too_many_lost(annotations: Annotations, present: Annotations) -> list[Findi
     if lost <= _MOST_LOST * len(annotations):
         return []
     text = (
-        f"{annotations.source}: {lost} of {len(annotations)} pictures cannot be used from {annotations.root}; "
-        "most of them were wanted: check that the pictures belong to these annotations"
+        f"{annotations.source}: {lost} of {len(annotations)} images cannot be used from {annotations.root}; "
+        "most of them were wanted: check that the images belong to these annotations"
     )
     return [Finding("lost", "refused", annotations.source, text)]
 
@@ -104,9 +104,9 @@ def _check_boxes(annotations: Annotations) -> tuple[Annotations, list[Finding]]:
     findings = [
         *_box_findings(annotations, ~finite, "not_finite", "four finite numbers were wanted"),
         *_box_findings(annotations, finite & ~area, "degenerate", "sides longer than 0 were wanted"),
-        *_box_findings(annotations, finite & area & ~inside, "outside", "a box that touches the picture was wanted"),
+        *_box_findings(annotations, finite & area & ~inside, "outside", "a box that touches the image was wanted"),
         *_box_findings(annotations, finite & area & inside & repeated, "repeated", "one of its kind was wanted"),
-        *_box_findings(annotations, keep & moved, "clipped", "a box within the picture was wanted", "clipped"),
+        *_box_findings(annotations, keep & moved, "clipped", "a box within the image was wanted", "clipped"),
     ]
     cut = replace(annotations, boxes=np.where(finite[:, None], clipped, boxes))
     return cut.keep_boxes(keep), findings
@@ -138,7 +138,7 @@ def _box_findings(
         label = annotations.class_names[annotations.labels[row]]
         text = (
             f"{annotations.path(owner)}: box {int(row - annotations.box_offsets[owner]) + 1} ({label}) is [{corners}] "
-            f"in a picture of {size[1]}x{size[0]}; {wanted}: box {action}"
+            f"in an image of {size[1]}x{size[0]}; {wanted}: box {action}"
         )
         yield Finding(kind, action, name, text)
 
@@ -146,5 +146,5 @@ def _box_findings(
 def _without_boxes(annotations: Annotations) -> Iterator[Finding]:
     for row in np.flatnonzero(np.diff(annotations.box_offsets) == 0):
         name = annotations.name(int(row))
-        text = f"{annotations.path(int(row))}: no boxes; kept as a picture of background only"
+        text = f"{annotations.path(int(row))}: no boxes; kept as an image of background only"
         yield Finding("no_boxes", "kept", name, text)

@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torso.data.annotations import Annotations, Box, Picture, pack
+from torso.data.annotations import Annotations, Box, ImageBoxes, pack
 from torso.data.files import header_size, load_json, safe_name, split_of
 
 
 def read_coco(json_file: Path, images: Path | Sequence[Path], *, segments: bool = False) -> Annotations:
-    """The ground truth of one COCO file whose pictures lie in `images` (of several folders, the first that has one).
+    """The ground truth of one COCO file whose images lie in `images` (of several folders, the first that has one).
 
     Categories are ordered by id, which gives labels 0..K-1 (gaps in the ids close). segments: keep polygons and RLEs.
     ValueError, in one sentence, where the file contradicts itself: duplicate ids, unknown category or image id,
     a box that is not four numbers, a file name that leaves the folder.
     """
     content = load_json(json_file)
-    # A file without the list of annotations holds pictures to predict on, as COCO's own test set does.
+    # A file without the list of annotations holds images to predict on, as COCO's own test set does.
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in ("images", "categories")):
         raise ValueError(
             f"{json_file}: the lists 'images' and 'categories' of a COCO file were wanted; they are not there: "
@@ -28,10 +28,10 @@ def read_coco(json_file: Path, images: Path | Sequence[Path], *, segments: bool 
         )
     classes = _categories(content["categories"], json_file)
     folder = images if isinstance(images, Path) else _holder(content["images"], json_file, images)
-    pictures = _pictures(content["images"], json_file, folder)
+    records = _records(content["images"], json_file, folder)
     labels = {number: label for label, number in enumerate(classes.values())}
-    _add_boxes(pictures, content.get("annotations") or [], labels, json_file, segments)
-    return pack(folder, str(json_file), list(pictures.values()), classes)
+    _add_boxes(records, content.get("annotations") or [], labels, json_file, segments)
+    return pack(folder, str(json_file), list(records.values()), classes)
 
 
 def _categories(entries: Sequence[Any], source: Path) -> dict[str, int]:
@@ -53,18 +53,18 @@ def _categories(entries: Sequence[Any], source: Path) -> dict[str, int]:
     return {by_id[number]: number for number in sorted(by_id)}
 
 
-def _pictures(entries: Sequence[Any], source: Path, images: Path) -> dict[int, Picture]:
-    pictures: dict[int, Picture] = {}
+def _records(entries: Sequence[Any], source: Path, images: Path) -> dict[int, ImageBoxes]:
+    records: dict[int, ImageBoxes] = {}
     for entry in entries:
         number = _whole(entry, "id", source, "image")
         name = safe_name(entry.get("file_name"), source)
-        if number in pictures:
+        if number in records:
             raise ValueError(
-                f"{source}: image id {number} is given twice ({pictures[number].name} and {name}); ids must differ: "
+                f"{source}: image id {number} is given twice ({records[number].name} and {name}); ids must differ: "
                 "renumber one of them"
             )
-        pictures[number] = Picture(name, number, _size(entry, images / name), [])
-    return pictures
+        records[number] = ImageBoxes(name, number, _size(entry, images / name), [])
+    return records
 
 
 def _holder(entries: Sequence[Any], source: Path, folders: Sequence[Path], tries: int = 20) -> Path:
@@ -73,7 +73,7 @@ def _holder(entries: Sequence[Any], source: Path, folders: Sequence[Path], tries
     if holder is None and names:
         raise ValueError(
             f"{source}: {names[0]} was found in none of {', '.join(str(folder) for folder in folders)}; "
-            "the pictures were wanted there: put them into one of these folders"
+            "the images were wanted there: put them into one of these folders"
         )
     return holder or source.parent
 
@@ -86,7 +86,7 @@ def _size(entry: dict[str, Any], path: Path) -> tuple[int, int]:
 
 
 def _add_boxes(
-    pictures: dict[int, Picture], entries: Sequence[Any], labels: dict[int, int], source: Path, segments: bool
+    images: dict[int, ImageBoxes], entries: Sequence[Any], labels: dict[int, int], source: Path, segments: bool
 ) -> None:
     for entry in entries:
         if not isinstance(entry, dict):
@@ -95,19 +95,19 @@ def _add_boxes(
                 "correct it"
             )
         number, image, category = (entry.get(key) for key in ("id", "image_id", "category_id"))
-        if not _is_number(image) or image not in pictures:
+        if not _is_number(image) or image not in images:
             raise ValueError(
                 f"{source}: annotation {number} has image_id {image!r}, which no image has; one of the file's images "
                 "was wanted: remove the annotation or add its image"
             )
-        name = pictures[image].name
+        name = images[image].name
         if not _is_number(category) or category not in labels:
             raise ValueError(
                 f"{source}: annotation {number} ({name}) has category_id {category!r}, which is not among the "
                 f"categories {_shortened(list(labels))}: add the category or remove the annotation"
             )
         where = f"{source}: annotation {number} ({name})"
-        pictures[image].boxes.append(_box(entry, labels[category], where, segments))
+        images[image].boxes.append(_box(entry, labels[category], where, segments))
 
 
 def _box(entry: dict[str, Any], label: int, where: str, segments: bool) -> Box:
@@ -146,7 +146,7 @@ _HEAD = re.compile(rb'\{\s*"(info|licenses|images|annotations|categories)"')
 
 
 class CocoSplit(NamedTuple):
-    """Annotation files that claim one split, the best first, each with the folders to look for its pictures."""
+    """Annotation files that claim one split, the best first, each with the folders to look for its images."""
 
     name: str
     files: list[tuple[Path, list[Path]]]

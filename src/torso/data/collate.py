@@ -32,7 +32,7 @@ def target_rows(most: int) -> int:
 
 
 def collate(items: Sequence[Item], divisor: int = 32) -> Batch:
-    """One batch, as large as its largest canvas (or picture, where no transform set one), rounded up to divisor."""
+    """One batch, as large as its largest canvas (or image, where no transform set one), rounded up to divisor."""
     pixels = [item.pixels for item in items]
     return Batch(
         images=stack_images(pixels, _canvas(items, divisor), [item.to_original for item in items]),

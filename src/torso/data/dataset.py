@@ -37,9 +37,9 @@ def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 class DetectionDataset(Dataset[Item]):
-    """Pictures and boxes of `annotations`, passed through `transforms` in order.
+    """Images and boxes of `annotations`, passed through `transforms` in order.
 
-    seed: 0..2**64 - 1. Transforms that mix several pictures fetch the others as they lie on the disk. unmixed_from: the
+    seed: 0..2**64 - 1. Transforms that mix several images fetch the others as they lie on the disk. unmixed_from: the
     epoch (from 0) from which on they are left out; None keeps them to the end.
     """
 
@@ -64,7 +64,7 @@ class DetectionDataset(Dataset[Item]):
         return to_item(self.sample(*key))
 
     def sample(self, epoch: int, index: int, scale: float = 1.0) -> Sample:
-        """The transformed picture and boxes, before they become tensors: what to look at when replaying a sample.
+        """The transformed image and boxes, before they become tensors: what to look at when replaying a sample.
 
         scale: of its batch, see Sample.scale.
         """
@@ -78,12 +78,12 @@ class DetectionDataset(Dataset[Item]):
         return sample
 
     def load(self, index: int) -> Sample:
-        """The picture and its boxes as they lie on the disk; ValueError if its size is not the annotated one."""
+        """The image and its boxes as they lie on the disk; ValueError if its size is not the annotated one."""
         record = self.annotations.image(index)
         image = read_image(record.path)
         if (image.height, image.width) != record.size_hw:
             raise ValueError(
-                f"{record.path}: the picture is {image.width}x{image.height}, its annotation says "
+                f"{record.path}: the image is {image.width}x{image.height}, its annotation says "
                 f"{record.size_hw[1]}x{record.size_hw[0]}; boxes cannot be trusted: annotate this very file"
             )
         return Sample(image=image, objects=record.objects, index=index, image_id=record.image_id)

@@ -25,7 +25,7 @@ Bytes = npt.NDArray[np.uint8]
 
 NAMES = tuple("0123456789")
 _MARK = "digits.json"
-_VERSION = 1  # raise it when the pictures change: a set of another version is then refused, not mixed up
+_VERSION = 1  # raise it when the images change: a set of another version is then refused, not mixed up
 _CELL = 12  # pixels a cell of the 8 x 8 digit is enlarged to before it is cut to ink
 _TRAIN_SHARE = 0.7  # of each photo's width; the rest is val's
 _LEAST_VISIBLE = 0.6  # of a digit's ink, whatever is laid over it
@@ -34,7 +34,7 @@ _LEAST_CONTRAST = 90.0  # in luma 0..255, of the ink against the mean of what li
 
 @dataclass(frozen=True)
 class _Recipe:
-    """Everything that decides the pictures."""
+    """Everything that decides the images."""
 
     train: int
     val: int
@@ -47,7 +47,7 @@ class _Recipe:
 
 
 class _Source(NamedTuple):
-    """What one split may use: digit pictures [n, 8, 8] 0..1, their labels [n], photo regions [h, w, 3]."""
+    """What one split may use: digit images [n, 8, 8] 0..1, their labels [n], photo regions [h, w, 3]."""
 
     digits: Floats
     labels: npt.NDArray[np.int64]
@@ -55,7 +55,7 @@ class _Source(NamedTuple):
 
 
 class _Digit(NamedTuple):
-    """A digit on the picture: where its stamp lies, opacity 0..1 there, its ink (above one half) [H, W], its label."""
+    """A digit on the image: where its stamp lies, opacity 0..1 there, its ink (above one half) [H, W], its label."""
 
     place: tuple[slice, slice]
     alpha: Floats
@@ -77,7 +77,7 @@ def build_digits(
 ) -> None:
     """Makes the set in root: train/, val/, annotations/instances_{train,val}.json, digits.json with the parameters.
 
-    train, val: pictures; height_px: ink height, log-uniform; per_image: digits a picture, both ends included;
+    train, val: images; height_px: ink height, log-uniform; per_image: digits an image, both ends included;
     rotation_deg: to either side; overlap: chance that a digit may lie on others, of which 60 % stay visible.
     A box is the tight box of the ink that can be seen, area its width x height, visibility the share of ink seen.
     The same parameters give the same bytes. A complete set of the same parameters is left as it is; any other folder
@@ -111,7 +111,7 @@ def _check(recipe: _Recipe) -> None:
     if not 0 <= recipe.per_image[0] <= recipe.per_image[1]:
         raise ValueError(f"per_image is {recipe.per_image}; wanted 0 <= fewest <= most")
     if recipe.train < 1 or recipe.val < 1:
-        raise ValueError(f"train is {recipe.train} and val {recipe.val}; wanted at least one picture each")
+        raise ValueError(f"train is {recipe.train} and val {recipe.val}; wanted at least one image each")
     if not 0 <= recipe.overlap <= 1 or not 0 <= recipe.rotation_deg <= 180:
         raise ValueError(f"overlap {recipe.overlap} must lie in 0..1 and rotation_deg {recipe.rotation_deg} in 0..180")
 
@@ -133,7 +133,7 @@ def _is_complete(root: Path, recipe: _Recipe) -> bool:
         named = [str(one["file_name"]) for one in json.loads(file.read_text())["images"]]
         gone = [name for name in named if not (root / split / name).is_file()]
         if gone:
-            raise ValueError(f"{root / split} lacks {len(gone)} pictures ({gone[0]}); choose a new folder")
+            raise ValueError(f"{root / split} lacks {len(gone)} images ({gone[0]}); choose a new folder")
     return True
 
 
@@ -154,17 +154,17 @@ def _sources() -> dict[str, _Source]:
 
 
 def _write_split(root: Path, split: str, recipe: _Recipe, source: _Source) -> str:
-    """Pictures and annotations of one split; returns the SHA-256 of the annotation file."""
+    """Images and annotations of one split; returns the SHA-256 of the annotation file."""
     (root / split).mkdir()
     (root / "annotations").mkdir(exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     number = {"train": 0, "val": 1}[split]
     for index in range(getattr(recipe, split)):
-        rng = np.random.default_rng([recipe.seed, number, index])  # each picture its own: more of them change none
-        picture, digits = _compose(rng, recipe, source)
+        rng = np.random.default_rng([recipe.seed, number, index])  # each image its own: more of them change none
+        image, digits = _compose(rng, recipe, source)
         name = f"{split}_{index:04d}.jpg"
-        Image.fromarray(picture).save(root / split / name, quality=92)
+        Image.fromarray(image).save(root / split / name, quality=92)
         height, width = recipe.size_hw
         images.append({"id": index + 1, "file_name": name, "width": width, "height": height})
         for box, visibility, label in _visible(digits):
@@ -194,7 +194,7 @@ def _annotation(number: int, image: int, label: int, box: Sequence[int], visibil
 
 
 def _compose(rng: np.random.Generator, recipe: _Recipe, source: _Source) -> tuple[Bytes, list[_Digit]]:
-    """One picture [H, W, 3] and the digits on it, the last on top."""
+    """One image [H, W, 3] and the digits on it, the last on top."""
     canvas = _background(rng, recipe.size_hw, source.photos).astype(np.float32)
     digits: list[_Digit] = []
     for _ in range(int(rng.integers(recipe.per_image[0], recipe.per_image[1] + 1))):
@@ -209,7 +209,7 @@ def _compose(rng: np.random.Generator, recipe: _Recipe, source: _Source) -> tupl
 
 
 def _background(rng: np.random.Generator, size_hw: tuple[int, int], photos: list[Bytes]) -> Bytes:
-    """A random crop of a random photo region, mirrored at times, resized to the picture."""
+    """A random crop of a random photo region, mirrored at times, resized to the image."""
     photo = photos[int(rng.integers(len(photos)))]
     height, width = size_hw
     fit = min(photo.shape[0] / height, photo.shape[1] / width)
@@ -222,7 +222,7 @@ def _background(rng: np.random.Generator, size_hw: tuple[int, int], photos: list
 
 
 def _place(rng: np.random.Generator, recipe: _Recipe, source: _Source, below: list[_Digit]) -> _Digit | None:
-    """A digit somewhere it may lie, wholly inside the picture; None where forty tries found no place."""
+    """A digit somewhere it may lie, wholly inside the image; None where forty tries found no place."""
     row = int(rng.integers(len(source.labels)))
     height = float(np.exp(rng.uniform(*np.log(recipe.height_px))))
     stamp = _ink(source.digits[row], height, float(rng.uniform(-recipe.rotation_deg, recipe.rotation_deg)))

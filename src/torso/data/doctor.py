@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torso.data.clean import Depth, clean
 from torso.data.doctor_report import Report, SplitReport
-from torso.data.duplicates import same_pictures
+from torso.data.duplicates import same_images
 from torso.data.layout import find_layout, open_dataset, splits
 
 
@@ -16,7 +16,7 @@ def examine(
 ) -> Report:
     """Read and check splits of a data set (all by default); never raises for what is wrong with the data.
 
-    files: `header` reads the size of each picture, `decode` reads each whole. holdout: as in open_dataset.
+    files: `header` reads the size of each image, `decode` reads each whole. holdout: as in open_dataset.
     """
     folder = Path(root)
     try:
@@ -73,8 +73,8 @@ def _compare(reports: Mapping[str, SplitReport]) -> list[str]:
     names = list(reports)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
-            shared = same_pictures(reports[first].annotations, reports[second].annotations)
-            notes += [f"{a} ({first}) and {b} ({second}) are the same picture: {second} flatters" for a, b in shared]
+            shared = same_images(reports[first].annotations, reports[second].annotations)
+            notes += [f"{a} ({first}) and {b} ({second}) are the same image: {second} flatters" for a, b in shared]
     return notes
 
 

@@ -38,10 +38,10 @@ class SplitReport:
         counts = np.bincount(self.annotations.labels, minlength=len(names))
         return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
-    def count(self, action: str, *, pictures: bool) -> int:
-        """How many pictures, or boxes, were dropped, clipped or kept with a word."""
+    def count(self, action: str, *, of_images: bool) -> int:
+        """How many images, or boxes, were dropped, clipped or kept with a word."""
         whole = {"missing", "unreadable", "size", "no_boxes"}
-        return sum(finding.action == action and (finding.kind in whole) == pictures for finding in self.findings)
+        return sum(finding.action == action and (finding.kind in whole) == of_images for finding in self.findings)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,11 +88,11 @@ def _split_table(reports: Mapping[str, SplitReport]) -> list[str]:
     for split in reports.values():
         counts = (
             split.images,
-            split.count("dropped", pictures=True),
-            split.count("kept", pictures=True),
+            split.count("dropped", of_images=True),
+            split.count("kept", of_images=True),
             split.boxes,
-            split.count("dropped", pictures=False),
-            split.count("clipped", pictures=False),
+            split.count("dropped", of_images=False),
+            split.count("clipped", of_images=False),
             len(split.annotations.boxes),
         )
         rows.append((split.name, *map(str, counts)))

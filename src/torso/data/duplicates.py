@@ -1,4 +1,4 @@
-"""Pictures that two splits share: an evaluation on pictures that were trained on flatters."""
+"""Images that two splits share: an evaluation on images that were trained on flatters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from torso.data.annotations import Annotations
 
 
-def same_pictures(first: Annotations, second: Annotations) -> list[tuple[str, str]]:
+def same_images(first: Annotations, second: Annotations) -> list[tuple[str, str]]:
     """Names in both splits of files with the same bytes. Only files of equal length are read."""
     ours, theirs = _by_length(first), _by_length(second)
     found = []

@@ -28,7 +28,7 @@ def safe_name(name: object, source: Path) -> str:
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise ValueError(
             f"{source}: file name {name!r} leaves the image folder; a name relative to it, without '..', was wanted: "
-            "correct the annotation or move the picture into the data set"
+            "correct the annotation or move the image into the data set"
         )
     return str(path)
 
@@ -99,14 +99,14 @@ def split_of(stem: str) -> str | None:
 
 
 def files_by_stem(folder: Path) -> dict[str, str]:
-    """Picture files of a folder: name by stem."""
+    """Image files of a folder: name by stem."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries)
     return {Path(name).stem: name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES}
 
 
 def header_size(path: Path) -> SizeHW:
-    """(height, width) of a picture, (0, 0) where it cannot be read: the check of the files says why."""
+    """(height, width) of an image, (0, 0) where it cannot be read: the check of the files says why."""
     try:
         return image_size(path)
     except ValueError:

@@ -63,7 +63,7 @@ def open_dataset(
     """The ground truth of one split as it stands in the files (see clean for what may be learned from).
 
     split: None takes train, or the only split there is. holdout: where no val split exists, this fraction of train
-    becomes val, chosen by a hash of each file name: the same pictures on every machine, and adding pictures moves none
+    becomes val, chosen by a hash of each file name: the same images on every machine, and adding images moves none
     of the others. segments: keep polygons and RLEs. ValueError names the file, what came and what to do.
     """
     layout = find_layout(root, segments=segments)

@@ -1,4 +1,4 @@
-"""What travels through the transforms: one picture with its boxes, and the one rule of which boxes survive."""
+"""What travels through the transforms: one image with its boxes, and the one rule of which boxes survive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torso.plain_values import Checked
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
-    """One picture on its way to the model.
+    """One image on its way to the model.
 
     image: RGB, content only: padding is never part of it, so flips and colours need not know of it.
     objects: what is annotated in it, in px of image.
@@ -36,7 +36,7 @@ class Sample:
 
     @property
     def size_hw(self) -> SizeHW:
-        """(height, width) of the picture."""
+        """(height, width) of the image."""
         return self.image.height, self.image.width
 
     @property
@@ -61,16 +61,16 @@ class Sample:
     def mapped(
         self, image: Image.Image, scale_xy: tuple[float, float], offset_xy: tuple[float, float] = (0.0, 0.0)
     ) -> Sample:
-        """The sample on another picture, where here * scale + offset is the new place; boxes are not clipped."""
+        """The sample on another image, where here * scale + offset is the new place; boxes are not clipped."""
         (sx, sy), (ox, oy) = scale_xy, offset_xy
         a, b, c, d = self.to_original
         back = (a / sx, b / sy, c - ox * a / sx, d - oy * b / sy)
         return replace(self, image=image, objects=self.objects.moved(scale_xy, offset_xy), to_original=back)
 
     def resized(self, frame_hw: SizeHW) -> Sample:
-        """The sample with its frame (the canvas, or without one the picture) brought to frame_hw.
+        """The sample with its frame (the canvas, or without one the image) brought to frame_hw.
 
-        A picture smaller than its canvas keeps its share of it: resizing must not undo a jitter of scale.
+        An image smaller than its canvas keeps its share of it: resizing must not undo a jitter of scale.
         """
         before = self.canvas_hw or self.size_hw
         height = max(1, int(self.size_hw[0] * frame_hw[0] / before[0] + 0.5))
@@ -82,7 +82,7 @@ class Sample:
     def windowed(self, size_hw: SizeHW, window: tuple[int, int, int, int]) -> Sample:
         """Resized to size_hw, then cut to window (x1, y1, x2, y2) of that; boxes are not clipped.
 
-        Only the window is resampled: where it is a quarter of the picture, so is the work.
+        Only the window is resampled: where it is a quarter of the image, so is the work.
         """
         sx, sy = size_hw[1] / self.image.width, size_hw[0] / self.image.height
         x1, y1, x2, y2 = window
@@ -91,7 +91,7 @@ class Sample:
         return self.mapped(image, (sx, sy), (-float(x1), -float(y1)))
 
     def clipped(self, min_side: float = 1.0, min_visible: float = 0.1) -> Sample:
-        """Boxes cut at the picture's border; dropped where what is left is too little to learn from.
+        """Boxes cut at the image's border; dropped where what is left is too little to learn from.
 
         A box stays if both sides are at least min_side px after the cut and at least min_visible of its area is left; a
         crowd as long as any of it is, since what shows of it would be taught as background.
@@ -114,7 +114,7 @@ Draw = Callable[[np.random.Generator], Sample]
 class Transform(Checked):
     """A change of a sample. All chance comes from rng; draw gives other samples to those that mix.
 
-    mixes: whether it brings other pictures into the sample, and is left out where each is to be seen by itself.
+    mixes: whether it brings other images into the sample, and is left out where each is to be seen by itself.
     """
 
     mixes: bool = False

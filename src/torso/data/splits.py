@@ -1,4 +1,4 @@
-"""What a run learns from and is judged on: a folder that passed the doctor's checks, or annotations handed in."""
+"""What a run learns from and is evaluated on: a folder that passed the doctor's checks, or annotations handed in."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Data = Path | str | Splits | tuple[Annotations, Annotations | None]
 
 
 def choose_splits(data: Data, *, holdout: float, limit: int | None, objects_only: bool) -> Splits:
-    """Train and val of one class list; limit: the first so many pictures of each; objects_only: see as_objects.
+    """Train and val of one class list; limit: the first so many images of each; objects_only: see as_objects.
 
     ValueError where there is nothing to learn from.
     """
@@ -66,26 +66,26 @@ def splits_of(report: Report, *, holdout: float) -> Splits:
         raise ValueError(f"{data}: no train split; there is {', '.join(report.splits)}: name one of the files train")
     notes = []
     for name, split in report.splits.items():
-        pictures, boxes = split.count("dropped", pictures=True), split.count("dropped", pictures=False)
-        if pictures or boxes:
-            notes.append(f"{name}: {pictures} pictures and {boxes} boxes dropped (torso doctor {data} says which)")
+        images, boxes = split.count("dropped", of_images=True), split.count("dropped", of_images=False)
+        if images or boxes:
+            notes.append(f"{name}: {images} images and {boxes} boxes dropped (torso doctor {data} says which)")
     val = report.splits["val"].annotations if "val" in report.splits else None
     origin = {"folder": str(data.resolve()), "holdout": holdout, "limit": None}
     return Splits(report.splits["train"].annotations, val, origin, tuple(notes))
 
 
 def open_split(data: str, split: str, holdout: float) -> tuple[Annotations, list[str]]:
-    """What of a split can be judged on, and a line on what was left out. ValueError where nothing is."""
+    """What of a split can be evaluated on, and a line on what was left out. ValueError where nothing is."""
     kept, findings = clean(open_dataset(data, split, holdout=holdout))
     refused = [f.text for f in findings if f.action == "refused"]
     if refused:
         raise ValueError(refused[0])
     dropped = sum(f.action == "dropped" for f in findings)
-    return kept, [f"{dropped} pictures or boxes dropped (torso doctor {data} says which)"] if dropped else []
+    return kept, [f"{dropped} images or boxes dropped (torso doctor {data} says which)"] if dropped else []
 
 
 def as_objects(annotations: Annotations) -> Annotations:
-    """The same boxes, all of one class "object": what a proposer learns and is judged on."""
+    """The same boxes, all of one class "object": what a proposer learns and is evaluated on."""
     return replace(annotations, labels=np.zeros_like(annotations.labels), class_names=("object",), category_ids=(1,))
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from torso.data.annotations import Annotations, Box, Picture, pack
+from torso.data.annotations import Annotations, Box, ImageBoxes, pack
 from torso.data.files import files_by_stem, header_size, safe_name, split_of
 
 
 class VocFolder(NamedTuple):
-    """One year of a devkit: where its XML files and its pictures lie, and the stems of each split."""
+    """One year of a devkit: where its XML files and its images lie, and the stems of each split."""
 
     annotations: Path
     images: Path
@@ -54,7 +54,7 @@ def read_voc(folders: Sequence[VocFolder], split: str, root: Path) -> Annotation
     parsed = [{path.stem: _parse(path) for path in sorted(folder.annotations.glob("*.xml"))} for folder in folders]
     names = sorted({entry.name for files in parsed for file in files.values() for entry in file.objects})
     labels = {name: label for label, name in enumerate(names)}
-    pictures: list[Picture] = []
+    images: list[ImageBoxes] = []
     for folder, files in zip(folders, parsed, strict=True):
         on_disk = files_by_stem(folder.images)
         for stem in folder.splits.get(split, ()):
@@ -64,15 +64,15 @@ def read_voc(folders: Sequence[VocFolder], split: str, root: Path) -> Annotation
                     "add the annotation or remove the line"
                 )
             name = on_disk.get(stem) or safe_name(files[stem].file_name, folder.annotations / f"{stem}.xml")
-            pictures.append(_picture(files[stem], folder.images, name, root, len(pictures) + 1, labels))
+            images.append(_image(files[stem], folder.images, name, root, len(images) + 1, labels))
     source = f"{', '.join(str(folder.annotations) for folder in folders)} ({split})"
-    return pack(root, source, pictures, {name: number for number, name in enumerate(names, start=1)})
+    return pack(root, source, images, {name: number for number, name in enumerate(names, start=1)})
 
 
-def _picture(file: _Parsed, images: Path, name: str, root: Path, number: int, labels: Mapping[str, int]) -> Picture:
+def _image(file: _Parsed, images: Path, name: str, root: Path, number: int, labels: Mapping[str, int]) -> ImageBoxes:
     path = images / name
     boxes = [Box(xyxy=entry.xyxy, label=labels[entry.name], difficult=entry.difficult) for entry in file.objects]
-    return Picture(
+    return ImageBoxes(
         path.relative_to(root).as_posix(), number, file.size_hw if all(file.size_hw) else header_size(path), boxes
     )
 

@@ -1,4 +1,4 @@
-"""A data set of the windows of its pictures: training on tiles (sliced fine-tuning, SAHI, arXiv 2202.06934)."""
+"""A data set of the windows of its images: training on tiles (sliced fine-tuning, SAHI, arXiv 2202.06934)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from torso.inputs.tiles import Tiles
 
 
 class WindowDataset(DetectionDataset):
-    """Sample i is one (picture, window) of the policy's windows, picture after picture; transforms see the window.
+    """Sample i is one (image, window) of the policy's windows, image after image; transforms see the window.
 
-    The index in an Item stays the picture's row, so that messages name the file. Boxes as in `cut_out`. Each window
-    reads its whole picture.
+    The index in an Item stays the image's row, so that messages name the file. Boxes as in `cut_out`. Each window
+    reads its whole image.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class WindowDataset(DetectionDataset):
         return int(self._first[-1])
 
     def load(self, index: int) -> Sample:
-        """The window and its boxes; ValueError as for whole pictures."""
-        picture = int(np.searchsorted(self._first, index, side="right")) - 1
-        sample = super().load(picture)
-        window = self.policy.windows(sample.size_hw)[index - int(self._first[picture])]
+        """The window and its boxes; ValueError as for whole images."""
+        image = int(np.searchsorted(self._first, index, side="right")) - 1
+        sample = super().load(image)
+        window = self.policy.windows(sample.size_hw)[index - int(self._first[image])]
         return cut_out(sample, window, self.policy.min_visible)
 
 
@@ -54,14 +54,14 @@ def make_dataset(
     *,
     unmixed_from: int | None = None,
 ) -> DetectionDataset:
-    """What a model with this input policy learns from: windows where it has tiles, whole pictures otherwise."""
+    """What a model with this input policy learns from: windows where it has tiles, whole images otherwise."""
     if isinstance(policy, Tiles):
         return WindowDataset(annotations, transforms, policy, seed, unmixed_from=unmixed_from)
     return DetectionDataset(annotations, transforms, seed, unmixed_from=unmixed_from)
 
 
 def window_counts(annotations: Annotations, policy: Input) -> list[int]:
-    """How many windows each picture has."""
+    """How many windows each image has."""
     return [len(policy.windows((int(height), int(width)))) for height, width in annotations.size_hw]
 
 

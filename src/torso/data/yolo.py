@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from torso.data.annotations import Annotations, Box, Picture, pack
+from torso.data.annotations import Annotations, Box, ImageBoxes, pack
 from torso.data.files import IMAGE_SUFFIXES, header_size, safe_name, split_of
 
 _YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -17,7 +17,7 @@ _NAME_LISTS = ("classes.txt", "labels/classes.txt", "obj.names")
 
 
 class YoloFolder(NamedTuple):
-    """A YOLO data set: its class names by number, and for each split the folders or list files of its pictures."""
+    """A YOLO data set: its class names by number, and for each split the folders or list files of its images."""
 
     source: Path
     classes: Mapping[str, int]
@@ -48,18 +48,18 @@ def find_yolo(root: Path) -> YoloFolder | None:
 def read_yolo(folder: YoloFolder, split: str, root: Path, *, segments: bool = False) -> Annotations:
     """The ground truth of one split; file names are relative to root, category ids are the numbers of the label files.
 
-    The label of a picture has its name with .txt, in the same folder with the last `images` replaced by `labels`; a
-    picture without one has no boxes. Sizes come from the pictures' headers. A polygon becomes its bounding box;
+    The label of an image has its name with .txt, in the same folder with the last `images` replaced by `labels`; a
+    image without one has no boxes. Sizes come from the images' headers. A polygon becomes its bounding box;
     segments: keep it beside the box. ValueError names file and line where a label is not understood.
     """
-    files = [path for place in folder.splits[split] for path in _pictures(place, root)]
+    files = [path for place in folder.splits[split] for path in _images(place, root)]
     labels = {number: label for label, number in enumerate(folder.classes.values())}
-    pictures = []
+    images = []
     for number, path in enumerate(dict.fromkeys(files), start=1):
         size_hw = header_size(path)
         boxes = _read_labels(_label_path(path, root), size_hw, labels, segments)
-        pictures.append(Picture(path.relative_to(root).as_posix(), number, size_hw, boxes))
-    return pack(root, f"{folder.source} ({split})", pictures, folder.classes)
+        images.append(ImageBoxes(path.relative_to(root).as_posix(), number, size_hw, boxes))
+    return pack(root, f"{folder.source} ({split})", images, folder.classes)
 
 
 def _find_yaml(root: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -111,12 +111,12 @@ def _place(root: Path, source: Path, base: object, place: object) -> Path:
         if path.exists() and path.resolve().is_relative_to(root.resolve()):
             return root / path.resolve().relative_to(root.resolve())
     raise ValueError(
-        f"{source}: {text!r} was not found below {root}; a folder of pictures or a list in the data set was wanted: "
+        f"{source}: {text!r} was not found below {root}; a folder of images or a list in the data set was wanted: "
         "correct the path"
     )
 
 
-def _pictures(place: Path, root: Path) -> list[Path]:
+def _images(place: Path, root: Path) -> list[Path]:
     if place.is_dir():
         return sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     lines = (line.strip().removeprefix("./") for line in place.read_text(encoding="utf-8").splitlines())
@@ -164,7 +164,7 @@ def _box(line: str, where: str, size_hw: tuple[int, int], labels: Mapping[int, i
         )
     if max(values) > 2:
         raise ValueError(
-            f"{where} has the value {max(values):g}; fractions of the picture's size, 0..1, were wanted: "
+            f"{where} has the value {max(values):g}; fractions of the image's size, 0..1, were wanted: "
             "divide x by the width and y by the height"
         )
     height, width = size_hw

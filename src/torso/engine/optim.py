@@ -48,7 +48,7 @@ class Schedule(NamedTuple):
 
 
 def scaled_lr(lr: float, effective_batch: int, lr_batch: int | None) -> float:
-    """The linear scaling rule (arXiv 1706.02677): lr is meant for lr_batch pictures a step; None takes it as it is."""
+    """The linear scaling rule (arXiv 1706.02677): lr is meant for lr_batch images a step; None takes it as it is."""
     return lr if lr_batch is None else lr * effective_batch / lr_batch
 
 

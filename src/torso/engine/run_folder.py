@@ -63,8 +63,8 @@ class RunFolder:
     checkpoints/last.ckpt   where the run is; last.previous.ckpt the one before; best.ckpt of the best epoch
     model.safetensors       published weights of the best epoch
     metrics.csv             a row an interval and an epoch; events.* for TensorBoard where it is installed
-    history.json            scores of every judged epoch; predictions.json: of the best one on val (COCO results ...)
-    timing.json             seconds by what took them, and pictures a second
+    history.json            scores of every evaluated epoch; predictions.json: of the best one on val (COCO results ...)
+    timing.json             seconds by what took them, and images a second
     """
 
     def __init__(self, path: Path) -> None:
@@ -98,7 +98,7 @@ class RunFolder:
         return cls(checkpoint.resolve().parent.parent)
 
     def read_history(self) -> list[dict[str, Any]]:
-        """[{"epoch", "step", "scores": Scores.to_dict()}, ...], empty before the first judged epoch."""
+        """[{"epoch", "step", "scores": Scores.to_dict()}, ...], empty before the first evaluated epoch."""
         rows: list[dict[str, Any]] = load_json(self.history, "a history of scores") if self.history.is_file() else []
         return rows
 

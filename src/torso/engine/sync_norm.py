@@ -1,4 +1,4 @@
-"""BatchNorm over the pictures of all ranks (MegDet, arXiv 1711.07240), compiled whole and without waiting."""
+"""BatchNorm over the images of all ranks (MegDet, arXiv 1711.07240), compiled whole and without waiting."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def synchronise(model: nn.Module, ranks: int) -> str:
     """Replace, in place, the BatchNorms of `model` that learn now by SyncBatchNorms; says what was done.
 
     Frozen ones (in eval mode) stay: their statistics are stored, not taken. Keys of the state dict stay too. With one
-    rank nothing is replaced: its own pictures are all there are.
+    rank nothing is replaced: its own images are all there are.
     """
     if ranks == 1:
-        return "sync_bn: there is one device, whose pictures BatchNorm sees together anyway"
+        return "sync_bn: there is one device, whose images BatchNorm sees together anyway"
     done = frozen = 0
     for parent in list(model.modules()):
         for name, norm in list(parent.named_children()):

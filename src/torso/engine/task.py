@@ -1,7 +1,7 @@
 """What a task is: all that the engine and the command line leave to it. One file of the folder tasks each.
 
 A model's class says which task it belongs to (`task = "detection"`); a task opens data, feeds batches to the step, and
-evaluates. The engine itself knows models, batches, terms and scores, never what is in a picture.
+evaluates. The engine itself knows models, batches, terms and scores, never what is in an image.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class Task:
         return summarise_whole(model, size_hw)
 
     def page(self, val: Any | None, predictions: Any | None, folder: Path) -> RunPage:
-        """Of a run's report; pictures are written into `folder`. predictions: the kept ones of the best epoch."""
+        """Of a run's report; images are written into `folder`. predictions: the kept ones of the best epoch."""
         return RunPage([], [], [f"Scores: {self.name} adds no section of its own."])
 
     def refuse(self, options: Mapping[str, Any]) -> None:

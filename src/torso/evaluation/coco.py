@@ -31,7 +31,7 @@ def run_coco(
         run.params.maxDets = list(limits)
         run.evaluate()
         run.accumulate()
-        # what is judged is counted: half a million dicts go before the garbage collector would walk over them
+        # what is evaluated is counted: half a million dicts go before the garbage collector would walk over them
         run.cocoGt = run.cocoDt = None
         run.gt_dataset.clean()
         run.dt_dataset.clean()

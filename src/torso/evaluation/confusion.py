@@ -27,23 +27,23 @@ def confusion(truth: TruthLike, results: ResultsLike, *, score: float, iou: floa
 
     Among equal IoUs a pair of the same class goes first. What falls on a crowd region and nothing else is left out.
     """
-    judged = as_truth(truth)
-    found = as_results(results, judged)
-    size = len(judged.names)
+    ground_truth = as_truth(truth)
+    found = as_results(results, ground_truth)
+    size = len(ground_truth.names)
     counts = np.zeros((size + 1, size + 1), dtype=np.int64)
-    boxes = _Boxes(judged.xyxy, found.xyxy)
-    for image in range(len(judged.image_ids)):
-        objects = np.flatnonzero((judged.image == image) & ~judged.crowd)
+    boxes = _Boxes(ground_truth.xyxy, found.xyxy)
+    for image in range(len(ground_truth.image_ids)):
+        objects = np.flatnonzero((ground_truth.image == image) & ~ground_truth.crowd)
         rows = np.flatnonzero((found.image == image) & (found.score >= score))
-        pairs = _pair(judged, found, boxes, objects, rows, iou)
+        pairs = _pair(ground_truth, found, boxes, objects, rows, iou)
         used_objects, used_rows = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
         for target, row in pairs:
-            counts[judged.label[target], found.label[row]] += 1
+            counts[ground_truth.label[target], found.label[row]] += 1
         for target in set(objects.tolist()) - used_objects:
-            counts[judged.label[target], size] += 1
-        for row in set(rows.tolist()) - used_rows - _on_crowd(judged, found, boxes, image, rows, iou):
+            counts[ground_truth.label[target], size] += 1
+        for row in set(rows.tolist()) - used_rows - _on_crowd(ground_truth, found, boxes, image, rows, iou):
             counts[size, found.label[row]] += 1
-    return Confusion(judged.names, counts, score, iou)
+    return Confusion(ground_truth.names, counts, score, iou)
 
 
 def image_f1(truth: TruthLike, results: ResultsLike, *, score: float, iou: float = 0.5) -> Floats:
@@ -51,14 +51,14 @@ def image_f1(truth: TruthLike, results: ResultsLike, *, score: float, iou: float
 
     It is 1 where nothing was there and nothing was found.
     """
-    judged = as_truth(truth)
-    found = as_results(results, judged)
-    matches = match_coco(judged, found, iou)
+    ground_truth = as_truth(truth)
+    found = as_results(results, ground_truth)
+    matches = match_coco(ground_truth, found, iou)
     kept = (found.score >= score) & ~matches.ignored
-    images = len(judged.image_ids)
+    images = len(ground_truth.image_ids)
     true = np.bincount(found.image[kept & matches.true], minlength=images)
     answered = np.bincount(found.image[kept], minlength=images)
-    objects = np.bincount(judged.image[~judged.crowd], minlength=images)
+    objects = np.bincount(ground_truth.image[~ground_truth.crowd], minlength=images)
     both = (answered + objects).astype(np.float64)
     scores: Floats = np.divide(2.0 * true, both, out=np.ones(images), where=both > 0)
     return scores

@@ -40,13 +40,13 @@ class Sweep:
 
 def sweep_scores(truth: TruthLike, results: ResultsLike, *, iou: float = 0.5) -> tuple[Sweep, ...]:
     """One Sweep a class in label order, then one named "all classes" of every detection together (micro average)."""
-    judged = as_truth(truth)
-    found = as_results(results, judged)
-    matches = match_coco(judged, found, iou)
+    ground_truth = as_truth(truth)
+    found = as_results(results, ground_truth)
+    matches = match_coco(ground_truth, found, iou)
     hit, counts = matches.true, ~matches.ignored
-    objects = np.bincount(judged.label[~judged.crowd], minlength=len(judged.names)).tolist()
+    objects = np.bincount(ground_truth.label[~ground_truth.crowd], minlength=len(ground_truth.names)).tolist()
     sweeps = []
-    for label, name in enumerate(judged.names):
+    for label, name in enumerate(ground_truth.names):
         rows = counts & (found.label == label)
         sweeps.append(_sweep(name, found.score[rows], hit[rows], objects[label]))
     return (*sweeps, _sweep("all classes", found.score[counts], hit[counts], sum(objects)))

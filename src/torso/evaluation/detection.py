@@ -40,7 +40,7 @@ class DetectionScores:
     """COCO's twelve numbers, 0..1, or -1 where the ground truth has nothing to measure them on.
 
     AP is the mean over IoU 0.50:0.95:0.05 and classes; s, m, l are areas below 32^2, to 96^2 and above, px^2.
-    images, boxes (crowd regions not counted), crowds and detections say what was judged.
+    images, boxes (crowd regions not counted), crowds and detections say what was evaluated.
     """
 
     AP: float
@@ -103,18 +103,18 @@ def evaluate_detections(
 ) -> DetectionScores:
     """The twelve numbers and per-class AP of results on truth; neither is changed, results may be empty.
 
-    image_ids: judge on these images only (the data set's ids); without it on all, and an image without results
+    image_ids: evaluate on these images only (the data set's ids); without it on all, and an image without results
     counts as one where nothing was found. ValueError for results that name unknown ids or hold no valid boxes.
     """
-    judged = as_truth(truth)
-    found = as_results(results, judged)
-    rows = _image_rows(judged, image_ids)
-    run = run_coco(judged, found, rows)
-    return _scores(run, judged, found, rows)
+    ground_truth = as_truth(truth)
+    found = as_results(results, ground_truth)
+    rows = _image_rows(ground_truth, image_ids)
+    run = run_coco(ground_truth, found, rows)
+    return _scores(run, ground_truth, found, rows)
 
 
 class DetectionEvaluator:
-    """Collects detections image by image, on one rank or many, and judges them together.
+    """Collects detections image by image, on one rank or many, and evaluates them together.
 
     Model and data set meet by class name: a model with other classes is refused, unless drop_unknown says that its
     detections of classes that the data set does not have shall be left out.
@@ -169,7 +169,7 @@ class DetectionEvaluator:
         if missing and not only_seen:
             raise ValueError(
                 f"{missing} of {len(self.truth.image_ids)} images were never added; merge the other ranks, or say "
-                "only_seen=True to judge a part"
+                "only_seen=True to evaluate a part"
             )
         return evaluate_detections(
             self.truth, self.results(), image_ids=self.truth.image_ids[sorted(self._found)].tolist()
@@ -198,11 +198,11 @@ def _image_rows(truth: GroundTruth, image_ids: Sequence[int] | None) -> list[int
 
 def _scores(run: COCOeval_faster, truth: GroundTruth, results: Results, rows: Sequence[int]) -> DetectionScores:
     run.summarize()
-    judged = np.zeros(len(truth.image_ids), dtype=np.bool_)
-    judged[list(rows)] = True
-    here = judged[truth.image]
+    evaluated = np.zeros(len(truth.image_ids), dtype=np.bool_)
+    evaluated[list(rows)] = True
+    here = evaluated[truth.image]
     objects = np.bincount(truth.label[here & ~truth.crowd], minlength=len(truth.names))
-    found = np.bincount(results.label[judged[results.image]], minlength=len(truth.names))
+    found = np.bincount(results.label[evaluated[results.image]], minlength=len(truth.names))
     order = np.argsort(np.argsort(truth.category_ids))  # COCOeval sorts the category ids
     precision, recall = run.eval["precision"][..., 0, -1], run.eval["recall"][..., 0, -1]  # area all, 100 detections
     per_class = tuple(

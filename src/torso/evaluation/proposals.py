@@ -30,17 +30,17 @@ def evaluate_proposals(
     truth: TruthLike, results: ResultsLike, *, limits: Sequence[int] = (10, 100, 1000)
 ) -> ProposalScores:
     """Class-agnostic recall by COCO's matching (crowd regions ignored); classes of truth and results do not matter."""
-    judged = as_truth(truth)
+    ground_truth = as_truth(truth)
     chosen = tuple(sorted(limits))
-    found = as_results(results, judged)
+    found = as_results(results, ground_truth)
     one_class = replace(
-        judged,
+        ground_truth,
         category_ids=np.ones(1, dtype=np.int64),
         names=("object",),
-        label=np.zeros_like(judged.label),
+        label=np.zeros_like(ground_truth.label),
     )
     proposals = replace(found, label=np.zeros_like(found.label))
-    run = run_coco(one_class, proposals, range(len(judged.image_ids)), limits=chosen)
+    run = run_coco(one_class, proposals, range(len(ground_truth.image_ids)), limits=chosen)
     recall = run.eval["recall"][:, 0, 0, :]  # [10 IoUs, limits], area all
     pairs = [(t, m) for t in range(recall.shape[0]) for m in range(recall.shape[1])]
     return ProposalScores(

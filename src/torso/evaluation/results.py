@@ -1,4 +1,4 @@
-"""Detections of many images as flat arrays, checked against the ground truth they will be judged by."""
+"""Detections of many images as flat arrays, checked against the ground truth they will be evaluated by."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ ResultsLike = Results | Sequence[Mapping[str, Any]]
 
 
 def as_results(results: ResultsLike, truth: GroundTruth) -> Results:
-    """Any ResultsLike as Results; ValueError for what cannot be judged."""
+    """Any ResultsLike as Results; ValueError for what cannot be evaluated."""
     return results if isinstance(results, Results) else Results.from_coco(results, truth)
 
 
@@ -104,7 +104,9 @@ def _check(
     if missing:
         raise ValueError(f"result {row} has no {', '.join(missing)}; wanted image_id, category_id, bbox and score")
     if result["image_id"] not in images:
-        raise ValueError(f"result {row}: image_id {result['image_id']!r} is not among the {len(images)} images judged")
+        raise ValueError(
+            f"result {row}: image_id {result['image_id']!r} is not among the {len(images)} images evaluated"
+        )
     if result["category_id"] not in labels:
         known = ", ".join(str(one) for one in truth.category_ids[:10].tolist())
         raise ValueError(f"result {row}: category_id {result['category_id']!r} is not in the data set; it has {known}")

@@ -1,4 +1,4 @@
-"""Runs a detector over a data set and judges what it finds; on one rank or on many, each a share of the pictures."""
+"""Runs a detector over a data set and evaluates what it finds; on one rank or on many, each a share of the images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Tick = Callable[[int, int], None]
 class Settings:
     """How a detector is run over a split.
 
-    batch_size: pictures at once on this rank. workers: processes that read them. device: None is the model's own.
+    batch_size: images at once on this rank. workers: processes that read them. device: None is the model's own.
     precision: "auto" is bf16 on CUDA. drop_unknown: leave out classes that the data set lacks.
     """
 
@@ -45,7 +45,7 @@ class Settings:
 
 
 def evaluate(model: Detector, annotations: Annotations, settings: Settings = Settings()) -> DetectionScores:
-    """COCO scores of the model on a split; on several ranks every rank gets the scores of all pictures.
+    """COCO scores of the model on a split; on several ranks every rank gets the scores of all images.
 
     The model is left as it is: a copy runs. ValueError where the classes do not fit.
     """
@@ -53,7 +53,7 @@ def evaluate(model: Detector, annotations: Annotations, settings: Settings = Set
 
 
 def collect(model: Detector, annotations: Annotations, settings: Settings = Settings()) -> DetectionEvaluator:
-    """What the model finds on every picture, of all ranks, ready for compute() and results()."""
+    """What the model finds on every image, of all ranks, ready for compute() and results()."""
     rank, world = _ranks()
     if isinstance(model.input, Tiles | Pyramid):
         return _merged(_collect_views(model, annotations, settings, range(rank, len(annotations), world)), world)
@@ -93,7 +93,7 @@ def _collect_views(model: Detector, annotations: Annotations, settings: Settings
 def to_detections(
     found: Candidates, images: Images, row: int, annotations: Annotations, index: int, names: tuple[str, ...]
 ) -> Detections:
-    """One picture's candidates (on the CPU) as detections in original pixels, cut at its border."""
+    """One image's candidates (on the CPU) as detections in original pixels, cut at its border."""
     kept = found.scores[row] > 0
     height, width = (int(side) for side in annotations.size_hw[index])
     scale, offset = images.to_original[row, :2], images.to_original[row, 2:]

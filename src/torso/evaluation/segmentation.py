@@ -13,7 +13,7 @@ from torch import Tensor
 from torso.evaluation.truth import Floats, Ints
 
 Maps = Tensor | npt.NDArray[np.generic]
-"""Of a picture or a batch, whatever leading dimensions; a tensor is counted on its own device."""
+"""Of an image or a batch, whatever leading dimensions; a tensor is counted on its own device."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class SegmentationScores:
     """iou [K] of each class, 0..1, nan where neither truth nor prediction has it and of a background that is left out;
     accuracy: share of right pixels.
 
-    mIoU is the mean over the classes that are not nan; nan, as accuracy is, where no pixel was judged.
+    mIoU is the mean over the classes that are not nan; nan, as accuracy is, where no pixel was evaluated.
     counts [K, K]: pixels, row the true class, column the predicted one; of masks [K, 3]: both, truth, prediction.
     """
 
@@ -38,12 +38,12 @@ class SegmentationScores:
 
 
 class ClassMaps:
-    """One class a pixel: add pictures as they come, compute at the end; parts of several ranks are merged.
+    """One class a pixel: add images as they come, compute at the end; parts of several ranks are merged.
 
     Args:
         names: of the classes 0..K-1.
         ignore: label of the truth whose pixels are left out, whatever was predicted there (VOC 255; None: no such).
-        background: the class that has no IoU and no part in mIoU (VOC judges it as the others: None). Its pixels stay:
+        background: the class that has no IoU and no part in mIoU (VOC counts it as the others: None). Its pixels stay:
             taken for another class they lower that one's IoU, and accuracy and counts have them all.
     """
 
@@ -64,7 +64,7 @@ class ClassMaps:
         if actual.shape != found.shape:
             raise ValueError(
                 f"truth of shape {tuple(actual.shape)} and prediction of {tuple(found.shape)} came; "
-                "equal ones were wanted: resize the prediction to the picture"
+                "equal ones were wanted: resize the prediction to the image"
             )
         found = found.to(actual.device)
         if self.ignore is not None:
@@ -101,7 +101,7 @@ class ClassMaps:
             )
 
     def _but(self) -> str:
-        return "" if self.ignore is None else f", or {self.ignore} in the truth where nothing is judged"
+        return "" if self.ignore is None else f", or {self.ignore} in the truth where nothing is evaluated"
 
 
 class OverlappingMasks:
@@ -126,11 +126,11 @@ class OverlappingMasks:
                 f"or [B, {classes}, h, w] was wanted of both"
             )
         found = found.to(actual.device)
-        judged = torch.ones_like(actual) if ignore is None else ~_masks(ignore, "ignore").to(actual.device)
-        judged = judged if ignore is None else judged.unsqueeze(-3).expand_as(actual)
-        sums = [(part & judged).movedim(-3, 0).flatten(1).sum(1) for part in (actual & found, actual, found)]
+        evaluated = torch.ones_like(actual) if ignore is None else ~_masks(ignore, "ignore").to(actual.device)
+        evaluated = evaluated if ignore is None else evaluated.unsqueeze(-3).expand_as(actual)
+        sums = [(part & evaluated).movedim(-3, 0).flatten(1).sum(1) for part in (actual & found, actual, found)]
         self.counts = self.counts + torch.stack(sums, dim=1).cpu().numpy()
-        self.pixels += int(judged.sum())
+        self.pixels += int(evaluated.sum())
 
     def merge(self, parts: Sequence[OverlappingMasks]) -> None:
         """Add what other ranks counted."""

@@ -1,4 +1,4 @@
-"""Runs a detector that looks at a picture more than once over a data set: tiles, scales, mirrored pictures."""
+"""Runs a detector that pending at an image more than once over a data set: tiles, scales, mirrored images."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from torso.data.dataset import DetectionDataset
 from torso.inference.detections import Detections
 from torso.inference.predictor import Predictor
 from torso.inference.runtime import Precision
-from torso.inference.views import Picture, take_apart
+from torso.inference.views import SplitImage, split_image
 from torso.inputs._base import Input
 from torso.models.detector import Detector
 
 
-class _Views(Dataset[Picture]):
-    """Row i: picture i taken apart by the policy."""
+class _Views(Dataset[SplitImage]):
+    """Row i: image i taken apart by the policy."""
 
     def __init__(self, annotations: Annotations, policy: Input, multiple: int) -> None:
-        self.pictures, self.policy, self.multiple = DetectionDataset(annotations, []), policy, multiple
+        self.dataset, self.policy, self.multiple = DetectionDataset(annotations, []), policy, multiple
 
-    def __getitem__(self, index: int) -> Picture:
-        image = self.pictures.load(index).image
-        picture = take_apart(image, self.policy, self.multiple, self.pictures.annotations.path(index))
-        return picture._replace(shown=tuple(picture.shown))
+    def __getitem__(self, index: int) -> SplitImage:
+        image = self.dataset.load(index).image
+        split = split_image(image, self.policy, self.multiple, self.dataset.annotations.path(index))
+        return split._replace(shown=tuple(split.shown))
 
 
 def detect_views(
@@ -42,12 +42,12 @@ def detect_views(
     precision: Precision,
     tick: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[int, Detections]]:
-    """(row, detections) of these pictures, in order; batch_size views run together, whichever pictures they are of.
+    """(row, detections) of these images, in order; batch_size views run together, whichever images they are of.
 
-    tick: told (batches of pictures done, in all). The model is left as it is: a copy runs.
+    tick: told (batches of images done, in all). The model is left as it is: a copy runs.
     """
     predictor = Predictor(copy.deepcopy(model), batch_size=batch_size, device=device, precision=precision)
-    loader: DataLoader[Picture] = DataLoader(
+    loader: DataLoader[SplitImage] = DataLoader(
         _Views(annotations, model.input, model.multiple),
         batch_size=None,
         sampler=indices,
@@ -56,11 +56,11 @@ def detect_views(
         generator=torch.Generator(),  # of its own: making an iterator must not advance torch's global one
     )
     batches = -(-len(indices) // batch_size)
-    for done, (index, found) in enumerate(zip(indices, predictor.stream_pictures(loader), strict=True), start=1):
+    for done, (index, found) in enumerate(zip(indices, predictor.stream_split(loader), strict=True), start=1):
         yield index, found
         if tick is not None and (done % batch_size == 0 or done == len(indices)):
             tick(-(-done // batch_size), batches)
 
 
-def _as_it_is(picture: Any) -> Any:
-    return picture
+def _as_it_is(image: Any) -> Any:
+    return image

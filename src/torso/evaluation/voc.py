@@ -46,13 +46,13 @@ def evaluate_voc(
     """
     if not 0 < iou <= 1:
         raise ValueError(f"iou is {iou}; wanted a number above 0 and up to 1")
-    judged = as_truth(truth)
-    found = as_results(results, judged)
-    matches = match_voc(judged, found, iou, plus_one=plus_one)
-    counts = ~(judged.difficult | judged.crowd)
-    objects = np.bincount(judged.label[counts], minlength=len(judged.names))
+    ground_truth = as_truth(truth)
+    found = as_results(results, ground_truth)
+    matches = match_voc(ground_truth, found, iou, plus_one=plus_one)
+    counts = ~(ground_truth.difficult | ground_truth.crowd)
+    objects = np.bincount(ground_truth.label[counts], minlength=len(ground_truth.names))
     per_class = []
-    for label, name in enumerate(judged.names):
+    for label, name in enumerate(ground_truth.names):
         rows = np.flatnonzero((found.label == label) & ~matches.ignored)
         rows = rows[np.argsort(-found.score[rows], kind="stable")]
         hits = np.cumsum(matches.true[rows].astype(np.int64))

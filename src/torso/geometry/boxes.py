@@ -42,7 +42,7 @@ def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
 
 
 def clip_boxes(boxes: Tensor, size_hw: Tensor) -> Tensor:
-    """Boxes moved into their picture: [..., T, 4] xyxy with [..., 2] (height, width) gives 0 <= x <= w, 0 <= y <= h."""
+    """Boxes moved into their image: [..., T, 4] xyxy with [..., 2] (height, width) gives 0 <= x <= w, 0 <= y <= h."""
     size_wh = size_hw.to(boxes.dtype).flip(-1)
     return torch.minimum(boxes.clamp(min=0), torch.cat([size_wh, size_wh], dim=-1).unsqueeze(-2))
 

@@ -1,4 +1,4 @@
-"""Sizes of resized and padded pictures: plain arithmetic, shared by training and inference."""
+"""Sizes of resized and padded images: plain arithmetic, shared by training and inference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SizeHW = tuple[int, int]
 
 
 class Resizing(Protocol):
-    """A policy of sizes, as the input parts are: what a picture is resized to, and what a batch is padded to."""
+    """A policy of sizes, as the input parts are: what an image is resized to, and what a batch is padded to."""
 
     def resized(self, size_hw: SizeHW) -> SizeHW: ...
 
@@ -23,7 +23,7 @@ def scaled_size(size_hw: SizeHW, scale: float) -> SizeHW:
 
 
 def letterbox_size(size_hw: SizeHW, target_hw: SizeHW) -> SizeHW:
-    """The largest (height, width) of the same aspect that fits into target_hw; small pictures are enlarged."""
+    """The largest (height, width) of the same aspect that fits into target_hw; small images are enlarged."""
     scale = min(target_hw[0] / size_hw[0], target_hw[1] / size_hw[1])
     height, width = scaled_size(size_hw, scale)
     return min(height, target_hw[0]), min(width, target_hw[1])

@@ -1,11 +1,11 @@
-"""Where the tiles of a large picture lie: plain arithmetic for training and inference (SAHI, arXiv 2202.06934)."""
+"""Where the tiles of a large image lie: plain arithmetic for training and inference (SAHI, arXiv 2202.06934)."""
 
 from __future__ import annotations
 
 from torso.geometry.resize import SizeHW
 
 Window = tuple[int, int, int, int]
-"""(x1, y1, x2, y2), whole pixels of the picture."""
+"""(x1, y1, x2, y2), whole pixels of the image."""
 
 
 def tile_origins(length: int, tile: int, overlap: float) -> tuple[int, ...]:
@@ -19,7 +19,7 @@ def tile_origins(length: int, tile: int, overlap: float) -> tuple[int, ...]:
 
 
 def tile_windows(size_hw: SizeHW, tile_hw: SizeHW, overlap: float) -> tuple[Window, ...]:
-    """The tiles of a picture, row by row; they cover it, and none is larger than the tile or the picture."""
+    """The tiles of an image, row by row; they cover it, and none is larger than the tile or the image."""
     height, width = min(size_hw[0], tile_hw[0]), min(size_hw[1], tile_hw[1])
     rows = tile_origins(size_hw[0], tile_hw[0], overlap)
     columns = tile_origins(size_hw[1], tile_hw[1], overlap)

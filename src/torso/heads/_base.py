@@ -29,7 +29,7 @@ class Head(Checked, nn.Module):
     """Built as Head(in_specs, num_classes=..., ...). A head knows no target, no assigner and no loss.
 
     forward: list of [B, C_i, h_i, w_i], fine to coarse, and the batch -> raw predictions of its family.
-    decode: raw predictions -> Candidates in input pixels, clipped to each picture. Score fusion, the score threshold
+    decode: raw predictions -> Candidates in input pixels, clipped to each image. Score fusion, the score threshold
     and the per-level top-k live here, because they need the levels; suppression does not.
     refine: a third stage on the boxes that suppression kept (masks, keypoints), where has_third_stage is true.
     predicts: its family's raw predictions, a class of torso.types; a criterion reads those of one family.

@@ -29,7 +29,7 @@ class CenterNetPointsHead(Head):
         prior_probability: initial score of every place and class.
         peak_kernel: a place is a peak where no score within this window is higher; odd. Places tied for the highest
             are all peaks, as in the authors' code.
-        top: at most so many candidates a picture.
+        top: at most so many candidates an image.
         score_threshold: a candidate scores above it; the paper keeps all `top`.
 
     The place (x, y) stands for the pixel (x * stride, y * stride); its offset in 0..1 says where in the cell the centre

@@ -23,7 +23,7 @@ from torso.types import Candidates, DensePredictions, FeatureSpec, Images, RawPr
 
 
 class FasterRCNNHead(Head):
-    """A dense head proposes boxes of "object"; each is pooled from the level of its size and judged by two layers.
+    """A dense head proposes boxes of "object"; each is pooled from the level of its size and evaluated by two layers.
 
     Args:
         finest, coarsest: strides of the levels that boxes are pooled from; they must have one width.

@@ -25,14 +25,14 @@ class GridHead(Head):
     Args:
         finest: stride of the level used, of those that come; the others are ignored.
         grid_hw: (rows, columns) of cells; the paper's 7 x 7 on 448 x 448 pixels. A map of another size is averaged to
-            it first, as classifiers do, so that any picture size runs; the cells then divide that picture.
+            it first, as classifiers do, so that any image size runs; the cells then divide that image.
         boxes: boxes a cell.
         channels, hidden: widths of the convolutions and of the hidden layer.
         dropout: of the hidden layer.
         norm: of the convolutions: "bn" as in darknet's released files; the paper's own network had none ("none").
         activation: of convolutions and hidden layer.
         coder: of the boxes.
-        score_threshold, top: a candidate's score is above the first; at most so many a picture.
+        score_threshold, top: a candidate's score is above the first; at most so many an image.
 
     The score of a class is its share in the cell times the box's confidence, both cut to 0..1.
     """
@@ -85,7 +85,7 @@ class GridHead(Head):
         return GridPredictions(scores, boxes[..., 0], boxes[..., 1:], self.priors((height, width), x.device))
 
     def priors(self, image_hw: tuple[int, int], device: torch.device) -> Priors:
-        """One row for each box of each cell, cells row by row, in a picture of (height, width)."""
+        """One row for each box of each cell, cells row by row, in an image of (height, width)."""
         (height, width), (rows, columns) = image_hw, self.grid_hw
         sides = [torch.full((self.boxes,), float(side), device=device) for side in (width, height)]
         grid = grid_priors(torch.stack(sides, dim=-1), self.grid_hw, (height / rows, width / columns), 0.5)
@@ -116,6 +116,6 @@ class GridHead(Head):
             if isinstance(m, nn.Linear):
                 nn.init.normal_(m.weight, std=0.01)
                 nn.init.zeros_(m.bias)
-        with torch.no_grad():  # boxes start in the middle of their cells, half as wide and high as the picture
+        with torch.no_grad():  # boxes start in the middle of their cells, half as wide and high as the image
             codes = self.box_out.bias.view(-1, 1 + self.coder.width)[:, 1:]
             codes[:, :2], codes[:, 2:] = 0.5, 0.5**0.5

@@ -31,7 +31,7 @@ class RPNHead(
     objects_only: ClassVar[bool] = True
 
     def decode(self, raw: RawPredictions, images: Images) -> Candidates:
-        """As of any dense head, but a box without a side that is left in the picture is an empty row (mmdetection)."""
+        """As of any dense head, but a box without a side that is left in the image is an empty row (mmdetection)."""
         found = super().decode(raw, images)
         sound = (found.boxes[..., 2:] > found.boxes[..., :2]).all(-1)
         return found.changed(scores=found.scores.where(sound, 0.0), index=found.index.where(sound, -1))

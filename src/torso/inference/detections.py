@@ -1,4 +1,4 @@
-"""Detections: what was found in one picture, in the pixels of the original file, best first.
+"""Detections: what was found in one image, in the pixels of the original file, best first.
 
 The end of the way through: drawing, evaluation, export to COCO, supervision and torchvision start here.
 """
@@ -33,7 +33,7 @@ class Detection(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """Objects of one picture. A record: nothing here changes it, every method returns a new one.
+    """Objects of one image. A record: nothing here changes it, every method returns a new one.
 
     boxes: [n, 4] float32 xyxy, original pixels, x1 <= x2 and y1 <= y2;  scores: [n] float32 in 0..1, falling;
     labels: [n] int64, the rows of names;  names: the model's class names;  masks: [n, H, W] bool or None;
@@ -181,7 +181,7 @@ class Detections:
         return result if self.masks is None else {**result, "masks": self.masks}
 
     def plot(self, image: Source | None = None) -> Image.Image:
-        """The picture with boxes, labels and scores on it; image defaults to the file these came from."""
+        """The image with boxes, labels and scores on it; image defaults to the file these came from."""
         from torso.inference.draw import draw
 
         if image is None and self.path is None:
@@ -192,7 +192,7 @@ class Detections:
         """Writes plot(image) to path (the suffix picks the format) and returns the path."""
         target = Path(path)
         if self.path is not None and target.resolve() == Path(self.path).resolve():
-            raise ValueError(f"{target} is the picture these came from; drawing over it would destroy it: pick another")
+            raise ValueError(f"{target} is the image these came from; drawing over it would destroy it: pick another")
         target.parent.mkdir(parents=True, exist_ok=True)
         self.plot(image).save(target)
         return target

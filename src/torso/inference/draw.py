@@ -1,8 +1,8 @@
-"""Drawing: predictions, ground truth and priors on a picture, never alike in colour or line.
+"""Drawing: predictions, ground truth and priors on an image, never alike in colour or line.
 
 Predictions are solid, one colour a class, with name and score on a filled label; ground truth is dashed green;
 priors are dotted cyan with a cross at the centre. The class colours leave out green and cyan.
-Line width and font grow with the picture; tiny pictures are enlarged so that labels can be read.
+Line width and font grow with the image; tiny images are enlarged so that labels can be read.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ def draw(
     size: Positive = 1.0,
     font: str | Path | None = None,
 ) -> Image.Image:
-    """A new RGB picture with everything given on it, worst prediction first so that the best lies on top.
+    """A new RGB image with everything given on it, worst prediction first so that the best lies on top.
 
-    priors: Priors or boxes [N, 4] xyxy; labels: write names and scores; min_side: a picture whose longer side is
-    below it is enlarged by a whole factor (0: never); size: of lines and letters, 1 suits a picture seen at full size;
+    priors: Priors or boxes [N, 4] xyxy; labels: write names and scores; min_side: an image whose longer side is
+    below it is enlarged by a whole factor (0: never); size: of lines and letters, 1 suits an image seen at full size;
     font: a TrueType file for names that Latin letters cannot write.
     """
     canvas = _Canvas(read_image(image), min_side, size, font)
@@ -97,16 +97,16 @@ def draw(
 
 
 class _Canvas:
-    """A picture being drawn on: scale, line width, font, and where labels lie already."""
+    """An image being drawn on: scale, line width, font, and where labels lie already."""
 
-    def __init__(self, picture: Image.Image, min_side: int, size: float, font: str | Path | None) -> None:
-        self.scale = max(1, -(-min_side // max(picture.size))) if max(picture.size) < min_side else 1
+    def __init__(self, image: Image.Image, min_side: int, size: float, font: str | Path | None) -> None:
+        self.scale = max(1, -(-min_side // max(image.size))) if max(image.size) < min_side else 1
         if self.scale > 1:
-            enlarged = (picture.width * self.scale, picture.height * self.scale)
-            picture = picture.resize(enlarged, Image.Resampling.BICUBIC)
-        self.picture = picture
-        self.pen = ImageDraw.Draw(picture)
-        side = size * (picture.width * picture.height) ** 0.5  # by the longer side, a panorama's letters were too big
+            enlarged = (image.width * self.scale, image.height * self.scale)
+            image = image.resize(enlarged, Image.Resampling.BICUBIC)
+        self.image = image
+        self.pen = ImageDraw.Draw(image)
+        side = size * (image.width * image.height) ** 0.5  # by the longer side, a panorama's letters were too big
         self.line = max(2, round(side / 300))
         size_px = max(round(11 * size), round(side / 45))
         self.font = ImageFont.truetype(str(font), size_px) if font is not None else ImageFont.load_default(size_px)
@@ -125,8 +125,8 @@ class _Canvas:
     def masks(self, masks: Tensor, labels: Tensor) -> None:
         """Fills each mask [n, H, W] with its class colour at 40 % opacity."""
         for mask, label in zip(masks.cpu().numpy(), labels.tolist(), strict=True):
-            alpha = Image.fromarray(mask.astype(np.uint8) * 102).resize(self.picture.size, Image.Resampling.NEAREST)
-            self.picture.paste(Image.new("RGB", self.picture.size, class_colour(label)), mask=alpha)
+            alpha = Image.fromarray(mask.astype(np.uint8) * 102).resize(self.image.size, Image.Resampling.NEAREST)
+            self.image.paste(Image.new("RGB", self.image.size, class_colour(label)), mask=alpha)
 
     def truth(self, truth: Truth, labels: bool) -> None:
         """Dashed green, dark beneath, so that it is seen on leaves too; the name stands below the box."""
@@ -158,7 +158,7 @@ class _Canvas:
         for text, box, colour in reversed(placed):
             self.pen.rectangle(box, fill=colour)
             self.pen.text((box[0] + pad, box[1] + pad), text, fill=_ink_on(colour), font=self.font, anchor="lt")
-        return self.picture
+        return self.image
 
     def _place(self, text: str, rect: _Rect, above: bool) -> _Rect:
         left, top, right, bottom = self.pen.textbbox((0, 0), text, font=self.font, anchor="lt")
@@ -172,13 +172,13 @@ class _Canvas:
         return chosen
 
     def _inside(self, x: float, y: float, w: float, h: float) -> _Rect:
-        """The label moved into the picture; one wider than the picture keeps its beginning in view."""
-        x = max(0.0, min(x, self.picture.width - w))
-        y = max(0.0, min(y, self.picture.height - h))
+        """The label moved into the image; one wider than the image keeps its beginning in view."""
+        x = max(0.0, min(x, self.image.width - w))
+        y = max(0.0, min(y, self.image.height - h))
         return (x, y, x + w, y + h)
 
     def _rects(self, boxes: Tensor) -> list[_Rect]:
-        limit_x, limit_y = self.picture.width - 1, self.picture.height - 1
+        limit_x, limit_y = self.image.width - 1, self.image.height - 1
         return [
             (min(max(x1, 0), limit_x), min(max(y1, 0), limit_y), min(max(x2, 0), limit_x), min(max(y2, 0), limit_y))
             for x1, y1, x2, y2 in (boxes.detach().cpu().double() * self.scale).tolist()
@@ -219,14 +219,14 @@ def _ink_on(colour: Rgb) -> Rgb:
     return _DARK if luma > 130 else (255, 255, 255)
 
 
-def side_by_side(pictures: Sequence[Image.Image], gap: int = 8) -> Image.Image:
-    """Pictures in one row on white, top edges aligned; ValueError for none."""
-    if not pictures:
-        raise ValueError("no pictures came; give at least one")
-    width = sum(one.width for one in pictures) + gap * (len(pictures) - 1)
-    row = Image.new("RGB", (width, max(one.height for one in pictures)), (255, 255, 255))
+def side_by_side(images: Sequence[Image.Image], gap: int = 8) -> Image.Image:
+    """Images in one row on white, top edges aligned; ValueError for none."""
+    if not images:
+        raise ValueError("no images came; give at least one")
+    width = sum(one.width for one in images) + gap * (len(images) - 1)
+    row = Image.new("RGB", (width, max(one.height for one in images)), (255, 255, 255))
     left = 0
-    for one in pictures:
+    for one in images:
         row.paste(one, (left, 0))
         left += one.width + gap
     return row

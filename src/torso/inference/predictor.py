@@ -1,4 +1,4 @@
-"""Pictures in, Detections out: reads, batches by shape, runs the model and maps boxes back to original pixels."""
+"""Images in, Detections out: reads, batches by shape, runs the model and maps boxes back to original pixels."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from torso.geometry.resize import SizeHW
 from torso.images import Source, read_image, stack_images
 from torso.inference.detections import Detections
 from torso.inference.runtime import Detecting, Precision, Runtime
-from torso.inference.views import Look, Picture, answer, take_apart, to_original, widened
+from torso.inference.views import PendingView, SplitImage, merge_views, split_image, to_original, with_scaled_limits
 from torso.inputs._stack import stacked
 from torso.inputs.pyramid import Pyramid
 from torso.inputs.tiles import Tiles
 from torso.plain_values import checked
 from torso.types import Candidates, Images
 
-_PATIENCE = 8  # batches that a picture of a rare shape waits for company before it goes alone
+_PATIENCE = 8  # batches that an image of a rare shape waits for company before it goes alone
 
 
 class Predictor:
-    """Runs a detector on pictures of any kind and size; one Detections a picture, in the order they came.
+    """Runs a detector on images of any kind and size; one Detections an image, in the order they came.
 
     Args:
         model: is left as it is: its modes are restored after every call, and it is copied wherever the device,
             precision, compilation or graphs ask for other weights than its own.
         score_threshold: what scores below it is left out; the head has its own threshold before suppression.
-        batch_size: pictures of one padded shape run together. A picture's shape depends on that picture alone, so
+        batch_size: images of one padded shape run together. An image's shape depends on that image alone, so
             what is found in it does not depend on its neighbours.
         device: None is the model's own.
         precision: "auto" is bf16 on CUDA and 32 elsewhere.
         compile, graphs: see Runtime; batches are then filled up to batch_size, so that shapes stay few.
         tiles, pyramid: laid over the model's own input policy, in the place of tiles and pyramid that it has. A number
-            is the side of a square tile in px of the picture, a tuple the scales of the pyramid.
+            is the side of a square tile in px of the image, a tuple the scales of the pyramid.
     """
 
     @checked
@@ -81,23 +81,23 @@ class Predictor:
         return list(self.stream(sources))
 
     def stream(self, sources: Iterable[Source]) -> Iterator[Detections]:
-        """The same one by one: reads `sources` as it goes and holds only the pictures of the batches in the making.
+        """The same one by one: reads `sources` as it goes and holds only the images of the batches in the making.
 
-        ValueError names a picture that cannot be read.
+        ValueError names an image that cannot be read.
         """
-        return self.stream_pictures(self._picture(source) for source in sources)
+        return self.stream_split(self._image(source) for source in sources)
 
-    def stream_pictures(self, pictures: Iterable[Picture]) -> Iterator[Detections]:
-        """The same for pictures that are taken apart already (inference.views), as a loader's processes do."""
+    def stream_split(self, split: Iterable[SplitImage]) -> Iterator[Detections]:
+        """The same for images that are taken apart already (inference.views), as a loader's processes do."""
         waiting: deque[_Entry] = deque()
         pending: _Pending = {}
-        for picture in pictures:
-            entry = _Entry(picture.original_hw, picture.path)
+        for one in split:
+            entry = _Entry(one.original_hw, one.path)
             waiting.append(entry)
-            for view, pixels in picture.shown:
-                entry.looks.append(Look(view, pixels))
+            for view, pixels in one.shown:
+                entry.views.append(PendingView(view, pixels))
                 queue = pending.setdefault(view.canvas_hw, deque())
-                queue.append(entry.looks[-1])
+                queue.append(entry.views[-1])
                 if len(queue) >= self.batch_size:
                     self._run(queue)
             if len(waiting) > _PATIENCE * self.batch_size:
@@ -107,33 +107,33 @@ class Predictor:
             self._finish(waiting[0], pending)
             yield from self._finished(waiting)
 
-    def _picture(self, source: Source) -> Picture:
+    def _image(self, source: Source) -> SplitImage:
         path = source if isinstance(source, str | Path) else None
-        return take_apart(read_image(source), self.input, self.model.multiple, path)
+        return split_image(read_image(source), self.input, self.model.multiple, path)
 
     def _finish(self, entry: _Entry, pending: _Pending) -> None:
-        """Run the batches that this picture's looks wait for."""
-        for look in entry.looks:
-            if look.found is None:
-                self._run(pending[look.view.canvas_hw])
+        """Run the batches that this image's views wait for."""
+        for one in entry.views:
+            if one.found is None:
+                self._run(pending[one.view.canvas_hw])
 
     def _finished(self, waiting: deque[_Entry]) -> Iterator[Detections]:
-        while waiting and all(look.found is not None for look in waiting[0].looks):
+        while waiting and all(one.found is not None for one in waiting[0].views):
             entry = waiting.popleft()
-            yield self._detections(answer(entry.looks, entry.original_hw, self.input, self._suppress), entry)
+            yield self._detections(merge_views(entry.views, entry.original_hw, self.input, self._suppress), entry)
 
-    def _run(self, queue: deque[Look]) -> None:
-        """Detect in the first batch_size waiting looks of one shape."""
+    def _run(self, queue: deque[PendingView]) -> None:
+        """Detect in the first batch_size waiting views of one shape."""
         batch = [queue.popleft() for _ in range(min(self.batch_size, len(queue)))]
-        tensors = [look.pixels for look in batch]
-        scales = [to_original(look.view) for look in batch]
-        if self._fixed:  # the graph was made for full batches; the last picture stands in for the missing ones
+        tensors = [one.pixels for one in batch]
+        scales = [to_original(one.view) for one in batch]
+        if self._fixed:  # the graph was made for full batches; the last image stands in for the missing ones
             tensors += tensors[-1:] * (self.batch_size - len(batch))
             scales += scales[-1:] * (self.batch_size - len(batch))
         found = self.detect(stack_images(tensors, batch[0].view.canvas_hw, scales))
-        for row, look in enumerate(batch):
-            look.found = found.image(row)
-            look.pixels = look.pixels[:, :0]  # a batch of results may wait long; its pixels need not
+        for row, one in enumerate(batch):
+            one.found = found.image(row)
+            one.pixels = one.pixels[:, :0]  # a batch of results may wait long; its pixels need not
 
     def detect(self, images: Images) -> Candidates:
         """Candidates of one batch on the CPU, in input pixels; before suppression where views share one."""
@@ -144,8 +144,8 @@ class Predictor:
             return function(Images(*(x.to(self.device) for x in images))).on_cpu()
 
     def _suppress(self, found: Candidates, times: int) -> Candidates:
-        """Suppression of rows from the CPU, on the model's device; times: how many pictures' limits they have."""
-        suppression = widened(self.model.suppression, times)
+        """Suppression of rows from the CPU, on the model's device; times: how many images' limits they have."""
+        suppression = with_scaled_limits(self.model.suppression, times)
         return suppression(found.map(lambda column: column.to(self.device))).on_cpu()
 
     def _detections(self, found: Candidates, entry: _Entry) -> Detections:
@@ -162,16 +162,16 @@ class Predictor:
         )
 
 
-_Pending = dict[SizeHW, deque[Look]]
+_Pending = dict[SizeHW, deque[PendingView]]
 
 
 @dataclass
 class _Entry:
-    """One picture on its way, with its looks in order."""
+    """One image on its way, with its views in order."""
 
     original_hw: SizeHW
     path: str | Path | None
-    looks: list[Look] = field(default_factory=list)
+    views: list[PendingView] = field(default_factory=list)
 
 
 def _device(name: torch.device | str) -> torch.device:

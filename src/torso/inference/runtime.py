@@ -22,7 +22,7 @@ class Detecting(Protocol):
     """What prediction asks of a model, an nn.Module such as Detector.
 
     names: its classes; multiple: what sides of a batch must be multiples of; input: the sizes at which it sees
-    pictures; mean: a buffer, on the model's device. detect: candidates after suppression, and after the head's third
+    images; mean: a buffer, on the model's device. detect: candidates after suppression, and after the head's third
     stage where has_third_stage says that there is one; candidates: those before suppression.
     """
 
@@ -55,7 +55,7 @@ class Runtime:
         precision: "bf16" and "16" (float16) cast the weights of convolutions and linear layers once (autocast would
             cast them at every call, which costs more than it saves on small batches); norms, decoding and suppression
             stay float32. "auto" is bf16 on CUDA, 32 elsewhere.
-        compile: one compiled graph a picture size and batch size; worth its minute where many batches follow.
+        compile: one compiled graph an image size and batch size; worth its minute where many batches follow.
         graphs: on CUDA, replay everything from pixels to candidates as one recorded graph, a graph a shape: a small
             batch is bound by launches otherwise. Results are copied out, so they stay valid.
         suppress: False ends at the candidates before suppression, where several views are to be suppressed together.

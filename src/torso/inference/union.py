@@ -1,4 +1,4 @@
-"""Boxes of one object, found in several views of a picture, become one box: greedy merging (SAHI, arXiv 2202.06934).
+"""Boxes of one object, found in several views of an image, become one box: greedy merging (SAHI, arXiv 2202.06934).
 
 Overlap is the intersection over the smaller box: what a seam leaves of an object lies within the whole of it. Four
 things differ from SAHI, so that neighbours stay apart and a box is as good as the best look at its object. Boxes of
@@ -43,9 +43,9 @@ class _Pairs(NamedTuple):
 def merge_union(
     boxes: Tensor, scores: Tensor, labels: Tensor, views: Tensor, cut: Tensor, *, threshold: float = 0.5
 ) -> Merged:
-    """One picture's boxes of all views, merged.
+    """One image's boxes of all views, merged.
 
-    boxes: [n, 4] xyxy px of the picture; scores: [n]; labels, views: [n] int64, the class of a box and the view that
+    boxes: [n, 4] xyxy px of the image; scores: [n]; labels, views: [n] int64, the class of a box and the view that
     it comes from; cut: [n] bool, the box ends where its view's window does. Boxes of one class and different views
     whose intersection is at least `threshold` of the smaller become one, with the best of their scores: the best box
     that is not cut and makes up half of the union, else the union. Equal scores rank by row.

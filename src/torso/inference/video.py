@@ -1,4 +1,4 @@
-"""Video: frames of a file as pictures, and pictures as an H.264 file, through PyAV (extra `video`)."""
+"""Video: frames of a file as images, and images as an H.264 file, through PyAV (extra `video`)."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def read_frames(path: str | Path) -> Iterator[Image.Image]:
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(_stream(container, path)):
-                picture: Image.Image = frame.to_image()
+                image: Image.Image = frame.to_image()
                 turn = round(getattr(frame, "rotation", 0)) % 360  # counter-clockwise, of the display matrix
-                yield picture.rotate(turn, expand=True) if turn else picture
+                yield image.rotate(turn, expand=True) if turn else image
     except (OSError, av.error.FFmpegError) as error:
         raise _unreadable(path, error) from None
 
@@ -54,7 +54,7 @@ def frame_rate(path: str | Path) -> Fraction:
 
 
 class VideoWriter:
-    """An H.264 file of pictures of one size; opened by the first picture, closed by the `with` block.
+    """An H.264 file of images of one size; opened by the first image, closed by the `with` block.
 
     rate: frames a second. Odd sides lose their last row or column, which H.264 cannot hold.
     """
@@ -65,9 +65,9 @@ class VideoWriter:
         self._container: Any = None
         self._stream: Any = None
 
-    def write(self, picture: Image.Image) -> None:
+    def write(self, image: Image.Image) -> None:
         """Append one frame."""
-        size = (picture.width // 2 * 2, picture.height // 2 * 2)
+        size = (image.width // 2 * 2, image.height // 2 * 2)
         if self._container is None:
             self._container = self._av.open(str(self.path), "w")
             self._stream = self._container.add_stream("libx264", rate=self.rate)
@@ -78,7 +78,7 @@ class VideoWriter:
                 f"{self.path}: a frame of {size[0]}x{size[1]} came after frames of "
                 f"{self._stream.width}x{self._stream.height}; one size was wanted"
             )
-        frame = self._av.VideoFrame.from_image(picture.crop((0, 0, *size)))
+        frame = self._av.VideoFrame.from_image(image.crop((0, 0, *size)))
         self._container.mux(self._stream.encode(frame))
 
     def __enter__(self) -> VideoWriter:
@@ -96,7 +96,7 @@ class VideoWriter:
 
 def _stream(container: Any, path: str | Path) -> Any:
     if not container.streams.video:
-        raise ValueError(f"{path}: no video stream in this file; a video or a picture was wanted")
+        raise ValueError(f"{path}: no video stream in this file; a video or an image was wanted")
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     return stream

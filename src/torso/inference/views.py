@@ -1,4 +1,4 @@
-"""Views of a picture on their way through the model: cut out, batched by shape, mapped back, and made one answer."""
+"""Views of an image on their way through the model: cut out, batched by shape, mapped back, and made one answer."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from torso.types import Candidates
 _NEAR = 0.1  # share of its side that a box may end short of its window's border and still count as cut by it
 
 
-class Shown(NamedTuple):
+class ViewPixels(NamedTuple):
     """One view as the model takes it: pixels uint8 [3, h, w]."""
 
     view: View
     pixels: Tensor
 
 
-class Picture(NamedTuple):
-    """A picture taken apart: (height, width) of the original, the shown views in order, how many there are."""
+class SplitImage(NamedTuple):
+    """An image taken apart: (height, width) of the original, the shown views in order, how many there are."""
 
     original_hw: SizeHW
-    shown: Iterator[Shown] | Sequence[Shown]
+    shown: Iterator[ViewPixels] | Sequence[ViewPixels]
     path: str | Path | None = None
 
 
-def take_apart(image: Image.Image, policy: Input, multiple: int, path: str | Path | None = None) -> Picture:
-    """The views of a picture by this policy, made one by one as they are asked for."""
+def split_image(image: Image.Image, policy: Input, multiple: int, path: str | Path | None = None) -> SplitImage:
+    """The views of an image by this policy, made one by one as they are asked for."""
     size_hw = (image.height, image.width)
     views = policy.views(size_hw, multiple)
-    return Picture(size_hw, (Shown(view, _pixels(image, view)) for view in views), path)
+    return SplitImage(size_hw, (ViewPixels(view, _pixels(image, view)) for view in views), path)
 
 
 def _pixels(image: Image.Image, view: View) -> Tensor:
@@ -52,14 +52,14 @@ def _pixels(image: Image.Image, view: View) -> Tensor:
 
 
 def to_original(view: View) -> tuple[float, float, float, float]:
-    """(scale_x, scale_y, offset_x, offset_y) from pixels of the view to those of the picture; mirrored: scale_x < 0."""
+    """(scale_x, scale_y, offset_x, offset_y) from pixels of the view to those of the image; mirrored: scale_x < 0."""
     x1, y1, x2, y2 = view.window
     scale_x, scale_y = (x2 - x1) / view.size_hw[1], (y2 - y1) / view.size_hw[0]
     return (-scale_x, scale_y, float(x2), float(y1)) if view.flipped else (scale_x, scale_y, float(x1), float(y1))
 
 
 @dataclass
-class Look:
+class PendingView:
     """A view whose turn comes, and what was found in it: rows [1, T] on the CPU, px of the view."""
 
     view: View
@@ -68,7 +68,7 @@ class Look:
 
 
 def mapped(found: Candidates, view: View, original_hw: SizeHW) -> Candidates:
-    """Rows [1, T] of a view in the picture's pixels, cut at its border; outside the view's range they become empty."""
+    """Rows [1, T] of a view in the image's pixels, cut at its border; outside the view's range they become empty."""
     scale, offset = torch.tensor(to_original(view), dtype=torch.float32).view(2, 2)
     height, width = original_hw
     limit = torch.tensor([width, height, width, height], dtype=torch.float32)
@@ -82,26 +82,26 @@ def mapped(found: Candidates, view: View, original_hw: SizeHW) -> Candidates:
 
 
 Suppress = Callable[[Candidates, int], Candidates]
-"""Suppression of rows [1, T] on the CPU that come from so many pictures' worth of windows."""
+"""Suppression of rows [1, T] on the CPU that come from so many images' worth of windows."""
 
 
-def answer(looks: Sequence[Look], original_hw: SizeHW, policy: Input, suppress: Suppress) -> Candidates:
-    """What all looks at one picture found, as rows [1, n] best first in its pixels, on the CPU.
+def merge_views(pending: Sequence[PendingView], original_hw: SizeHW, policy: Input, suppress: Suppress) -> Candidates:
+    """What all views of one image found, as rows [1, n] best first in its pixels, on the CPU.
 
-    Where the policy wants its views suppressed together, the looks hold candidates before suppression: those of one
-    window are joined and suppressed once. Windows come together by the policy's merging. One look alone is what the
-    model finds by itself, bit for bit. Merged boxes carry no variance: several boxes made them.
+    Where the policy wants its views suppressed together, they hold candidates before suppression: those of one window
+    are joined and suppressed once. Windows come together by the policy's merging. One view alone is what the model
+    finds by itself, bit for bit. Merged boxes carry no variance: several boxes made them.
     """
-    if len(looks) == 1 and looks[0].view.sides is None:
-        found = _rows(looks[0])
-        return mapped(suppress(found, 1) if policy.together else found, looks[0].view, original_hw)
-    parts = [mapped(_rows(look), look.view, original_hw) for look in looks]
+    if len(pending) == 1 and pending[0].view.sides is None:
+        found = _rows(pending[0])
+        return mapped(suppress(found, 1) if policy.together else found, pending[0].view, original_hw)
+    parts = [mapped(_rows(one), one.view, original_hw) for one in pending]
     if not policy.together:
-        return _united(parts, [look.view.window for look in looks], original_hw)
-    windows = list(dict.fromkeys(look.view.window for look in looks))
+        return _united(parts, [one.view.window for one in pending], original_hw)
+    windows = list(dict.fromkeys(one.view.window for one in pending))
     if len(windows) == 1 or policy.merging == "suppression":
         return suppress(joined(parts), len(windows))
-    of_window = ([p for p, k in zip(parts, looks, strict=True) if k.view.window == window] for window in windows)
+    of_window = ([p for p, k in zip(parts, pending, strict=True) if k.view.window == window] for window in windows)
     return _united([suppress(joined(group), 1) for group in of_window], windows, original_hw)
 
 
@@ -113,8 +113,8 @@ def joined(parts: Sequence[Candidates]) -> Candidates:
     return Candidates.concat([part.changed(level=None) for part in parts])
 
 
-def widened(suppression: Suppression, times: int) -> Suppression:
-    """The same suppression with room for so many pictures' rows: its limits are meant for one view."""
+def with_scaled_limits(suppression: Suppression, times: int) -> Suppression:
+    """The same suppression with room for so many images' rows: its limits are meant for one view."""
     made = copy.copy(suppression)
     made.limits = suppression.limits.times(times)
     return made
@@ -130,7 +130,7 @@ def _united(parts: Sequence[Candidates], windows: Sequence[Window], original_hw:
 
 
 def _cut(boxes: Tensor, window: Window, original_hw: SizeHW) -> Tensor:
-    """[n] whether a box [n, 4] ends at a border of its window that is not the picture's."""
+    """[n] whether a box [n, 4] ends at a border of its window that is not the image's."""
     height, width = original_hw
     edges = torch.tensor(window, dtype=boxes.dtype)
     inner = torch.tensor([window[0] > 0, window[1] > 0, window[2] < width, window[3] < height])
@@ -138,6 +138,6 @@ def _cut(boxes: Tensor, window: Window, original_hw: SizeHW) -> Tensor:
     return (inner & ((boxes - edges).abs() <= _NEAR * sides + 1)).any(dim=1)
 
 
-def _rows(look: Look) -> Candidates:
-    assert look.found is not None
-    return look.found
+def _rows(one: PendingView) -> Candidates:
+    assert one.found is not None
+    return one.found

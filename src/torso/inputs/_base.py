@@ -1,4 +1,4 @@
-"""The contract of an input policy: which parts of a picture the model sees, and at which size."""
+"""The contract of an input policy: which parts of an image the model sees, and at which size."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Merging = Literal["suppression", "union"]
 
 
 class View(NamedTuple):
-    """One look at a picture.
+    """One look at an image.
 
-    window: the part that is cut out, px of the picture; size_hw: what it is resized to; canvas_hw: what it is padded
+    window: the part that is cut out, px of the image; size_hw: what it is resized to; canvas_hw: what it is padded
     to; flipped: mirrored left to right; sides: (least, most) px, objects whose sqrt(area) lies outside are left out.
     """
 
@@ -30,7 +30,7 @@ class View(NamedTuple):
 class Input(Checked):
     """Sizes only; pixels are resized by one function for training and inference alike (inference.images).
 
-    Most policies show a picture whole and once. merging: how views of different windows come together. together:
+    Most policies show an image whole and once. merging: how views of different windows come together. together:
     whether views are suppressed together, so that the model's candidates are wanted before its suppression.
     """
 
@@ -38,15 +38,15 @@ class Input(Checked):
     together: bool = False
 
     def resized(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) that a picture of this size is resized to."""
+        """(height, width) that an image of this size is resized to."""
         raise NotImplementedError
 
     def padded(self, sizes_hw: Sequence[tuple[int, int]], multiple: int) -> tuple[int, int]:
-        """(height, width) of the batch that holds pictures of these resized sizes; multiples of `multiple`."""
+        """(height, width) of the batch that holds images of these resized sizes; multiples of `multiple`."""
         raise NotImplementedError
 
     def windows(self, size_hw: tuple[int, int]) -> tuple[Window, ...]:
-        """The parts of a picture of this (height, width) that are looked at; each is a sample in training."""
+        """The parts of an image of this (height, width) that are looked at; each is a sample in training."""
         return ((0, 0, size_hw[1], size_hw[0]),)
 
     def looks(self, window: Window, multiple: int) -> tuple[View, ...]:
@@ -55,5 +55,5 @@ class Input(Checked):
         return (View(window, size_hw, self.padded([size_hw], multiple)),)
 
     def views(self, size_hw: tuple[int, int], multiple: int) -> tuple[View, ...]:
-        """All looks at all windows of a picture of this (height, width), in a fixed order."""
+        """All looks at all windows of an image of this (height, width), in a fixed order."""
         return tuple(view for window in self.windows(size_hw) for view in self.looks(window, multiple))

@@ -13,7 +13,7 @@ def stacked(
 ) -> Input:
     """The policy `own` with these tiles and this pyramid over it, in the place of those that it has already.
 
-    tiles: a number is the side of a square tile, px of the picture. pyramid: a tuple is its scales.
+    tiles: a number is the side of a square tile, px of the image. pyramid: a tuple is its scales.
     """
     grid = own if isinstance(own, Tiles) else None
     base = own.inner if isinstance(own, Tiles) else own

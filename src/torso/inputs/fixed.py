@@ -1,4 +1,4 @@
-"""One fixed size for all pictures, the aspect given up: the warping of SSD (arXiv 1512.02325)."""
+"""One fixed size for all images, the aspect given up: the warping of SSD (arXiv 1512.02325)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torso.inputs._base import Input
 
 
 class Fixed(Input):
-    """Every picture fills the whole of size_hw, (height, width) px, whatever its shape; nothing but the multiple pads.
+    """Every image fills the whole of size_hw, (height, width) px, whatever its shape; nothing but the multiple pads.
 
-    Boxes are stretched with the picture and come back in its own pixels.
+    Boxes are stretched with the image and come back in its own pixels.
     """
 
     def __init__(self, *, size_hw: Size = (512, 512)) -> None:

@@ -1,4 +1,4 @@
-"""One fixed size for all pictures: aspect kept, padding to the right and below."""
+"""One fixed size for all images: aspect kept, padding to the right and below."""
 
 from __future__ import annotations
 

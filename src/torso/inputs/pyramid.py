@@ -19,11 +19,11 @@ from torso.parts import Part
 
 
 class Pyramid(Input):
-    """Prediction looks at a picture once a scale, and once more mirrored with flip; training sees `inner` alone.
+    """Prediction looks at an image once a scale, and once more mirrored with flip; training sees `inner` alone.
 
-    scales: factors of the size that inner gives a picture. The candidates of all looks are brought back to the
-    picture's pixels, in this order, and the model's suppression chooses among them once.
-    ranges: (least, most) for each scale, px of the picture: a scale answers only for objects whose sqrt(area) lies
+    scales: factors of the size that inner gives an image. The candidates of all looks are brought back to the
+    image's pixels, in this order, and the model's suppression chooses among them once.
+    ranges: (least, most) for each scale, px of the image: a scale answers only for objects whose sqrt(area) lies
     within its range (SNIP); None: every scale for all.
     """
 

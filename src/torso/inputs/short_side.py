@@ -11,7 +11,7 @@ from torso.plain_values import check_rising
 
 
 class ShortSide(Input):
-    """Lengths in pixels; the batch is as large as its largest picture, rounded up to the model's multiple."""
+    """Lengths in pixels; the batch is as large as its largest image, rounded up to the model's multiple."""
 
     def __init__(self, *, short: Count = 800, longest: Count = 1333) -> None:
         check_rising("ShortSide", short=short, longest=longest)

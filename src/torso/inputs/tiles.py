@@ -1,4 +1,4 @@
-"""Tiles of a large picture, each seen as a picture of its own, in training and prediction (SAHI, arXiv 2202.06934)."""
+"""Tiles of a large image, each seen as an image of its own, in training and prediction (SAHI, arXiv 2202.06934)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from torso.parts import Part
 
 
 class Tiles(Input):
-    """A picture larger than a tile is looked at tile by tile; one that fits into a tile is looked at as it is.
+    """An image larger than a tile is looked at tile by tile; one that fits into a tile is looked at as it is.
 
-    size_hw: (height, width) of a tile, px of the picture. overlap: share of a tile that it has in common with the
-    next, 0 to 0.9; an object smaller than that lies whole in some tile. whole: the whole picture, shrunk, is
+    size_hw: (height, width) of a tile, px of the image. overlap: share of a tile that it has in common with the
+    next, 0 to 0.9; an object smaller than that lies whole in some tile. whole: the whole image, shrunk, is
     looked at as well, for objects larger than a tile.
     merge: "union" suppresses in each tile alone and then joins what different tiles say of one object (overlap at
     least half of the smaller box, same class) into the box around both, so that an object cut by a seam comes back

@@ -1,4 +1,4 @@
-"""Clusters of weighted box fusion on the CPU: picture by picture in numpy, each row against the clusters so far."""
+"""Clusters of weighted box fusion on the CPU: image by image in numpy, each row against the clusters so far."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def make_norm(name: Norm, channels: int) -> nn.Module:
 
     "bn_tf" is BatchNorm with the constants of TensorFlow's detectors (EfficientDet, SpineNet, NAS-FPN): eps 1e-3, and
     momentum 0.99 in their counting, which is 0.01 in torch's. "bn_yolo" has those of YOLOv5 and YOLOX: 1e-3 and 0.03.
-    A group of one channel has nothing to normalise over on a 1x1 map, which the coarsest level of a small picture is.
+    A group of one channel has nothing to normalise over on a 1x1 map, which the coarsest level of a small image is.
     """
     if name == "bn":
         return BatchNorm2d(channels)
@@ -127,7 +127,7 @@ def conv2d_aligned(x: Tensor, conv: nn.Conv2d, multiple: int) -> Tensor:
 
 
 class StemConv2d(nn.Conv2d):
-    """A stride-2 convolution of RGB pictures; compiled for CUDA it runs at stride 1 on blocks of 2 x 2 pixels.
+    """A stride-2 convolution of RGB images; compiled for CUDA it runs at stride 1 on blocks of 2 x 2 pixels.
 
     Three channels fill no tensor core: cuDNN takes 2.1 ms for ResNet's 7 x 7 on 16 x 800 x 1344 (H200), 20 times what
     its arithmetic needs. The weights and the function are those of the convolution, which pads by (kernel - 1) // 2:

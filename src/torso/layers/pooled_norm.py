@@ -1,4 +1,4 @@
-"""BatchNorm of globally pooled maps, where a batch of one picture leaves one value a channel."""
+"""BatchNorm of globally pooled maps, where a batch of one image leaves one value a channel."""
 
 from __future__ import annotations
 

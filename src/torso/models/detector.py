@@ -33,7 +33,7 @@ class Detector(Checked, Model):
     Args:
         backbone, neck, head: parts; each is built with what the one before publishes. No neck is legal.
         suppression: how `detect` and `predict` remove duplicates; the network does not know it.
-        input: the size at which pictures are shown to the network by `predict` and, by default, in training.
+        input: the size at which images are shown to the network by `predict` and, by default, in training.
     """
 
     task: ClassVar[str] = "detection"
@@ -120,7 +120,7 @@ class Detector(Checked, Model):
     ) -> Detections | list[Detections]:
         """Detections in original pixels of a path, PIL image, array [H, W, 3], tensor [3, H, W], or a list of them.
 
-        One picture gives one Detections, a list gives a list. The model is put in eval mode for the call only.
+        One image gives one Detections, a list gives a list. The model is put in eval mode for the call only.
         tiles, pyramid: as in Predictor; predict(image, tiles=640) looks at tiles of 640 x 640 px.
         """
         from torso.inference.predictor import Predictor

@@ -29,7 +29,7 @@ class SFAM(Neck):
         squeezed: width of what FFMv2 takes from that base for every U-shape.
         last: how the coarsest scale is made: "stride" like the others, or "valid", the authors' unpadded 3x3 of stride
             1. Its places stand half of `coarsest` apart, so they lie in the cells of that stride only where there are
-            one or two a side: pictures above `coarsest` and up to twice that (the authors' 320 and 512 with 256).
+            one or two a side: images above `coarsest` and up to twice that (the authors' 320 and 512 with 256).
             A forward of any other size is refused.
         attention: SFAM's squeeze and excitation of the joined scales; the authors' released models go without.
         reduction: of its inner width.
@@ -127,7 +127,7 @@ def _check_last_places(finest_hw: Sequence[int], scales: int, coarsest: int) -> 
         raise ValueError(
             f"SFAM's last='valid' makes the level of stride {coarsest} by an unpadded 3x3 convolution of stride 1 from "
             f"a map of {(h, w)}; its places lie in that stride's cells only where the map has 3 or 4 a side: give "
-            f"pictures of {coarsest + 1} to {2 * coarsest} px a side, or set last='stride', or change coarsest"
+            f"images of {coarsest + 1} to {2 * coarsest} px a side, or set last='stride', or change coarsest"
         )
 
 

@@ -21,7 +21,7 @@ class SSDExtra(Neck):
         steps: stride that each new level has in input pixels, from which its priors are placed. None: every
             convolution's own. SSD300's unpadded convolutions leave 3 and 1 places of 300 pixels: 100 and 300.
 
-    The defaults halve the map each time and suit pictures of any size. The paper's, behind ssd_vgg with coarsest=16:
+    The defaults halve the map each time and suit images of any size. The paper's, behind ssd_vgg with coarsest=16:
     SSD300 strides=2,2,1,1 paddings=1,1,0,0 steps=32,64,100,300;
     SSD512 widths=512,256,256,256,256 strides=2,2,2,2,1 paddings=1,1,1,1,1 last_kernel=4 steps=32,64,128,256,512.
     """
@@ -70,7 +70,7 @@ class SSDExtra(Neck):
             if min(out[-1].shape[-2:]) + 2 * level[2].padding[0] < level[2].kernel_size[0]:  # type: ignore[index]  # a Sequential
                 raise ValueError(
                     f"SSDExtra: level {i} of {len(self.levels)} gets a map of {tuple(out[-1].shape[-2:])}, too small "
-                    "for its convolution; show larger pictures, or set fewer widths or larger paddings"
+                    "for its convolution; show larger images, or set fewer widths or larger paddings"
                 )
             out.append(level(out[-1]))
         return out

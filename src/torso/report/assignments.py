@@ -1,4 +1,4 @@
-"""Pictures of which priors learn which truth: `python -m torso.report.assignments docs/figures/assigners`."""
+"""Images of which priors learn which truth: `python -m torso.report.assignments docs/figures/assigners`."""
 
 from __future__ import annotations
 
@@ -116,30 +116,30 @@ def made_up(priors: Priors, truth: Tensor, labels: Tensor, classes: int) -> tupl
 
 def draw_priors(scene: Scene, found: Positives) -> Image.Image:
     """The photograph, dimmed, with the positive priors alone, each joined to its truth's centre."""
-    picture = scene.image.convert("RGB")
-    picture = Image.blend(picture, Image.new("RGB", picture.size), 0.5)  # cyan is not seen on a sky
-    pen = ImageDraw.Draw(picture)
+    image = scene.image.convert("RGB")
+    image = Image.blend(image, Image.new("RGB", image.size), 0.5)  # cyan is not seen on a sky
+    pen = ImageDraw.Draw(image)
     start, end = _centers(found.boxes), _centers(scene.boxes[found.target])
     for a, b in zip(start.tolist(), end.tolist(), strict=True):
         pen.line((*a, *b), fill=PRIOR_COLOUR, width=1)
-    return draw(picture, priors=found.boxes, size=0.5)
+    return draw(image, priors=found.boxes, size=0.5)
 
 
 def figure(rule: Rule, scene: Scene) -> Image.Image:
     """The positive priors of a rule, what they predict where the rule asks, and the ground truth over both."""
     found = positives(rule, scene)
-    picture = draw_priors(scene, found)
+    image = draw_priors(scene, found)
     if found.predicted is not None:
         labels = scene.labels[found.target]
         said = Detections(found.predicted, torch.ones(len(labels)), labels, scene.names)
-        picture = draw(picture, said, labels=False, size=0.4)
-    return draw(picture, truth=Truth(scene.boxes, scene.labels, scene.names), size=0.8)
+        image = draw(image, said, labels=False, size=0.4)
+    return draw(image, truth=Truth(scene.boxes, scene.labels, scene.names), size=0.8)
 
 
-def jpeg(picture: Image.Image) -> bytes:
+def jpeg(image: Image.Image) -> bytes:
     """As the figures are stored: under 100 kB each."""
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=74, optimize=True)
+    image.save(out, "JPEG", quality=74, optimize=True)
     return out.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""What the page of a run says of detection: COCO's numbers, classes, curves over the score, pictures."""
+"""What the page of a run says of detection: COCO's numbers, classes, curves over the score, images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torso.report import page, plots
 from torso.report.page import Draft
 from torso.report.samples import Sample, draw_samples
 
-_IOU = 0.5  # of the curves, the confusion table and the pictures
+_IOU = 0.5  # of the curves, the confusion table and the images
 
 
 def detection_page(
@@ -27,20 +27,20 @@ def detection_page(
     samples_each: int = 4,
     seed: int = 0,
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]], list[str]]:
-    """Cards (what, value), sections (anchor, heading, HTML) and what could not be shown; pictures lie in folder.
+    """Cards (what, value), sections (anchor, heading, HTML) and what could not be shown; images lie in folder.
 
     truth and results: what was evaluated (scores are computed where they are not given). image_root: the folder that
     the truth's file names start from; Annotations know it themselves.
     """
     draft = Draft(folder)
-    judged = as_truth(truth) if truth is not None else None
-    found = as_results(results, judged) if results is not None and judged is not None else None
-    if scores is None and judged is not None and found is not None:
-        scores = evaluate_detections(judged, found)
+    evaluated = as_truth(truth) if truth is not None else None
+    found = as_results(results, evaluated) if results is not None and evaluated is not None else None
+    if scores is None and evaluated is not None and found is not None:
+        scores = evaluate_detections(evaluated, found)
     root = truth.root if image_root is None and isinstance(truth, Annotations) else image_root
     _scores_section(draft, scores)
-    _samples_section(draft, judged, found, Path(root) if root is not None else None, samples_each, seed)
-    _classes_section(draft, scores, judged, found)
+    _samples_section(draft, evaluated, found, Path(root) if root is not None else None, samples_each, seed)
+    _classes_section(draft, scores, evaluated, found)
     return _cards(scores), draft.sections, draft.missing
 
 
@@ -48,7 +48,7 @@ def _cards(scores: DetectionScores | None) -> list[tuple[str, str]]:
     if scores is None:
         return []
     numbers = [(name, percent(getattr(scores, name))) for name in ("AP", "AP50", "AP75", "AR100")]
-    return [*numbers, ("images judged", f"{scores.images:,}"), ("objects", f"{scores.boxes:,}")]
+    return [*numbers, ("images evaluated", f"{scores.images:,}"), ("objects", f"{scores.boxes:,}")]
 
 
 def _scores_section(draft: Draft, scores: DetectionScores | None) -> None:
@@ -137,7 +137,7 @@ def _samples_section(
     draft: Draft, truth: GroundTruth | None, results: Results | None, root: Path | None, each: int, seed: int
 ) -> None:
     if truth is None or results is None or root is None or each < 1:
-        draft.missing.append("Sample pictures: they need ground truth, results and the folder of the images.")
+        draft.missing.append("Sample images: they need ground truth, results and the folder of the images.")
         return
     cut = pooled_threshold(sweep_scores(truth, results, iou=_IOU))
     samples = draw_samples(draft.folder, truth, results, root, score=cut, each=each, seed=seed)
@@ -148,7 +148,7 @@ def _samples_section(
     for group in dict.fromkeys(sample.group for sample in samples):
         shown = [(sample.file, _caption(sample)) for sample in samples if sample.group == group]
         body += page.heading(group) + page.figures(shown)
-    draft.add("samples", "Pictures", body)
+    draft.add("samples", "Images", body)
 
 
 def _caption(sample: Sample) -> str:

@@ -95,7 +95,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def figures(shown: Sequence[tuple[str, str]]) -> str:
-    """A grid of pictures: (file inside the report folder, caption)."""
+    """A grid of images: (file inside the report folder, caption)."""
     inner = "".join(
         f'<figure><a href="{escape(file)}"><img src="{escape(file)}" alt="{escape(caption)}" loading="lazy"></a>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"

@@ -21,7 +21,7 @@ _MANY_CLASSES = 10
 
 
 def group_curves(curves: Mapping[str, Curve]) -> dict[str, list[Curve]]:
-    """Curves by the picture they belong on: "Loss", "Validation" (0..1), "Learning rate", "Other"."""
+    """Curves by the image they belong on: "Loss", "Validation" (0..1), "Learning rate", "Other"."""
     groups: dict[str, list[Curve]] = {"Loss": [], "Validation": [], "Learning rate": [], "Other": []}
     for name, curve in curves.items():
         last = name.rsplit("/", 1)[-1].lower()

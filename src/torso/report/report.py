@@ -29,12 +29,12 @@ def write_report(
     samples_each: int = 4,
     seed: int = 0,
 ) -> Path:
-    """Writes run_dir/report/index.html with its pictures and returns its path; nothing else in run_dir is touched.
+    """Writes run_dir/report/index.html with its images and returns its path; nothing else in run_dir is touched.
 
-    The curves come from metrics.csv in run_dir. truth and results: what was judged (scores are computed where they are
-    not given). image_root: the folder that the truth's file names start from; Annotations know it themselves.
+    The curves come from metrics.csv in run_dir. truth and results: what was evaluated (scores are computed where none
+    are given). image_root: the folder that the truth's file names start from; Annotations know it themselves.
     config: the recipe as YAML text; timing: seconds by what took them. Whatever is absent, and figures when
-    matplotlib is not installed, is named on the page. ValueError for results or pictures that cannot be read.
+    matplotlib is not installed, is named on the page. ValueError for results or images that cannot be read.
     """
     folder = report_folder(run_dir)
     shown = detection_page(
@@ -60,7 +60,7 @@ def write_report(
 
 
 def report_folder(run_dir: str | Path) -> Path:
-    """run_dir/report, made where it is not there: the page and its pictures lie in it."""
+    """run_dir/report, made where it is not there: the page and its images lie in it."""
     folder = Path(run_dir) / "report"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -116,9 +116,9 @@ def _curves_section(draft: Draft, run_dir: Path) -> None:
         return
     shown = []
     for name, curves in groups.items():
-        picture = f"curves_{name.lower().replace(' ', '_')}.png"
-        plots.plot_curves(name, curves, draft.folder / picture, x_label=metrics.axis)
-        shown.append((picture, f"{name} over {metrics.axis}s: {', '.join(curve.name for curve in curves)}"))
+        image = f"curves_{name.lower().replace(' ', '_')}.png"
+        plots.plot_curves(name, curves, draft.folder / image, x_label=metrics.axis)
+        shown.append((image, f"{name} over {metrics.axis}s: {', '.join(curve.name for curve in curves)}"))
     draft.add("training", "Training", page.figures(shown))
 
 

@@ -1,4 +1,4 @@
-"""Pictures for the report: ground truth beside predictions for the best, the weakest and some random images."""
+"""Images for the report: ground truth beside predictions for the best, the weakest and some random images."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torso.images import read_image
 from torso.inference.detections import Detections
 from torso.inference.draw import Truth, draw, side_by_side
 
-_LONGEST = 640  # px of a sample picture: enough to see, small enough to mail
+_LONGEST = 640  # px of a sample image: enough to see, small enough to mail
 _LETTERS = 1.8  # a pair is shown at about half its size on the page
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of the report: its group, file (inside the report folder) and what it shows."""
+    """One image of the report: its group, file (inside the report folder) and what it shows."""
 
     group: str
     file: str
@@ -55,7 +55,7 @@ def draw_samples(
 ) -> list[Sample]:
     """Writes the pairs as JPEG into folder/samples; score: predictions below it are not drawn.
 
-    ValueError where a picture cannot be read: it names the file.
+    ValueError where an image cannot be read: it names the file.
     """
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     f1 = image_f1(truth, results, score=score)
@@ -71,10 +71,10 @@ def draw_samples(
 
 
 def _pair(path: Path, truth: GroundTruth, row: int, found: Detections) -> Image.Image:
-    picture = read_image(path)
-    scale = min(1.0, _LONGEST / max(picture.size))
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    small = picture if scale == 1.0 else picture.resize(size, Image.Resampling.LANCZOS)
+    image = read_image(path)
+    scale = min(1.0, _LONGEST / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    small = image if scale == 1.0 else image.resize(size, Image.Resampling.LANCZOS)
     here = truth.image == row
     objects = Truth(
         boxes=torch.from_numpy(truth.xyxy[here]) * scale,

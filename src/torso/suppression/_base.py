@@ -20,7 +20,7 @@ from torso.kernels.rule import Comparison, Decay
 from torso.plain_values import Checked, check_fields
 from torso.types import Candidates, gather_rows
 
-_MOST_LEVELS = 64  # strides grow from level to level: no picture has as many
+_MOST_LEVELS = 64  # strides grow from level to level: no image has as many
 _COUNTS = ("max_detections", "max_per_class", "pre_nms_top", "pre_nms_top_per_class")
 
 
@@ -46,7 +46,7 @@ class Limits:
         check_fields(self)
 
     def times(self, factor: int) -> Limits:
-        """With room for the rows of so many pictures."""
+        """With room for the rows of so many images."""
         counts = {name: getattr(self, name) for name in _COUNTS}
         return replace(self, **{name: count * factor for name, count in counts.items() if count is not None})
 

@@ -1,4 +1,4 @@
-"""Detection: images with boxes in COCO, VOC or YOLO form, judged by COCO's average precision."""
+"""Detection: images with boxes in COCO, VOC or YOLO form, evaluated by COCO's average precision."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BLANK_ROWS = 32  # of targets, the fewest that collate makes
 class DetectionTask(Task):
     """A model is a Detector, data are Annotations, the headline is COCO's AP.
 
-    A head of objects only (RPN) learns and is judged on one class, "object", whatever the classes of the data are.
+    A head of objects only (RPN) learns and is evaluated on one class, "object", whatever the classes of the data are.
     """
 
     name: ClassVar[str] = "detection"

@@ -14,7 +14,7 @@ from torso.suppression.none import NoSuppression
 def centernet_points(*, num_classes: int = 80) -> Part[Detector]:
     """ResNet-18, three transposed convolutions up to stride 4, 512 x 512.
 
-    Published: AP 28.1 on COCO val2017 at 142 pictures a second (Titan Xp) with deformable convolutions in the neck;
+    Published: AP 28.1 on COCO val2017 at 142 images a second (Titan Xp) with deformable convolutions in the neck;
     mmdetection's 140 epochs with plain ones, as here, 25.9. 14,219,092 parameters with 80 classes.
     """
     return part(

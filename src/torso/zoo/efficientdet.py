@@ -1,4 +1,4 @@
-"""EfficientDet D0 to D7x: EfficientNet, BiFPN and the picture grow together (Tan et al. 2020, arXiv 1911.09070)."""
+"""EfficientDet D0 to D7x: EfficientNet, BiFPN and the image grow together (Tan et al. 2020, arXiv 1911.09070)."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def torchvision_to_torso(state: Mapping[str, Tensor], *, norm_eps: float = 1e-5)
 def torchvision_model(*, num_classes: int = 91) -> Part[Detector]:
     """torchvision's network with its choices, which differ from the paper's, written as arguments.
 
-    Points without the half stride, picture // map pixels apart; distances are relu(x) * stride without a learnable
+    Points without the half stride, image // map pixels apart; distances are relu(x) * stride without a learnable
     scale; centerness on the box tower, whose convolutions have a bias beside the norm; the score is
     sqrt(class * centerness), above 0.2.
     num_classes counts what torchvision counts: 91 outputs for COCO's ids 0..90, of which 0 is never used.

@@ -72,8 +72,8 @@ def torchvision_to_torso(state: Mapping[str, Tensor], *, norm_eps: float = 1e-5)
 def torchvision_model(*, num_classes: int = 91) -> Part[Detector]:
     """torchvision's network with its choices, which differ from the paper's, written as arguments.
 
-    P6 is made from P5; anchor sides are whole pixels and corners rounded; anchors stand picture // map pixels apart,
-    which differs from the stride where a map was rounded up; 300 detections a picture.
+    P6 is made from P5; anchor sides are whole pixels and corners rounded; anchors stand image // map pixels apart,
+    which differs from the stride where a map was rounded up; 300 detections an image.
     num_classes counts what torchvision counts: 91 outputs for COCO's ids 0..90, of which 0 is never used.
     """
     sides = tuple((s, int(s * 2 ** (1 / 3)), int(s * 2 ** (2 / 3))) for s in (32, 64, 128, 256, 512))

@@ -1,4 +1,4 @@
-"""RPN by itself: class-agnostic proposals, judged by recall (Ren et al. 2015, arXiv 1506.01497)."""
+"""RPN by itself: class-agnostic proposals, evaluated by recall (Ren et al. 2015, arXiv 1506.01497)."""
 
 from __future__ import annotations
 

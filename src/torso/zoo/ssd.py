@@ -80,7 +80,7 @@ def ssd512(*, num_classes: int = 80) -> Part[Detector]:
 
 
 def _family(num_classes: int, side: int, neck: Part[SSDExtra], boxes: Part[SSDAnchors]) -> Part[Detector]:
-    """One member; its last level is one place that sees the whole picture."""
+    """One member; its last level is one place that sees the whole image."""
     return part(
         Detector,
         backbone=part(SSDVGG),
@@ -128,7 +128,7 @@ def torchvision_to_torso(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def torchvision_model(*, num_classes: int = 90) -> Part[Detector]:
     """torchvision's network with its choices written as arguments.
 
-    num_classes is without background, one less than its own. Sides of default boxes end at the picture's; pixels lie in
+    num_classes is without background, one less than its own. Sides of default boxes end at the image's; pixels lie in
     0..255 less their mean; no pair above the score threshold is left out before the 400 best of each class are taken.
     """
     model = ssd300(num_classes=num_classes)

@@ -13,7 +13,7 @@ from torso.suppression.nms import NMS
 def yolov1(*, num_classes: int = 80) -> Part[Detector]:
     """The 24 convolutions of figure 3 with BatchNorm, 7 x 7 cells of two boxes, 448 x 448 pixels, aspect given up.
 
-    Published: mAP 63.4 on VOC07 at 45 pictures a second (Titan X). 40.57 G operations with 20 classes.
+    Published: mAP 63.4 on VOC07 at 45 images a second (Titan X). 40.57 G operations with 20 classes.
     """
     return part(
         Detector,

@@ -49,7 +49,7 @@ class YOLOv4Head(
 def yolov4(*, num_classes: int = 80) -> Part[Detector]:
     """As yolov4.cfg, with its DIoU-NMS.
 
-    Published: AP 41.2, 43.0, 43.5 on COCO test-dev at 416, 512, 608 pixels, 96, 83, 62 pictures a second (V100).
+    Published: AP 41.2, 43.0, 43.5 on COCO test-dev at 416, 512, 608 pixels, 96, 83, 62 images a second (V100).
     64,363,101 parameters with 80 classes; 30.05, 45.52, 64.19 G multiply-adds at those sizes.
     """
     return part(

@@ -35,7 +35,7 @@ class YOLOXHead(
     The dense head in the authors' setting: the point is its cell's corner, sizes are e^t strides.
 
     `channels` is 256 at width 1. The 1x1 that the authors put before the towers is the last of the neck csp_pan. Sizes
-    end at e^8 strides, which no picture has; the authors' do not end.
+    end at e^8 strides, which no image has; the authors' do not end.
     """
 
 

@@ -1,4 +1,4 @@
-"""EfficientDet beside effdet 0.4.1: weights copied by name, the same picture, features and raw outputs compared."""
+"""EfficientDet beside effdet 0.4.1: weights copied by name, the same image, features and raw outputs compared."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check(what: str, ours: Tensor, peer: Tensor) -> None:
 
 
 def batch(size_hw: tuple[int, int], count: int = 1) -> tuple[Tensor, Images]:
-    """Normalised pixels for the peer's network, and the pictures that give them here."""
+    """Normalised pixels for the peer's network, and the images that give them here."""
     pixels = torch.rand(count, 3, *size_hw, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     size = torch.tensor(size_hw, dtype=torch.float64).expand(count, 2)
     return pixels, Images(pixels, size, torch.tensor([[1.0, 1.0, 0.0, 0.0]]).expand(count, 4))
@@ -96,7 +96,7 @@ def test_features_and_raw_outputs(name: str, size_hw: tuple[int, int]) -> None:
     check(f"{name} {size_hw} logits", raw.logits, by_shape(logits))
     check(f"{name} {size_hw} codes", raw.codes, by_shape(codes)[..., [1, 0, 3, 2]])
     if any(s % 128 for s in size_hw):
-        return  # effdet takes the stride from the picture where a map was rounded up
+        return  # effdet takes the stride from the image where a map was rounded up
     anchors = Anchors.from_config(config).boxes.double()
     yxyx = by_shape(anchors[None])
     check(f"{name} {size_hw} anchors", raw.priors.boxes[None].double(), yxyx[..., [1, 0, 3, 2]])

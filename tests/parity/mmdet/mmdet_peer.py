@@ -143,7 +143,7 @@ def metas(batch: int = 2) -> list[dict[str, Any]]:
 
 
 def _boxes(g: torch.Generator, count: int, longest: float, spread: float) -> Tensor:
-    """Boxes about places within `spread` (a share of the picture) of its middle, inside the picture."""
+    """Boxes about places within `spread` (a share of the image) of its middle, inside the image."""
     height, width = SIZE_HW
     size_wh = torch.rand(count, 2, generator=g) * longest + 4
     place = (torch.rand(count, 2, generator=g) - 0.5) * spread + 0.5
@@ -153,7 +153,7 @@ def _boxes(g: torch.Generator, count: int, longest: float, spread: float) -> Ten
 
 
 def target_sets() -> Mapping[str, tuple[Targets, list[InstanceData]]]:
-    """Sets of targets of two pictures, padded (with invalid and crowd rows between) and as mmdetection has them."""
+    """Sets of targets of two images, padded (with invalid and crowd rows between) and as mmdetection has them."""
     counts = {"few": (6, 3), "one empty": (0, 5), "both empty": (0, 0), "crowded": (70, 45), "clustered": (40, 12)}
     sets = {}
     for i, (name, count) in enumerate(counts.items()):

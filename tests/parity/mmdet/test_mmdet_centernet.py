@@ -119,7 +119,7 @@ def test_detections(
     wanted = peer[2].predict_by_feat([heat.sigmoid()], [size], [offset], metas(), rescale=False)
     limit = torch.tensor([SIZE_HW[1], SIZE_HW[0]] * 2, dtype=torch.float32)
     for w in wanted:
-        w.bboxes = torch.minimum(w.bboxes.clamp(min=0), limit)  # mmdetection leaves them outside the picture
+        w.bboxes = torch.minimum(w.bboxes.clamp(min=0), limit)  # mmdetection leaves them outside the image
     candidates = ours.head.decode(single, images(dtype=torch.float32))
     assert (candidates.boxes[..., 2:] > candidates.boxes[..., :2]).float().mean() > 0.9
     assert_detections("centernet detections", NoSuppression()(candidates), wanted)

@@ -130,7 +130,7 @@ def test_gfl(name: str) -> None:
     )
     raw = raw_of(head, *outputs)
     terms = criterion.terms(raw, targets, head)
-    # mmdetection counts at least one positive in each picture, the paper's sum over the batch does not
+    # mmdetection counts at least one positive in each image, the paper's sum over the batch does not
     count = (ATSSAssigner()(raw.priors, targets).target >= 0).sum(1).clamp(min=1).sum()
     assert_terms(f"gfl {name}", terms, wanted, {"cls": "loss_cls", "box": "loss_bbox", "dfl": "loss_dfl"}, count)
 

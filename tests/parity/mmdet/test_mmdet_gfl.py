@@ -97,7 +97,7 @@ def test_losses(name: str, peer: PeerGFLHead, ours: GFLHead) -> None:
     assert isinstance(criterion, DenseCriterion)
     terms = criterion.terms(raw, targets, ours)
     positives = (criterion.assigner(raw.priors, targets).target >= 0).sum(1)
-    # mmdetection counts at least one positive in each picture, the paper's sum over the batch does not
+    # mmdetection counts at least one positive in each image, the paper's sum over the batch does not
     count = positives.clamp(min=1).sum()
     assert_equal(f"gfl cls loss, {name}", terms["cls"].total / count, sum(wanted["loss_cls"]))
     for mine, theirs in (("box", "loss_bbox"), ("dfl", "loss_dfl")):

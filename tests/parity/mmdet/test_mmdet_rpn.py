@@ -118,7 +118,7 @@ def test_raw_outputs() -> None:
 
 
 def drawn_there(peer: PeerRPNHead, anchors: Tensor, truths: list[InstanceData]) -> tuple[Tensor, Tensor]:
-    """[B, N] rows of our targets (row 0 is a crowd there, so truths count from 1), and how many each picture counts."""
+    """[B, N] rows of our targets (row 0 is a crowd there, so truths count from 1), and how many each image counts."""
     targets, counts = [], []
     for truth in truths:
         priors = InstanceData(priors=anchors)
@@ -152,7 +152,7 @@ def test_losses(box_loss: str, name: str) -> None:
     terms = criterion.terms(raw, targets, ours)
     used = (drawn.target != IGNORED).sum()
     assert float(terms["cls"].count) == float(terms["box"].count) == float(used)
-    # mmdetection counts at least one positive in each picture, so one row too many where there is none
+    # mmdetection counts at least one positive in each image, so one row too many where there is none
     assert int(counts.sum() - used) == int((drawn.target < 0).all(1).sum())
     for mine, theirs in (("cls", "loss_rpn_cls"), ("box", "loss_rpn_bbox")):
         value = terms[mine].total / counts.sum()

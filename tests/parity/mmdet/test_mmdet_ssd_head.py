@@ -40,7 +40,7 @@ SETS = target_sets()
 
 
 class Both(NamedTuple):
-    """The two heads for pictures of `side` px, in float64, and the maps that they see."""
+    """The two heads for images of `side` px, in float64, and the maps that they see."""
 
     side: int
     peer: PeerSSDHead
@@ -117,11 +117,11 @@ def test_losses(name: str, both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(both.peer.prior_generator, "grid_priors", lambda *args, **kwargs: same)
     wanted = both.peer.loss_by_feat(*both.peer(both.features), peers, metas_of(both.side))
     recipe = find(f"ssd{both.side}", "recipes")(num_classes=CLASSES)
-    # pictures without objects teach nothing there, as in the paper
+    # images without objects teach nothing there, as in the paper
     criterion = recipe.get("criterion").with_args(sampler=part(HardNegativeSampler, ratio=3.0, least=0)).build()
     assert isinstance(criterion, DenseCriterion)
     terms = criterion.terms(raw, targets, both.ours)
-    # mmdetection counts at least one positive in each picture, the paper's sum over the batch does not
+    # mmdetection counts at least one positive in each image, the paper's sum over the batch does not
     count = (criterion.assigner(raw.priors, targets).target >= 0).sum(1).clamp(min=1).sum()
     for mine, theirs in (("cls", "loss_cls"), ("box", "loss_bbox")):
         total = torch.stack([torch.as_tensor(x).sum() for x in wanted[theirs]]).sum()

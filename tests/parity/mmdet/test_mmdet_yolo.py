@@ -160,7 +160,7 @@ def test_yolov3_head_and_candidates() -> None:
 
 
 def inside(raw: DensePredictions, head: DenseHead) -> Tensor:
-    """[B, N]: whose boxes lie in the picture; mmdetection suppresses boxes before it clips them."""
+    """[B, N]: whose boxes lie in the image; mmdetection suppresses boxes before it clips them."""
     height, width = SIZE_HW
     boxes = head.coder.decode(raw.codes, raw.priors)
     return ((boxes >= 0) & (boxes <= torch.tensor([width, height, width, height]))).all(-1)
@@ -174,7 +174,7 @@ def as_maps(rows: Tensor, priors: Priors) -> list[Tensor]:
 
 @torch.no_grad()
 def test_yolov3_detections() -> None:
-    """Of boxes in the picture, without thresholds: mmdetection puts two, to objectness and to the class score."""
+    """Of boxes in the image, without thresholds: mmdetection puts two, to objectness and to the class score."""
     peer, ours, features = heads()
     (maps,) = peer(features[::-1])
     raw = ours(features, images())
@@ -192,7 +192,7 @@ def test_yolov3_detections() -> None:
 
 @torch.no_grad()
 def test_yolox_detections() -> None:
-    """Of boxes in the picture, each place's best class alone, with the threshold and suppression of its config."""
+    """Of boxes in the image, each place's best class alone, with the threshold and suppression of its config."""
     cfg = ConfigDict(score_thr=0.01, nms={"type": "nms", "iou_threshold": 0.65})
     peer = PeerYOLOXHead(num_classes=CLASSES, in_channels=32, feat_channels=32, test_cfg=cfg).double()
     randomise(peer)

@@ -1,4 +1,4 @@
-"""Targets without a single row, which a caller's own collating may make, are pictures that are all background."""
+"""Targets without a single row, which a caller's own collating may make, are images that are all background."""
 
 from __future__ import annotations
 

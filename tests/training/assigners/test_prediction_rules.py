@@ -33,7 +33,7 @@ WH = (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90
 
 
 def yolo_priors(levels: int = 3, offset: float = 0.5) -> Priors:
-    """YOLOv3's anchors, at half their size for a picture of 72 x 96."""
+    """YOLOv3's anchors, at half their size for an image of 72 x 96."""
     parts = []
     for i in range(levels):
         stride = 8 * 2**i
@@ -415,7 +415,7 @@ class TestEveryRule:
             learnt = got.target[i][got.weight[i] > 0] if isinstance(got, Pairs) else got.target[i]
             assert {j for j in learnt.tolist() if j >= 0} <= set(real_rows(t, i))
 
-    def test_truths_beyond_the_picture_are_safe(self, rule: Assigner) -> None:
+    def test_truths_beyond_the_image_are_safe(self, rule: Assigner) -> None:
         priors, t = yolo_priors(), labelled(6, 7)
         t = t._replace(boxes=t.boxes * 5 - 100)
         got = rule(priors, t, *predictions(priors, t, 7))

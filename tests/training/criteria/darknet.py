@@ -32,9 +32,9 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def targets_of(pictures: Sequence[Sequence[Box]]) -> Targets:
-    """Of pictures with as many truths each; all valid, no crowds."""
-    boxes = [[[t.x - t.w / 2, t.y - t.h / 2, t.x + t.w / 2, t.y + t.h / 2] for t in truths] for truths in pictures]
-    labels = torch.tensor([[t.label for t in truths] for truths in pictures])
+def targets_of(images: Sequence[Sequence[Box]]) -> Targets:
+    """Of images with as many truths each; all valid, no crowds."""
+    boxes = [[[t.x - t.w / 2, t.y - t.h / 2, t.x + t.w / 2, t.y + t.h / 2] for t in truths] for truths in images]
+    labels = torch.tensor([[t.label for t in truths] for truths in images])
     valid = torch.ones(labels.shape, dtype=torch.bool)
     return Targets(torch.tensor(boxes), labels, valid, torch.zeros_like(valid))

@@ -192,7 +192,7 @@ def test_background_in_a_crowd_is_ignored_on_demand_and_what_learns_an_object_th
     with_crowd = Targets(
         torch.cat([targets().boxes, torch.tensor([[[0.0, 0, 32, 64]], [[32, 32, 33, 33]]])], 1),
         torch.tensor([[0, 2, 1], [1, 0, 1]]),
-        torch.tensor([[True, True, True], [True, False, False]]),  # the second picture's crowd is padding
+        torch.tensor([[True, True, True], [True, False, False]]),  # the second image's crowd is padding
         torch.tensor([[False, False, True], [False, False, True]]),
     )
     plain, ignoring = (

@@ -74,7 +74,7 @@ def test_terms_by_image_and_by_positives_stand_side_by_side() -> None:
         assert mixed["quality"] == near(of[second]["quality"])
 
 
-def test_terms_with_counts_of_their_own_are_no_means_of_pictures() -> None:
+def test_terms_with_counts_of_their_own_are_no_means_of_images() -> None:
     """A loss that weighs elements by each other, and boxes weighed by their quality."""
     rule: dict[str, Any] = {"assigner": part(FCOSAssigner), "cls.loss": part(GHMLoss), "box.loss": part(GIoULoss)}
     rule["box.weighting"] = "quality"
@@ -112,7 +112,7 @@ def test_ghm_is_divided_by_the_elements_of_the_positives_where_they_alone_learn_
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("normaliser", "positive"), ("quality.normaliser", "pictures"), ("cls.on", "positive"), ("cls.target", "soft"),
+        ("normaliser", "positive"), ("quality.normaliser", "images"), ("cls.on", "positive"), ("cls.target", "soft"),
         ("box.weighting", "centerness"), ("quality.on", "all"), ("quality.target", "ious"), ("quality.loss", "l2"),
         ("crowd", "ignore"),
     ],

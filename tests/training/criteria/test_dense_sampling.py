@@ -44,7 +44,7 @@ def predictions(**head: Any) -> tuple[DenseHead, DensePredictions]:
 
 
 def targets() -> Targets:
-    """Two objects and a crowd in the first picture, one object in the second."""
+    """Two objects and a crowd in the first image, one object in the second."""
     boxes = torch.tensor([[[10.0, 10, 60, 70], [60, 60, 120, 120], [60, 0, 128, 60]], [[20, 30, 50, 90]] * 3])
     valid = torch.tensor([[True, True, True], [True, False, False]])
     crowd = torch.tensor([[False, False, True], [False, False, False]])

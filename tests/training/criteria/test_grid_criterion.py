@@ -18,7 +18,7 @@ SIDE, CELLS = 96, 3
 
 
 def case() -> tuple[GridHead, GridPredictions, Targets]:
-    """Two pictures of 3 x 3 cells; the first two truths share a cell, one is a crowd, one padding."""
+    """Two images of 3 x 3 cells; the first two truths share a cell, one is a crowd, one padding."""
     torch.manual_seed(0)
     head = GridHead([FeatureSpec(4, (32, 32))], num_classes=3, grid_hw=(CELLS, CELLS), channels=4, hidden=8)
     size = torch.full((2, 2), float(SIDE))
@@ -48,7 +48,7 @@ def by_loop(raw: GridPredictions, targets: Targets) -> dict[str, float]:
                 cell = row * CELLS + column
                 m = learnt.get((row, column))
                 said = raw.codes[i, 2 * cell : 2 * cell + 2].double()
-                center = (said[:, :2] + torch.tensor([column, row])) / CELLS  # shares of the picture
+                center = (said[:, :2] + torch.tensor([column, row])) / CELLS  # shares of the image
                 size = said[:, 2:] ** 2
                 best, fit = -1, torch.zeros(2)
                 if m is not None:
@@ -74,7 +74,7 @@ def test_the_loss_is_the_papers() -> None:
     assert all(float(t.count) == 2 for t in got.values())
 
 
-def test_a_picture_without_objects_teaches_confidence_alone() -> None:
+def test_a_image_without_objects_teaches_confidence_alone() -> None:
     head, raw, targets = case()
     nothing = targets._replace(valid=torch.zeros_like(targets.valid))
     got = GridCriterion().terms(raw, nothing, head)

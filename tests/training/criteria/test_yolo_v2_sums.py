@@ -22,7 +22,7 @@ ANCHORS = ((24.0, 20.0), (60.0, 44.0))  # width, height, px
 OBJECT, NO_OBJECT, CLASS, COORDINATES, THRESHOLD = 5.0, 1.0, 1.0, 1.0, 0.6  # yolov2.cfg
 
 
-# of each picture; the second one's share a cell and an anchor, which then learns the last
+# of each image; the second one's share a cell and an anchor, which then learns the last
 TRUTHS = (
     (Box(40, 20, 30, 24, 2), Box(66, 40, 56, 40, 0)),
     (Box(10, 40, 18, 30, 1), Box(14, 44, 20, 24, 2)),
@@ -47,7 +47,7 @@ class Prediction(NamedTuple):
 
 
 class Learnt(NamedTuple):
-    """What a picture adds to each term, and what darknet passes back: the slopes of their sum, signs turned."""
+    """What an image adds to each term, and what darknet passes back: the slopes of their sum, signs turned."""
 
     terms: dict[str, float]
     codes: list[list[float]]
@@ -81,7 +81,7 @@ def test_yolo_v2_as_darknets_region_layer_sums_it() -> None:
 
 
 def predicted() -> tuple[Tensor, Tensor, Tensor]:
-    """Leaves [2, N, 4], [2, N], [2, N, CLASSES]; two rows of the first picture almost show its second truth."""
+    """Leaves [2, N, 4], [2, N], [2, N, CLASSES]; two rows of the first image almost show its second truth."""
     n = ROWS * COLUMNS * len(ANCHORS)
     generator = torch.Generator().manual_seed(0)
     codes, logits = (torch.randn(2, n, width, generator=generator) * 0.5 for width in (4, CLASSES))
@@ -93,7 +93,7 @@ def predicted() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def region_layer(codes: Tensor, quality: Tensor, logits: Tensor, truths: tuple[Box, ...]) -> Learnt:
-    """One picture: first every box as background, then each truth writes over what its own anchor was to learn."""
+    """One image: first every box as background, then each truth writes over what its own anchor was to learn."""
     rows = [
         Prediction(codes[n].tolist(), float(quality[n]), logits[n].tolist(), column, row, anchor)
         for n, (row, column, anchor) in enumerate(
@@ -121,7 +121,7 @@ def region_layer(codes: Tensor, quality: Tensor, logits: Tensor, truths: tuple[B
 
 
 def _own(found: Learnt, one: Prediction, truth: Box) -> None:
-    """The anchor of a truth; its box counts 2 less the truth's share of the picture."""
+    """The anchor of a truth; its box counts 2 less the truth's share of the image."""
     score, fit = sigmoid(one.quality), iou(one.box, truth)
     found.terms["objectness"] += OBJECT * (fit - score) ** 2 / 2
     found.quality.append(OBJECT * (fit - score) * score * (1 - score))

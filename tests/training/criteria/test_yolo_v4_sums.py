@@ -47,7 +47,7 @@ PLACES = [
     for column in range(SIDE // stride)
     for anchor in range(len(anchors))
 ]
-# of each picture; the first one's are like several anchors, the second one's share a place
+# of each image; the first one's are like several anchors, the second one's share a place
 TRUTHS = (
     (Box(21, 33, 30, 40, 2), Box(44, 20, 9, 14, 0)),
     (Box(10, 50, 14, 18, 1), Box(13, 52, 12, 20, 2)),
@@ -87,7 +87,7 @@ def test_yolo_v4_as_darknets_yolo_layer_sums_it() -> None:
 
 
 def predicted() -> tuple[Tensor, Tensor, Tensor]:
-    """Leaves [2, N, 4], [2, N], [2, N, CLASSES]; in the first picture one row that has no truth shows one well."""
+    """Leaves [2, N, 4], [2, N], [2, N, CLASSES]; in the first image one row that has no truth shows one well."""
     generator = torch.Generator().manual_seed(0)
     codes, logits = (torch.randn(2, len(PLACES), width, generator=generator) * 0.4 for width in (4, CLASSES))
     quality = torch.randn(2, len(PLACES), generator=generator)

@@ -17,7 +17,7 @@ from torso.plain_values import check_rising
 class IoUCrop(Transform):
     """One of `overlaps` is drawn (1.0 or more: no crop), then windows are tried until one has that IoU with an object.
 
-    Window sides are min_scale..max_scale of the picture's, its aspect (w / h) min_aspect..max_aspect. Objects whose
+    Window sides are min_scale..max_scale of the image's, its aspect (w / h) min_aspect..max_aspect. Objects whose
     centre lies in the window stay, clipped; a window without one is not taken. Crowds make no window good, and stay
     wherever they show. tries: windows before another draw.
     """

@@ -1,4 +1,4 @@
-"""MixUp for detection (Zhang et al., "Bag of Freebies", arXiv 1902.04103): two pictures blended, boxes of both kept."""
+"""MixUp for detection (Zhang et al., "Bag of Freebies", arXiv 1902.04103): two images blended, boxes of both kept."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torso.images import resize_image
 
 
 class MixUp(Transform):
-    """Another picture, fitted into this one's frame, is blended in with a share drawn from Beta(alpha, alpha).
+    """Another image, fitted into this one's frame, is blended in with a share drawn from Beta(alpha, alpha).
 
     Losses are not weighted by the share, as in YOLOX (arXiv 2107.08430): with alpha = 8 both stay visible. Boxes of a
-    picture whose share is below min_share are left out.
+    image whose share is below min_share are left out.
     """
 
     mixes = True
@@ -40,12 +40,12 @@ class MixUp(Transform):
         other = _fitted(draw(rng), sample.image)
         blended = sample.mapped(Image.blend(sample.image, other.image, share), (1.0, 1.0))
         shares = ((sample, 1 - share), (other, share))
-        return joined(blended, [picture for picture, part in shares if part >= self.min_share])
+        return joined(blended, [image for image, part in shares if part >= self.min_share])
 
 
-def _fitted(picture: Sample, frame: Image.Image) -> Sample:
-    """The picture at the top left of a black frame of the same size, boxes with it."""
-    height, width = letterbox_size(picture.size_hw, (frame.height, frame.width))
+def _fitted(image: Sample, frame: Image.Image) -> Sample:
+    """The image at the top left of a black frame of the same size, boxes with it."""
+    height, width = letterbox_size(image.size_hw, (frame.height, frame.width))
     canvas = Image.new("RGB", frame.size)
-    canvas.paste(resize_image(picture.image, (height, width)))
-    return picture.mapped(canvas, (width / picture.size_hw[1], height / picture.size_hw[0])).clipped()
+    canvas.paste(resize_image(image.image, (height, width)))
+    return image.mapped(canvas, (width / image.size_hw[1], height / image.size_hw[0])).clipped()

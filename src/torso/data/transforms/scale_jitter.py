@@ -13,7 +13,7 @@ from torso.plain_values import check_rising
 
 
 class ScaleJitter(Transform):
-    """The picture is fitted into size_hw, times a factor drawn from low..high; what is larger is cropped at random.
+    """The image is fitted into size_hw, times a factor drawn from low..high; what is larger is cropped at random.
 
     size_hw: the canvas (height, width), px, one static shape. min_side, min_visible: which boxes stay after the crop
     (Sample.clipped).

@@ -1,4 +1,4 @@
-"""SSD's zoom out: the picture somewhere on a larger canvas, so that objects become small (arXiv 1512.02325, 3.6)."""
+"""SSD's zoom out: the image somewhere on a larger canvas, so that objects become small (arXiv 1512.02325, 3.6)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MEAN = (124, 116, 104)  # ImageNet's, which the backbones subtract
 
 
 class ZoomOut(Transform):
-    """With `probability` the canvas has 1..largest times the picture's sides, drawn evenly, and the mean colour.
+    """With `probability` the canvas has 1..largest times the image's sides, drawn evenly, and the mean colour.
 
     It comes before crops, which choose among its places.
     """

@@ -12,7 +12,7 @@ from torso.types import Priors
 class FastestDetCoder(Coder):
     """x = prior's x + tanh(tx) * stride, w = sigmoid(tw) * prior's width, likewise y and h.
 
-    A code says centres within one stride and sizes up to the prior's; FastestDet's prior is as large as the picture.
+    A code says centres within one stride and sizes up to the prior's; FastestDet's prior is as large as the image.
     """
 
     def encode(self, boxes: Tensor, priors: Priors) -> Tensor:

@@ -12,7 +12,7 @@ from torso.types import Priors
 class GridCoder(Coder):
     """x = (cell + tx) * stride, w = tw^2 * the prior's width, likewise y and h.
 
-    The paper's sizes are shares of the picture, so its priors are boxes as large as the picture. tw's sign is lost.
+    The paper's sizes are shares of the image, so its priors are boxes as large as the image. tw's sign is lost.
     """
 
     def encode(self, boxes: Tensor, priors: Priors) -> Tensor:

@@ -22,7 +22,7 @@ class SSDAnchors(PriorGenerator):
         ratios: longer over shorter side, one tuple a level; levels may have different numbers of them (an unshared
             head wants that). None: (2,) on every level.
         offset: of the centres, in strides.
-        clip: sides end at the picture's (torchvision); corners may leave it all the same.
+        clip: sides end at the image's (torchvision); corners may leave it all the same.
         stride_from: "feature" uses the level's nominal stride, which the neck ssd_extra calls a step; "image" the
             padded image size // map size.
     """

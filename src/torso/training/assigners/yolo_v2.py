@@ -9,7 +9,7 @@ from torso.training.assigners.yolo_v3 import YOLOv3Assigner
 
 class YOLOv2Assigner(YOLOv3Assigner):
     """YOLOv3's rule for a head of one level. Priors that predict a truth with an IoU above `ignore_above` (darknet 0.6)
-    without being its own are ignored. darknet's pull of all priors to their anchors during the first 12,800 pictures is
+    without being its own are ignored. darknet's pull of all priors to their anchors during the first 12,800 images is
     left out.
     """
 

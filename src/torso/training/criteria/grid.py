@@ -21,7 +21,7 @@ from torso.types import GridPredictions, Images, Priors
 
 
 class GridCriterion(Criterion):
-    """loss = cls + box + objectness, each a sum of squared errors divided by the pictures of the effective batch.
+    """loss = cls + box + objectness, each a sum of squared errors divided by the images of the effective batch.
 
     A cell learns the first truth whose centre it holds: its class vector, and the one of its boxes that fits best now,
     by IoU, or where none overlaps by the distance of their coordinates (darknet). That box's confidence learns its IoU,
@@ -69,7 +69,7 @@ class GridCriterion(Criterion):
     def counts(
         self, model: Detector, images: Images, targets: Targets, sizes_hw: Sequence[tuple[int, int]]
     ) -> dict[str, Tensor]:
-        return dict.fromkeys(("cls", "box", "objectness"), _pictures(targets))
+        return dict.fromkeys(("cls", "box", "objectness"), _images(targets))
 
     def terms(self, raw: GridPredictions, targets: Targets, head: GridHead) -> Terms:
         """The terms of one prediction."""
@@ -78,7 +78,7 @@ class GridCriterion(Criterion):
             cells = _cells_of(raw.priors, targets)
             iou, chosen = _responsible(head.coder.decode(codes, raw.priors), raw.priors, cells)
             wanted = head.coder.encode(cells.truth(raw.priors), raw.priors)
-            count = _pictures(targets)
+            count = _images(targets)
         off = (codes - wanted).square().sum(-1)
         box = torch.where(chosen, off, 0.0).sum() * self.box_weight
         confidence = (raw.confidences.float() - torch.where(chosen, iou, 0.0)).square()
@@ -105,7 +105,7 @@ class _Cells(NamedTuple):
 
 
 def _cells_of(priors: Priors, targets: Targets) -> _Cells:
-    """Each cell's first truth, in the order of Targets; a centre on the picture's last edge is in the last cell."""
+    """Each cell's first truth, in the order of Targets; a centre on the image's last edge is in the last cell."""
     (rows, columns, _), targets = priors.levels[0], with_a_row(targets)
     center = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
     place = (center / priors.strides_xy[0]).nan_to_num().long()
@@ -136,5 +136,5 @@ def _responsible(boxes: Tensor, priors: Priors, cells: _Cells) -> tuple[Tensor, 
     return iou, chosen.flatten(1)
 
 
-def _pictures(targets: Targets) -> Tensor:
+def _images(targets: Targets) -> Tensor:
     return torch.full((), float(targets.boxes.shape[0]), device=targets.boxes.device)

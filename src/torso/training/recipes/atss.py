@@ -15,7 +15,7 @@ from torso.zoo.atss import atss as model
 
 
 def atss(*, num_classes: int = 80) -> Part[Recipe]:
-    """SGD, lr 0.01 for 16 pictures. GIoU loss of weight 2, weighed by centerness."""
+    """SGD, lr 0.01 for 16 images. GIoU loss of weight 2, weighed by centerness."""
     return part(
         Recipe,
         model=model(num_classes=num_classes),

@@ -15,7 +15,7 @@ from torso.zoo.centernet_points import centernet_points as model
 
 
 def centernet_points(*, num_classes: int = 80) -> Part[Recipe]:
-    """Adam, lr 5e-4 for 128 pictures, 140 epochs, steps at 90 and 120; flip, scales 0.6 to 1.3, colours.
+    """Adam, lr 5e-4 for 128 images, 140 epochs, steps at 90 and 120; flip, scales 0.6 to 1.3, colours.
 
     Ours: the warm-up, and the clipping of the gradient (mmdetection has both).
     """

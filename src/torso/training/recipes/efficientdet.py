@@ -62,7 +62,7 @@ def efficientdet_d7x(*, num_classes: int = 80) -> Part[Recipe]:
 
 
 def _recipe(model: Part[Detector]) -> Part[Recipe]:
-    """SGD, lr 0.16 for 128 pictures a step. The class sum and the box sum are divided by the batch's positives.
+    """SGD, lr 0.16 for 128 images a step. The class sum and the box sum are divided by the batch's positives.
 
     The authors' box loss is 50 times Huber's at 0.1, averaged over four codes: 50 * 0.1 / 4 = 1.25 times the smooth L1
     of beta 0.1. They count one positive more than there are. Decay is 4e-5; here norms and biases have none.
@@ -82,7 +82,7 @@ def _recipe(model: Part[Detector]) -> Part[Recipe]:
         lr=0.16,
         lr_batch=128,
         weight_decay=4e-5,
-        warmup_steps=924,  # an epoch of COCO at 128 pictures a step
+        warmup_steps=924,  # an epoch of COCO at 128 images a step
         schedule="cosine",
         clip_norm=10.0,
         ema=0.9998,

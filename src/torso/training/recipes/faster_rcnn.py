@@ -10,7 +10,7 @@ from torso.zoo.faster_rcnn import faster_rcnn as model
 
 
 def faster_rcnn(*, num_classes: int = 80) -> Part[Recipe]:
-    """SGD, lr 0.02 for 16 pictures, 12 epochs, steps at 8 and 11; 256 anchors and 512 proposals a picture.
+    """SGD, lr 0.02 for 16 images, 12 epochs, steps at 8 and 11; 256 anchors and 512 proposals an image.
 
     Both stages are trained together with weights of one. beta 1/9 of the smooth L1 is that of the FPN authors' RPN and
     of torchvision; mmdetection and detectron2 have L1. The papers do not clip; at 35 (mmdetection's) this rate diverged

@@ -15,7 +15,7 @@ from torso.zoo.fcos import fcos as model
 
 
 def fcos(*, num_classes: int = 80) -> Part[Recipe]:
-    """SGD, lr 0.01 for 16 pictures. The IoU loss of each positive is weighed by its centerness, as in the authors'
+    """SGD, lr 0.01 for 16 images. The IoU loss of each positive is weighed by its centerness, as in the authors'
     code; the paper's text divides by the positives alone.
     """
     return part(

@@ -17,7 +17,7 @@ from torso.zoo.gfl import gfl as model
 
 
 def gfl(*, num_classes: int = 80) -> Part[Recipe]:
-    """SGD, lr 0.01 for 16 pictures. GIoU loss of weight 2 and DFL of 0.25, both weighed by the class score.
+    """SGD, lr 0.01 for 16 images. GIoU loss of weight 2 and DFL of 0.25, both weighed by the class score.
 
     Ours: gradients are clipped at 10, as in the other SGD recipes here; neither paper nor code does.
     """

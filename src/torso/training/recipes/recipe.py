@@ -21,14 +21,14 @@ class Recipe(Checked):
 
     Args:
         model, criterion: what is trained, and towards what.
-        augment: applied to each training picture in order; the model's input policy comes last by itself.
-        close_mosaic: share of the run, in whole epochs at its end, in which transforms that mix pictures (mosaic,
-            MixUp) are left out, so that the last pictures are such as will come (YOLOX, arXiv 2107.08430).
+        augment: applied to each training image in order; the model's input policy comes last by itself.
+        close_mosaic: share of the run, in whole epochs at its end, in which transforms that mix images (mosaic,
+            MixUp) are left out, so that the last images are such as will come (YOLOX, arXiv 2107.08430).
         scales: multi-scale training: each batch is shown at one of these factors of the input policy's size, drawn
             anew for each; on CUDA every one is compiled once. Prediction keeps the policy's own size.
         epochs: passes over the training set; steps, where given, is the number of optimiser steps in its place.
-        batch_size: pictures a device and forward pass; accumulate: such batches an optimiser step.
-        optimizer, lr, momentum, weight_decay: lr is for `lr_batch` pictures a step and scales linearly with the
+        batch_size: images a device and forward pass; accumulate: such batches an optimiser step.
+        optimizer, lr, momentum, weight_decay: lr is for `lr_batch` images a step and scales linearly with the
             effective batch (arXiv 1706.02677); lr_batch None takes it as it is. Norms and biases do not decay.
         backbone_lr: factor of the backbone's learning rate.
         warmup_steps: linear from a thousandth of lr. schedule: then "cosine" to 1 % of lr, "step" by 0.1 at the
@@ -38,7 +38,7 @@ class Recipe(Checked):
         pretrained: backbone weights, "hub" or a file; None starts at random.
         seed: of weights, data and step. precision: of the forward pass; "auto" is bf16 on CUDA, else 32 bits.
         compile: "auto" compiles on CUDA. "graphs" also replays each step as CUDA graphs: small models wait for the host
-            no more; it wants one device, accumulate 1 and memory of its own for each size of pictures.
+            no more; it wants one device, accumulate 1 and memory of its own for each size of images.
         deterministic: the same bits on CUDA too, slower.
         sync_bn: BatchNorms that learn take their statistics over all devices (frozen ones have theirs).
     """

@@ -15,7 +15,7 @@ from torso.zoo.retinanet import retinanet as model
 
 
 def retinanet(*, num_classes: int = 80) -> Part[Recipe]:
-    """SGD, lr 0.01 for 16 pictures, 12 epochs, steps at 8 and 11. Both sums are divided by the batch's positives.
+    """SGD, lr 0.01 for 16 images, 12 epochs, steps at 8 and 11. Both sums are divided by the batch's positives.
 
     beta 1/9 of the smooth L1 is that of the authors' code.
     """

@@ -16,7 +16,7 @@ from torso.zoo.rpn import rpn as model
 
 
 def rpn(*, num_classes: int = 1) -> Part[Recipe]:
-    """256 anchors a picture, half of them positive at most; both sums are divided by the anchors drawn."""
+    """256 anchors an image, half of them positive at most; both sums are divided by the anchors drawn."""
     return part(
         Recipe,
         model=model(num_classes=num_classes),

@@ -42,7 +42,7 @@ def spinenet_190(*, num_classes: int = 80) -> Part[Recipe]:
 
 
 def _recipe(model: Part[Detector]) -> Part[Recipe]:
-    """SGD, lr 0.28 for 256 pictures a step, a tenth at 94 % and again at 98 % of the steps.
+    """SGD, lr 0.28 for 256 images a step, a tenth at 94 % and again at 98 % of the steps.
 
     The authors' box loss is 50 times Huber's at 0.1, averaged over four codes: 50 * 0.1 / 4 = 1.25 times the smooth L1
     of beta 0.1. Decay is 4e-5; here norms and biases have none. Their norms see the whole batch of 256.

@@ -20,18 +20,18 @@ from torso.zoo import ssd
 
 
 def ssd300(*, num_classes: int = 80) -> Part[Recipe]:
-    """SGD, lr 1e-3 for 32 pictures; 65 epochs are the 240,000 steps of the paper's COCO schedule."""
+    """SGD, lr 1e-3 for 32 images; 65 epochs are the 240,000 steps of the paper's COCO schedule."""
     return _recipe(ssd.ssd300(num_classes=num_classes))
 
 
 def ssd512(*, num_classes: int = 80) -> Part[Recipe]:
-    """SSD512 as SSD300: SGD, lr 1e-3 for 32 pictures, the paper's COCO schedule."""
+    """SSD512 as SSD300: SGD, lr 1e-3 for 32 images, the paper's COCO schedule."""
     return _recipe(ssd.ssd512(num_classes=num_classes))
 
 
 def _recipe(model: Part[Detector]) -> Part[Recipe]:
     """Ours: the warm-up, the gradient clipped at 10 as in the other SGD recipes here (the paper does not clip), and
-    three backgrounds learnt in pictures without objects, where the paper learns none.
+    three backgrounds learnt in images without objects, where the paper learns none.
     """
     return part(
         Recipe,

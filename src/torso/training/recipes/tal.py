@@ -18,7 +18,7 @@ from torso.training.terms.classification import ClassificationTerm
 from torso.training.terms.distribution import DistributionTerm
 from torso.zoo import tal as zoo
 
-_NOMINAL_BATCH = 64  # the published loss is multiplied by the pictures of a step, at the lr for 64 of them
+_NOMINAL_BATCH = 64  # the published loss is multiplied by the images of a step, at the lr for 64 of them
 
 
 def tal_n(*, num_classes: int = 80) -> Part[Recipe]:
@@ -82,7 +82,7 @@ def _recipe(model: Part[Detector]) -> Part[Recipe]:
         lr_batch=_NOMINAL_BATCH,
         momentum=0.937,
         weight_decay=5e-4,
-        warmup_steps=5500,  # three epochs of COCO at 64 pictures a step
+        warmup_steps=5500,  # three epochs of COCO at 64 images a step
         schedule="cosine",
         clip_norm=10.0,
         ema=0.9999,

@@ -12,10 +12,10 @@ from torso.zoo.yolov1 import yolov1 as model
 
 
 def yolov1(*, num_classes: int = 80) -> Part[Recipe]:
-    """SGD, lr 0.01 for 64 pictures, 135 epochs, steps after 75 and 105 of them; scales, shifts, colours.
+    """SGD, lr 0.01 for 64 images, 135 epochs, steps after 75 and 105 of them; scales, shifts, colours.
 
     Scales of 0.8 to 1.2 are the paper's. Ours: the flip, a warm-up of 1000 steps in place of its slow first epochs, and
-    the gradient clipped at 10 as in the other SGD recipes here. Its norm begins in the hundreds: of eight pictures, 50
+    the gradient clipped at 10 as in the other SGD recipes here. Its norm begins in the hundreds: of eight images, 50
     steps of this rate after 10 of warm-up learnt AP50 0.39 without and 0.95 with it.
     """
     return part(

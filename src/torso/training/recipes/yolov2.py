@@ -18,11 +18,11 @@ from torso.zoo.yolov2 import yolov2 as model
 
 
 def yolov2(*, num_classes: int = 80) -> Part[Recipe]:
-    """SGD, lr 0.001 for 64 pictures, 273 epochs, sizes of 320 to 608 pixels; sums a picture, as darknet.
+    """SGD, lr 0.001 for 64 images, 273 epochs, sizes of 320 to 608 pixels; sums an image, as darknet.
 
     Squared errors of objectness (wanted: the box's IoU) and of places within cells; boxes weigh 2 - their share of the
-    picture. Ours: the pull of all priors to their anchors in the first 12,800 pictures is left out, gradients are
-    clipped at 35 (mmdetection's for YOLOv3: sums a picture are larger than means over positives).
+    image. Ours: the pull of all priors to their anchors in the first 12,800 images is left out, gradients are
+    clipped at 35 (mmdetection's for YOLOv3: sums an image are larger than means over positives).
     """
     return part(
         Recipe,

@@ -18,9 +18,9 @@ from torso.zoo.yolov3 import yolov3 as model
 
 
 def yolov3(*, num_classes: int = 80) -> Part[Recipe]:
-    """SGD, lr 0.001 for 64 pictures, 273 epochs, sizes of 320 to 608 pixels; sums a picture, as darknet.
+    """SGD, lr 0.001 for 64 images, 273 epochs, sizes of 320 to 608 pixels; sums an image, as darknet.
 
-    Boxes weigh 2 - their share of the picture. Ours: gradients are clipped at 35, as mmdetection's.
+    Boxes weigh 2 - their share of the image. Ours: gradients are clipped at 35, as mmdetection's.
     """
     return part(
         Recipe,

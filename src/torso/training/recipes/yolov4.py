@@ -18,12 +18,12 @@ from torso.zoo.yolov4 import yolov4 as model
 
 
 def yolov4(*, num_classes: int = 80) -> Part[Recipe]:
-    """SGD of momentum 0.949, lr 0.0013 for 64 pictures, 273 epochs; mosaic, CIoU, several anchors a truth.
+    """SGD of momentum 0.949, lr 0.0013 for 64 images, 273 epochs; mosaic, CIoU, several anchors a truth.
 
-    Sums a picture, as darknet. Its 0.07 for CIoU multiplies derivatives by the box in shares of the picture, which it
+    Sums an image, as darknet. Its 0.07 for CIoU multiplies derivatives by the box in shares of the image, which it
     passes on without those of grid, sigmoid and anchor: 72 to 253 for a centre, 1.3 to 51 for a side, 34 in the
     geometric mean of anchors and codes at 608 pixels. Of a true gradient the same is 34 * 0.07 = 2.4. Ours: gradients
-    are clipped at 100, where darknet cuts each box code's at 5. Their norm begins at 700: of eight pictures, 100 steps
+    are clipped at 100, where darknet cuts each box code's at 5. Their norm begins at 700: of eight images, 100 steps
     of this rate learnt AP50 0.29 clipped at 35 (mmdetection's for YOLOv3), 0.77 at 100.
     """
     return part(

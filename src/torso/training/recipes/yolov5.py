@@ -17,7 +17,7 @@ from torso.training.terms.classification import ClassificationTerm
 from torso.training.terms.quality import QualityTerm
 from torso.zoo import yolov5 as zoo
 
-_NOMINAL_BATCH = 64  # the published loss is a mean times the pictures of a step, at the lr for 64 of them
+_NOMINAL_BATCH = 64  # the published loss is a mean times the images of a step, at the lr for 64 of them
 
 
 def yolov5n(*, num_classes: int = 80) -> Part[Recipe]:
@@ -79,7 +79,7 @@ def _recipe(model: Part[Detector]) -> Part[Recipe]:
         lr_batch=_NOMINAL_BATCH,
         momentum=0.937,
         weight_decay=5e-4,
-        warmup_steps=5500,  # three epochs of COCO at 64 pictures a step
+        warmup_steps=5500,  # three epochs of COCO at 64 images a step
         schedule="cosine",
         clip_norm=10.0,
         ema=0.9999,

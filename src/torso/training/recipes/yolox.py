@@ -43,7 +43,7 @@ def yolox_l(*, num_classes: int = 80) -> Part[Recipe]:
 
 
 def _recipe(model: Part[Detector], sides: tuple[int, ...], *, mixup: bool) -> Part[Recipe]:
-    """lr 0.01 for 64 pictures, sums divided by positives, boxes 5 * (1 - IoU^2); sides: at which pictures are shown.
+    """lr 0.01 for 64 images, sums divided by positives, boxes 5 * (1 - IoU^2); sides: at which images are shown.
 
     The last 15 epochs are without mosaic and MixUp. Left out: their L1 term, and Nesterov momentum. Ours: the gradient
     clipped at 10 as in the other SGD recipes here; the authors do not clip.
@@ -69,7 +69,7 @@ def _recipe(model: Part[Detector], sides: tuple[int, ...], *, mixup: bool) -> Pa
         lr=0.01,
         lr_batch=64,
         weight_decay=5e-4,
-        warmup_steps=9200,  # five epochs of COCO at 64 pictures a step
+        warmup_steps=9200,  # five epochs of COCO at 64 images a step
         schedule="cosine",
         clip_norm=10.0,
         ema=0.9998,

@@ -1,4 +1,4 @@
-"""The contract of a term: who learns what, and what is said, in; sums a picture and what they are divided by, out."""
+"""The contract of a term: who learns what, and what is said, in; sums an image and what they are divided by, out."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Term:
         return True
 
     def sums(self, learners: Learners, rows: Rows) -> Tensor:
-        """[B, levels]: the loss of each picture, times the weight."""
+        """[B, levels]: the loss of each image, times the weight."""
         raise NotImplementedError
 
     def total(self, learners: Learners, rows: Rows) -> Tensor:
@@ -124,7 +124,7 @@ class Term:
 
 
 def count_of(kind: Counted, learners: Learners) -> Tensor:
-    """[levels]: how many there are of what sums are divided by; of "image" those are the pictures."""
+    """[levels]: how many there are of what sums are divided by; of "image" those are the images."""
     matches = learners.matches
     if kind == "positives":
         return matches.sums(matches.positive).sum(0).float()

@@ -30,7 +30,7 @@ class BoxTerm(Term):
 
     Args:
         weighting: of each positive's box, "quality" by its soft target (FCOS), "score" by its best class score now
-            (GFL), both divided by the sum of these weights; "size" by 2 - area / picture (darknet's YOLOv3).
+            (GFL), both divided by the sum of these weights; "size" by 2 - area / image (darknet's YOLOv3).
         weight: factor of the term. normaliser: in place of the criterion's.
     """
 
@@ -72,8 +72,8 @@ class BoxTerm(Term):
             weights = scores
         elif self.weighting == "size":
             height, width, _ = priors.levels[0]
-            picture = priors.strides_xy[0].prod() * (width * height)
-            weights = (2 - area(targets.boxes) / picture).gather(1, matches.target)
+            image = priors.strides_xy[0].prod() * (width * height)
+            weights = (2 - area(targets.boxes) / image).gather(1, matches.target)
         return None if weights is None else torch.where(matches.positive, weights, 0.0)
 
     def sums(self, learners: Learners, rows: Rows) -> Tensor:
