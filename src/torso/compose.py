@@ -130,6 +130,8 @@ def called(function: Callable[..., Part[T]], num_classes: int | None) -> Part[T]
 
 def finds_objects_only(model: Part[Detector]) -> bool:
     """Whether the model's head finds one class, "object", whatever the data's classes are."""
+    if not model.accepts("head"):
+        return False
     head: type[Head] = produced(model.get("head"))
     return head.objects_only
 

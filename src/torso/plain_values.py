@@ -10,12 +10,15 @@ import contextlib
 import functools
 import inspect
 import json
+import math
 import operator
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
+
+from annotated_types import Interval
 
 from torso.errors import PartError, mismatch
 
@@ -31,12 +34,33 @@ def freeze(value: Any) -> Any:
 
 def validate(hint: Any, value: Any, where: str) -> Any:
     """The value as the annotation has it: a whole number where a float is expected becomes one. Or PartError."""
+    if _is_plainly(hint, value):
+        return value
     from pydantic import ValidationError
 
     try:
         return _adapter(hint).validate_python(value)
     except ValidationError:
         raise mismatch(where, words(hint), value) from None
+
+
+def _is_plainly(hint: Any, value: Any) -> bool:
+    """Whether the value is a number, a text or none just as the annotation has it: said without importing pydantic."""
+    return any(_is_just(option, value) for option in options(hint))
+
+
+def _is_just(option: Any, value: Any) -> bool:
+    kind, *rules = typing.get_args(option) if typing.get_origin(option) is typing.Annotated else (option,)
+    if kind not in (int, float, str, bool, type(None)) or type(value) is not kind or value != value:
+        return False
+    if rules and isinstance(value, float) and math.isinf(value):
+        return False
+    return all(isinstance(rule, Interval) and _within(rule, value) for rule in rules)
+
+
+def _within(rule: Interval, value: Any) -> bool:
+    above = (rule.gt is None or value > rule.gt) and (rule.ge is None or value >= rule.ge)
+    return above and (rule.lt is None or value < rule.lt) and (rule.le is None or value <= rule.le)
 
 
 @functools.cache
@@ -93,6 +117,8 @@ def checked(function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if _is_tracing():  # pydantic cannot be compiled; what is made inside a graph was made outside before
+            return function(*args, **kwargs)
         hints = _bounded(function)
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         who = type(args[0]).__name__ if function.__name__ == "__init__" else function.__name__
@@ -103,8 +129,15 @@ def checked(function: F) -> F:
     return typing.cast(F, call)
 
 
+def _is_tracing() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.compiler.is_compiling())
+
+
 def check_fields(record: Any) -> None:
     """The same of a dataclass's own fields, for its __post_init__."""
+    if _is_tracing():
+        return
     for name, hint in _bounded(typing.cast(Any, type(record))).items():
         validate(hint, _number(freeze(getattr(record, name))), f"{type(record).__name__}.{name}")
 
@@ -118,8 +151,9 @@ def _bounded(owner: Callable[..., Any]) -> Mapping[str, Any]:
 
 def _resolved(owner: Callable[..., Any], name: str) -> Any:
     alone = types.SimpleNamespace(__annotations__={name: owner.__annotations__[name]})
+    known = getattr(owner, "__globals__", None) or vars(sys.modules[owner.__module__])
     try:
-        return typing.get_type_hints(alone, vars(sys.modules[owner.__module__]), include_extras=True)[name]
+        return typing.get_type_hints(alone, known, include_extras=True)[name]
     except NameError:  # a name for type checkers alone, which is none of a number's
         return Any
 

@@ -52,5 +52,5 @@ def test_the_search_raises_what_k_means_gave_and_is_seeded() -> None:
 
 def test_more_shapes_than_sizes_are_refused() -> None:
     boxes = planted(spread=0.0)
-    with pytest.raises(ValueError, match="only 5 different sizes: ask for fewer"):
+    with pytest.raises(ValueError, match="expected at most 5 shapes, as many as the boxes have different sizes, got 6"):
         fit_levels(boxes, [2, 2, 2], STRIDES, offset=0.5, threshold=0.5)

@@ -102,7 +102,7 @@ def test_c2f_joins_every_bottleneck() -> None:
 
 
 def test_impossible_requests_are_refused() -> None:
-    with pytest.raises(ValueError, match="width and depth above 0"):
+    with pytest.raises(ValueError, match="width: expected a number above 0, got 0"):
         CSPDarknet(width=0)
     with pytest.raises(ValueError, match=r"even sides; \(33, 64\) came"):
         CSPDarknet(width=0.125, depth=0.33, stem="focus")(torch.zeros(1, 3, 33, 64))

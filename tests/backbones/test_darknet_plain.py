@@ -35,5 +35,5 @@ def test_any_size_and_no_impossible_width(made) -> None:
     with torch.no_grad():
         for m, s in zip(body(torch.rand(1, 3, 70, 90)), body.out_specs, strict=True):
             assert m.shape == (1, s.channels, -(-70 // s.stride), -(-90 // s.stride))
-    with pytest.raises(ValueError, match="width must be above 0"):
+    with pytest.raises(ValueError, match="width: expected a number above 0, got 0"):
         made(width=0)

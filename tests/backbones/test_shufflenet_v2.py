@@ -33,5 +33,5 @@ def test_every_output_channel_sees_every_input_channel() -> None:
 
 @pytest.mark.parametrize("wrong", [{"widths": (47, 96, 192)}, {"repeats": (4, 0, 4)}, {"stem": 0}])
 def test_sizes_that_cannot_be(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="even widths"):
+    with pytest.raises(ValueError, match=f"ShuffleNetV2.{next(iter(wrong))}: expected "):
         ShuffleNetV2(**wrong)  # type: ignore[arg-type]

@@ -110,7 +110,7 @@ def test_impossible_levels_are_refused_with_the_remedy() -> None:
         SSDExtra(specs, widths=(8,), strides=(1,))
     with pytest.raises(ValueError, match="one stride, padding and step"):
         SSDExtra(specs, widths=(8, 8), strides=(2,))
-    with pytest.raises(ValueError, match="even widths"):
+    with pytest.raises(ValueError, match="widths: expected a list of an even whole number"):
         SSDExtra(specs, widths=(7,))
     neck = SSDExtra(specs, widths=(8, 8), paddings=(0, 0))
     with pytest.raises(ValueError, match=r"map of \(1, 1\), too small"):

@@ -157,8 +157,8 @@ def test_the_coarsest_map_may_change_its_width() -> None:
             {"block": part(SPP), "block_strides": (8,)},
             "SPP at stride 8 of test_resnet makes 512 channels of 48.*block_strides=32, or put it behind the backbone",
         ),
-        ("test_vit", {"block_strides": (16,)}, "test_vit has no stages.*as a neck"),
-        ("hrnet_w18_small", {"block_strides": (16,)}, "hrnet_w18_small.*as a neck"),
+        ("test_vit", {"block_strides": (16,)}, "test_vit has no stages.*as the neck"),
+        ("hrnet_w18_small", {"block_strides": (16,)}, "hrnet_w18_small.*as the neck"),
     ],
 )
 def test_refusals(name: str, arguments: dict[str, Any], message: str) -> None:

@@ -69,7 +69,7 @@ def test_width_and_number_of_convolutions_are_options() -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="convs: expected an odd whole number of at least 1, got 2"):
         SPP(8, convs=2)
-    with pytest.raises(ValueError, match="odd kernels"):
+    with pytest.raises(ValueError, match="kernels: expected a list of an odd whole number"):
         SPP(8, kernels=(4,))
     with pytest.raises(ValueError, match="kernel: expected an odd whole number of at least 1, got 4"):
         SPPF(8, kernel=4)

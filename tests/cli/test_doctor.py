@@ -62,4 +62,4 @@ def test_a_folder_without_a_data_set(torso: Command, tmp_path: Path) -> None:
 def test_a_share_that_leaves_nothing_is_refused(torso: Command, data: Path, share: str) -> None:
     done = torso("doctor", data, f"--holdout={share}")
     assert done.code == 2
-    assert "a share between 0 and 1 was wanted" in done.sentence
+    assert "expected a number above 0 and below 1" in done.sentence

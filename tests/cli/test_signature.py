@@ -33,7 +33,7 @@ def test_an_alias_is_written_out(kind: str, name: str, argument: str, value: str
 def test_other_types_stay_as_they_are_written() -> None:
     assert annotation("heads", "fcos", "coder") == "Part[Coder]"
     assert annotation("backbones", "timm", "activation").endswith(" | None")
-    assert annotation("recipes", "recipe", "lr_batch") == "int | None"
+    assert annotation("recipes", "recipe", "lr_batch") == "Annotated[int, Interval(ge=1)] | None"
 
 
 def test_it_costs_no_torch() -> None:

@@ -51,7 +51,7 @@ def test_the_way_through(torso: Command, data: Path, tmp_path: Path) -> None:
         (["fcos", "--data", "/nowhere"], "--data /nowhere: no such folder"),
         (["fcoss", "--data", "DATA"], "did you mean 'fcos'"),
         (["fcos", "--data", "DATA", "--epoch", "3"], "unknown flag --epoch; did you mean '--epochs'"),
-        (["fcos", "--data", "DATA", "--lr", "fast"], "wants a number; 'fast' came"),
+        (["fcos", "--data", "DATA", "--lr", "fast"], "--lr: expected a number above 0, got 'fast'"),
         (["fcos", "--data", "DATA", "--init", "/no/file"], "--init /no/file: no such file"),
         (["fcos", "--data", "DATA", "--neck.finest=16"], "start the neck at stride 8"),
         (["centernet_points", "--data", "DATA", "--neck.finest=8"], "stride 4"),

@@ -276,13 +276,13 @@ def test_every_transform(name: str) -> None:
     [
         (lambda: HorizontalFlip(probability=1.5), "HorizontalFlip wants a probability of 0..1; 1.5 came"),
         (lambda: Letterbox(size_hw=(0, 5)), "Letterbox wants a height and width of at least 1"),
-        (lambda: ResizeShort(short_sides=()), "ResizeShort wants lengths"),
-        (lambda: ScaleJitter(low=2.0, high=1.0), "ScaleJitter wants 0 < low <= high"),
-        (lambda: IoUCrop(min_scale=2.0), "IoUCrop wants overlaps"),
-        (lambda: Photometric(hue=2.0), "Photometric wants brightness"),
-        (lambda: ZoomOut(largest=0.5), "ZoomOut wants largest"),
-        (lambda: Mosaic(fill=300), "Mosaic wants"),
-        (lambda: MixUp(alpha=0.0), "MixUp wants alpha"),
+        (lambda: ResizeShort(short_sides=()), "ResizeShort.short_sides: expected a list of"),
+        (lambda: ScaleJitter(low=2.0, high=1.0), "ScaleJitter.high: expected a number of at least low"),
+        (lambda: IoUCrop(min_scale=2.0), "IoUCrop.min_scale: expected"),
+        (lambda: Photometric(hue=2.0), "Photometric.hue: expected a number from 0 to 0.5"),
+        (lambda: ZoomOut(largest=0.5), "ZoomOut.largest: expected a number of at least 1"),
+        (lambda: Mosaic(fill=300), "Mosaic.fill: expected a whole number from 0 to 255"),
+        (lambda: MixUp(alpha=0.0), "MixUp.alpha: expected a number above 0"),
     ],
 )
 def test_wrong_values(make: object, sentence: str) -> None:

@@ -24,4 +24,4 @@ def test_a_loss_far_above_its_beginning_is_said_once() -> None:
         recorder._warn(loss)
     assert len(shown.lines) == 1
     assert "11 after it began with 2" in shown.lines[0]
-    assert "--lr" in shown.lines[0]
+    assert "lower lr or clip_norm" in shown.lines[0]

@@ -108,7 +108,7 @@ def test_a_model_of_ones_own(package: Path) -> None:
         ("mypkg.parts:np", r"defines no class called 'np'"),
         ("mypkg/parts:Squeeze", r"expected a name such as 'mypkg\.parts:Squeeze' \(module:Class\), got"),
         (":Squeeze", r"expected a name such as"),
-        ("mypkg.parts:Tint", r"Detector\.head wants a Head part"),
+        ("mypkg.parts:Tint", r"Detector\.head: expected a Head part"),
         ("mypkg.parts:wrong", r"must return a Part"),
     ],
 )

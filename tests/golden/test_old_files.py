@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden.dataset import CLASSES, TRAIN, image, write
+from golden.dataset import CLASSES, TRAIN, make_image, write
 
 import torso
 
@@ -60,7 +60,7 @@ def test_old_weights_find_what_they_found(family: str, file: str) -> None:
     expected = json.loads((HERE / family / "expected.json").read_text())[file]
     model = torso.load(HERE / family / file)
     assert model.names == CLASSES
-    found = model.predict(image(TRAIN)[0], score_threshold=0.0)
+    found = model.predict(make_image(TRAIN)[0], score_threshold=0.0)
     results = found.to_coco(1, CATEGORY_IDS)
     assert len(results) == expected["count"]
     for one in expected["best"]:

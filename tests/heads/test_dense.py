@@ -245,7 +245,7 @@ def test_a_preset_with_an_unknown_argument_fails_where_it_is_written() -> None:
 def test_errors_say_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"needs a level of stride 4; the levels here have strides \[8, 16"):
         RPNHead(SPECS)
-    with pytest.raises(ValueError, match="at least one class"):
+    with pytest.raises(ValueError, match="num_classes: expected a whole number of at least 1"):
         head(num_classes=0)
 
 
@@ -265,7 +265,7 @@ def test_a_width_a_level_and_a_narrower_box_tower() -> None:
         match=r"channels: expected one number, or with shared=false one for each.*, got \(8, 16, 24, 32, 40\)",
     ):
         head(channels=(8, 16, 24, 32, 40))
-    with pytest.raises(ValueError, match=r"2 levels \(quality_prior\), .* reads 5, .*--head\.quality_prior=0\.2"):
+    with pytest.raises(ValueError, match=r"2 levels \(quality_prior\), .* reads 5, .*head\.quality_prior=0\.2"):
         head(shared=False, quality="box", quality_prior=(0.1, 0.2))
 
 

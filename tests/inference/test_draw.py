@@ -130,7 +130,7 @@ def test_what_is_no_image_is_refused() -> None:
 
 
 def test_a_size_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="factor above 0"):
+    with pytest.raises(ValueError, match="size: expected a number above 0"):
         draw(grey(), size=0)
 
 

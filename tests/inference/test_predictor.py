@@ -120,7 +120,11 @@ def test_unreadable_image_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"batch_size": 0}, "batch_size=0"), ({"score_threshold": 1.5}, "1.5"), ({"device": "gpu"}, "'gpu'")],
+    [
+        ({"batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0"),
+        ({"score_threshold": 1.5}, "1.5"),
+        ({"device": "gpu"}, "'gpu'"),
+    ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):

@@ -171,5 +171,5 @@ def test_is_exported_and_initialised() -> None:
 def test_errors_name_the_level_the_offer_and_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"BiFPN starts at stride 64, .*\[2, 4, 8, 16, 32\]: set neck.finest"):
         BiFPN(SPECS, finest=64)
-    with pytest.raises(ValueError, match="layers of at least 1"):
+    with pytest.raises(ValueError, match="layers: expected a whole number of at least 1"):
         BiFPN(SPECS, layers=0)

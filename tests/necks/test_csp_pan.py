@@ -54,7 +54,7 @@ def test_refusals() -> None:
         CSPPAN(SMALL, finest=2)
     with pytest.raises(ValueError, match="3 levels of the backbone but 2 channels"):
         CSPPAN(SMALL, widths=(8, 16))
-    with pytest.raises(ValueError, match="depth >= 1"):
+    with pytest.raises(ValueError, match="depth: expected a whole number of at least 1"):
         CSPPAN(SMALL, depth=0)
 
 

@@ -30,5 +30,5 @@ def test_parameters_of_the_published_one() -> None:
 def test_levels_that_are_not_there() -> None:
     with pytest.raises(ValueError, match=r"gathers the levels of strides \[16, 32, 64\]"):
         FastestDet(SPECS, stride=32)
-    with pytest.raises(ValueError, match="odd kernels"):
+    with pytest.raises(ValueError, match="kernel: expected an odd whole number"):
         FastestDet(SPECS, kernel=4)

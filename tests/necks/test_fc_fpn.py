@@ -93,5 +93,5 @@ def test_is_exported_and_leaves_its_inputs(edge_conv: bool) -> None:
 def test_errors_say_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"FCFPN starts at stride 64, .*\[4, 8, 16, 32\]: set neck.finest"):
         FCFPN(SPECS, finest=64)
-    with pytest.raises(ValueError, match="channels and repeats of at least 1"):
+    with pytest.raises(ValueError, match="channels: expected a whole number of at least 1"):
         FCFPN(SPECS, channels=0)

@@ -139,5 +139,5 @@ def test_five_levels_or_an_error_with_the_remedy() -> None:
         NASFPN([SPECS[1], SPECS[3]], channels=8)
     with pytest.raises(ValueError, match=r"NASFPN starts at stride 2, .*\[4, 8, 16, 32\]"):
         NASFPN(SPECS, channels=8, finest=2, coarsest=32)
-    with pytest.raises(ValueError, match="repeats of at least 1"):
+    with pytest.raises(ValueError, match="repeats: expected a whole number of at least 1"):
         NASFPN(SPECS, repeats=0)

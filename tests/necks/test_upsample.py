@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
 
+from torso.errors import PartError
 from torso.necks.upsample import Upsample
 from torso.types import FeatureSpec
 
@@ -47,16 +49,20 @@ def test_a_stride_out_of_reach_is_refused(finest: int) -> None:
 
 @pytest.mark.parametrize(("finest", "widths"), [(3, 3), (4, 2), (4, 1), (8, 1), (64, 3), (1, 3)])
 def test_the_values_that_a_refusal_names_work(finest: int, widths: int) -> None:
-    with pytest.raises(ValueError, match="set finest to") as refused:
+    with pytest.raises(PartError, match=r"set neck\.finest") as refused:
         Upsample(SPECS, finest=finest, widths=(8,) * widths)
-    said = dict(re.findall(r"--([a-z]+\.[a-z]+)=([\d,]*\d)", str(refused.value)))
-    assert said["neck.finest"] == said["head.finest"]
-    assert Upsample(SPECS, finest=int(said["neck.finest"]), widths=(8,) * widths)
-    if "neck.widths" in said:
-        assert Upsample(SPECS, finest=finest, widths=tuple(map(int, said["neck.widths"].split(","))))
-    assert ("neck.widths" in said) == (finest in (1, 4, 8))
+    ways = [way for way in refused.value.remedies if isinstance(way, Mapping)]
+    assert len(ways) == len(refused.value.remedies)
+    for way in ways:
+        assert way.get("neck.finest") == way.get("head.finest")
+        assert Upsample(SPECS, **{"finest": finest, "widths": (8,) * widths, **_of_the_neck(way)})
+    assert any("neck.widths" in way for way in ways) == (finest in (1, 4, 8))
+
+
+def _of_the_neck(way: Mapping[str, Any]) -> dict[str, Any]:
+    return {path.removeprefix("neck."): value for path, value in way.items() if path.startswith("neck.")}
 
 
 def test_kernels_that_do_not_double_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 or 4"):
+    with pytest.raises(ValueError, match="kernel: expected one of 2, 4, got 3"):
         Upsample(SPECS, kernel=3)

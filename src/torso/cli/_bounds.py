@@ -83,16 +83,16 @@ def check_holdout(share: float | None) -> None:
     check_number("holdout", share, "torso.data.layout", "held_out", "fraction")
 
 
-def check_texts(texts: Mapping[str, str], chosen: Mapping[str, str], *, flag: str | None = None) -> None:
+def check_texts(texts: Mapping[str, str], chosen: Mapping[str, str], *, flags: Mapping[str, str] | None = None) -> None:
     """UsageError for a text that no part can take which may stand at its dotted path in a recipe.
 
-    chosen: {path: name} of the parts that the command line names. flag: where it is not the path.
+    chosen: {path: name} of the parts that the command line names. flags: {path: flag}, where it is not the path.
     """
     for path, text in texts.items():
         kinds = [hint(argument.annotation) for argument in _arguments(path, chosen)]
         if kinds and None not in kinds:
             own = f"--{path}" if "." in path else "--" + path.replace("_", "-")
-            _refuse(flag or own, kinds, text)
+            _refuse((flags or {}).get(path, own), kinds, text)
 
 
 def _refuse(flag: str, kinds: list[Any], value: Any) -> None:

@@ -97,7 +97,7 @@ def check_names(args: argparse.Namespace) -> None:
     views.read_overlap(args.overlap)
     own = {name: getattr(args, name) for name in _recipe_arguments() if getattr(args, name) is not None}
     chosen_parts = {slot: getattr(args, slot) for slot in SLOTS if slot != "neck" and getattr(args, slot) is not None}
-    _bounds.check_texts({**own, **args.dotted}, chosen_parts)
+    _bounds.check_texts({**own, **args.dotted}, chosen_parts, flags=_FLAGS)
     for slot, kind in SLOTS.items():
         chosen: str | None = getattr(args, slot)
         if chosen is None or _allow_backbone(slot, chosen):

@@ -62,7 +62,7 @@ def read_overlap(text: str | None) -> float | None:
     """As a number; UsageError outside the bound of Tiles."""
     if text is None:
         return None
-    check_texts({"input.overlap": text}, {"input": "tiles"}, flag="--overlap")
+    check_texts({"input.overlap": text}, {"input": "tiles"}, flags={"input.overlap": "--overlap"})
     return float(text)
 
 
