@@ -121,7 +121,7 @@ def test_compiles_in_one_graph_and_every_parameter_learns(separable: bool) -> No
 def test_one_batch_norm_for_all_levels_is_refused_with_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"set head\.level_norms=True"):
         head(level_norms=False)
-    with pytest.raises(ValueError, match="choose a norm and shared=true"):
+    with pytest.raises(ValueError, match=r"set head\.shared=True and head\.norm='bn'"):
         head(norm="none")
-    with pytest.raises(ValueError, match="choose a norm and shared=true"):
+    with pytest.raises(ValueError, match=r"set head\.shared=True and head\.norm='bn'"):
         head(shared=False)

@@ -41,9 +41,9 @@ def test_the_overlaps_that_are_listed_are_those_that_it_takes(name: str) -> None
         if repr(kind) in listed:
             built(name, overlap=kind)
             continue
-        with pytest.raises(PartError, match=rf"overlap wants one of 'iou', 'giou', 'diou' .*'{kind}'"):
+        with pytest.raises(PartError, match=refused):
             named(name, "suppression").with_args(overlap=kind)
-        with pytest.raises(ValueError, match=rf"overlap='{kind}' .*choose one of iou, giou, diou"):
+        with pytest.raises(ValueError, match=refused):
             maker(overlap=kind)
     assert listed.startswith("Literal['iou', 'giou', 'diou']")
 
@@ -57,7 +57,7 @@ def test_every_limit_arrives_under_its_own_name(name: str) -> None:
     limits = built(name, **given).limits
     assert {limit: getattr(limits, limit) for limit in given} == given
     assert len(given) == 6 or name == "none"
-    with pytest.raises(ValueError, match="max_per_class=0 leaves no row"):
+    with pytest.raises(ValueError, match="max_per_class: expected a whole number of at least 1 or none, got 0"):
         built(name, max_per_class=0)
 
 

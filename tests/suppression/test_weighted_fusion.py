@@ -77,7 +77,13 @@ def test_variance_is_the_mean_of_the_rows() -> None:
     assert found.variance[0, 0].tolist() == pytest.approx([1.75, 2.5, 3.25, 4.0])
 
 
-@pytest.mark.parametrize(("bad", "words"), [({"score": "sum"}, "mean, max"), ({"sources": 0}, "1 or more")])
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"score": "sum"}, "expected one of 'mean', 'max', got 'sum'"),
+        ({"sources": 0}, "sources: expected a whole number of at least 1, got 0"),
+    ],
+)
 def test_bad_arguments_are_refused(bad: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         WeightedFusion(**bad)  # type: ignore[arg-type]

@@ -92,7 +92,7 @@ class SofterNMS(Suppression):
         return gather_rows(order, place, total), gather_rows(scores, place, 0)
 
 
-_TRAINED: Settings = {"head.uncertainty": True, "criterion.box_loss": "kl"}
+_TRAINED: Settings = {"head.uncertainty": True, "criterion.box.loss": "kl"}
 _OTHERWISE: Settings = {"suppression": "nms"}
 
 

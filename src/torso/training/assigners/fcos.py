@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torso.bounds import NotNegative, Positive
 from torso.data.targets import Targets
-from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assignment import BACKGROUND, Assignment
 from torso.types import Priors
@@ -28,9 +28,7 @@ class FCOSAssigner(Assigner):
     gives_quality = True
     centers_inside = True
 
-    def __init__(self, *, radius: float = 0.0, range_scale: float = 8.0) -> None:
-        if radius < 0 or range_scale <= 0:
-            raise PartError(f"FCOS wants radius >= 0 and range_scale > 0; {radius} and {range_scale} came")
+    def __init__(self, *, radius: NotNegative = 0.0, range_scale: Positive = 8.0) -> None:
         self.radius, self.range_scale = radius, range_scale
 
     def __call__(

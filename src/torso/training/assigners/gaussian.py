@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torso.bounds import Share
 from torso.data.targets import Targets
-from torso.parts import PartError
+from torso.plain_values import Checked
 from torso.training.assigners._base import CHUNK, matchable
 from torso.training.assignment import HeatmapTargets, Pairs
 from torso.types import Priors
@@ -16,7 +17,7 @@ from torso.types import Priors
 SharedCell = Literal["all", "last"]
 
 
-class GaussianAssigner:
+class GaussianAssigner(Checked):
     """The centre's cell is 1; around it exp(-d^2 / 2 sigma^2) within a square of `radius`, sigma = (2 radius + 1) / 6;
     of overlapping bumps of one class the higher value counts.
 
@@ -33,12 +34,10 @@ class GaussianAssigner:
     def __init__(
         self,
         *,
-        min_overlap: float = 0.7,
+        min_overlap: Share = 0.7,
         integer_radius: bool = True,
         shared_cell: SharedCell = "all",
     ) -> None:
-        if not 0 < min_overlap < 1:
-            raise PartError(f"Gaussian.min_overlap must lie between 0 and 1; {min_overlap} came")
         self.min_overlap, self.integer_radius, self.shared_cell = min_overlap, integer_radius, shared_cell
 
     def __call__(self, priors: Priors, targets: Targets, num_classes: int) -> HeatmapTargets:

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from torso.bounds import Count, NotNegative, Positive, Probability
 from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap
-from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.assignment import BACKGROUND, Assignment
@@ -38,24 +38,14 @@ class PAAAssigner(Assigner):
     def __init__(
         self,
         *,
-        overlap: float = 0.1,
-        candidates: int = 9,
-        alpha: float = 0.25,
-        gamma: float = 2.0,
-        box_weight: float = 1.3,
-        iterations: int = 30,
-        point_scale: float = 8.0,
+        overlap: Probability = 0.1,
+        candidates: Count = 9,
+        alpha: Probability = 0.25,
+        gamma: NotNegative = 2.0,
+        box_weight: NotNegative = 1.3,
+        iterations: Count = 30,
+        point_scale: Positive = 8.0,
     ) -> None:
-        if not 0 <= overlap <= 1 or min(candidates, iterations) < 1:
-            raise PartError(
-                "PAA wants overlap in 0..1, candidates >= 1 and iterations >= 1; "
-                f"{overlap}, {candidates} and {iterations} came"
-            )
-        if not 0 <= alpha <= 1 or not min(gamma, box_weight) >= 0 or not point_scale > 0:
-            raise PartError(
-                "PAA wants alpha in 0..1, gamma and box_weight that are not negative, and point_scale > 0; "
-                f"{alpha}, {gamma}, {box_weight} and {point_scale} came"
-            )
         self.first = MaxIoUAssigner(
             positive=overlap, negative=overlap, rescue=True, rescue_learns="rescued", point_scale=point_scale
         )

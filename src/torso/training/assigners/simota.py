@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from torso.bounds import Count, NotNegative, Positive
 from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap, iou_matrix
-from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assigners._claims import depth_inside, scores_of
 from torso.training.assignment import BACKGROUND, Assignment
@@ -41,18 +41,13 @@ class SimOTAAssigner(Assigner):
     def __init__(
         self,
         *,
-        radius: float = 2.5,
+        radius: Positive = 2.5,
         inside: Inside = "either",
         cell_center: bool = True,
-        candidates: int = 10,
-        cls_weight: float = 1.0,
-        iou_weight: float = 3.0,
+        candidates: Count = 10,
+        cls_weight: NotNegative = 1.0,
+        iou_weight: NotNegative = 3.0,
     ) -> None:
-        if radius <= 0 or candidates < 1 or min(cls_weight, iou_weight) < 0:
-            raise PartError(
-                "SimOTA wants radius > 0, candidates >= 1 and weights that are not negative; "
-                f"{radius}, {candidates}, {cls_weight} and {iou_weight} came"
-            )
         self.radius, self.inside, self.cell_center, self.candidates = radius, inside, cell_center, candidates
         self.cls_weight, self.iou_weight = cls_weight, iou_weight
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torso.bounds import Fraction, Positive
 from torso.data.targets import Targets
 from torso.geometry.boxes import iou_matrix
-from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable
 from torso.training.assignment import BACKGROUND, Assignment
 from torso.types import Priors
@@ -22,9 +22,7 @@ class SSDAssigner(Assigner):
     point_scale: side, in strides, of the box that stands for a point (heads without anchors).
     """
 
-    def __init__(self, *, threshold: float = 0.5, point_scale: float = 8.0) -> None:
-        if not 0 < threshold <= 1 or point_scale <= 0:
-            raise PartError(f"SSD wants threshold in 0..1 and point_scale > 0; {threshold} and {point_scale} came")
+    def __init__(self, *, threshold: Fraction = 0.5, point_scale: Positive = 8.0) -> None:
         self.threshold, self.point_scale = threshold, point_scale
 
     def __call__(

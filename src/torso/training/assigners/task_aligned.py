@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torso.bounds import Count, NotNegative
 from torso.data.targets import Targets
 from torso.geometry.boxes import OverlapKind, overlap_matrix
 from torso.parts import PartError
@@ -43,19 +44,16 @@ class TaskAlignedAssigner(Assigner):
     def __init__(
         self,
         *,
-        alpha: float = 1.0,
-        beta: float = 6.0,
-        top: int = 13,
+        alpha: NotNegative = 1.0,
+        beta: NotNegative = 6.0,
+        top: Count = 13,
         compete: Competing = "all",
         overlap: OverlapKind = "iou",
-        margin: float = 0.01,
-        guard: float = 1e-7,
+        margin: NotNegative = 0.01,
+        guard: NotNegative = 1e-7,
     ) -> None:
-        if top < 1 or not min(alpha, beta, margin, guard) >= 0 or alpha == beta == 0:
-            raise PartError(
-                "TaskAligned wants top >= 1, alpha, beta, margin and guard >= 0, and alpha or beta above 0; "
-                f"{top}, {alpha}, {beta}, {margin} and {guard} came"
-            )
+        if alpha == beta == 0:
+            raise PartError("TaskAlignedAssigner: expected alpha or beta above 0, got 0 for both")
         self.alpha, self.beta, self.top = alpha, beta, top
         self.compete, self.overlap, self.margin, self.guard = compete, overlap, margin, guard
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torso.bounds import Fraction
 from torso.heads.dense import DenseHead
 from torso.training.assigners._base import Lack
 from torso.training.assigners.yolo_v3 import YOLOv3Assigner
@@ -13,7 +14,7 @@ class YOLOv2Assigner(YOLOv3Assigner):
     left out.
     """
 
-    def __init__(self, *, ignore_above: float = 0.6) -> None:
+    def __init__(self, *, ignore_above: Fraction = 0.6) -> None:
         super().__init__(ignore_above=ignore_above)
 
     def lacks(self, head: DenseHead) -> list[Lack]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torso.bounds import BelowOne, Fraction
 from torso.data.targets import Targets
 from torso.geometry.boxes import iou_matrix
 from torso.heads.dense import DenseHead
-from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, Lack, matchable
 from torso.training.assigners._cells import lacks_shapes, shape_iou, shapes_of
 from torso.training.assignment import BACKGROUND, IGNORED, Assignment
@@ -29,12 +29,7 @@ class YOLOv3Assigner(Assigner):
     needs_grid = True
     at_cell = True
 
-    def __init__(self, *, ignore_above: float = 0.7, extra_iou: float | None = None) -> None:
-        if not 0 < ignore_above <= 1 or (extra_iou is not None and not 0 <= extra_iou < 1):
-            raise PartError(
-                f"{type(self).__name__} wants ignore_above and extra_iou between 0 and 1; "
-                f"{ignore_above} and {extra_iou} came"
-            )
+    def __init__(self, *, ignore_above: Fraction = 0.7, extra_iou: BelowOne | None = None) -> None:
         self.ignore_above, self.extra_iou = ignore_above, extra_iou
 
     def lacks(self, head: DenseHead) -> list[Lack]:

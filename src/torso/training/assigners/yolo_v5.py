@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from torso.data.targets import Targets
 from torso.geometry.coders.yolo import YOLOCoder
 from torso.heads.dense import DenseHead
-from torso.parts import PartError
 from torso.training.assigners._base import Assigner, Lack, matchable
 from torso.training.assigners._cells import Shapes, lacks_shapes, shapes_of
 from torso.training.assignment import Pairs
@@ -28,9 +30,7 @@ class YOLOv5Assigner(Assigner):
     needs_grid = True
     at_cell = True
 
-    def __init__(self, *, max_ratio: float = 4.0) -> None:
-        if max_ratio <= 1:
-            raise PartError(f"YOLOv5.max_ratio must be above 1; {max_ratio} came")
+    def __init__(self, *, max_ratio: Annotated[float, Interval(gt=1)] = 4.0) -> None:
         self.max_ratio = max_ratio
 
     def lacks(self, head: DenseHead) -> list[Lack]:
