@@ -48,7 +48,7 @@ def test_anchors(arguments: dict[str, Any], said: str) -> None:
 def test_sizes_and_aspects_stand_in_place_of_scales_and_ratios(unused: dict[str, Any]) -> None:
     """Their bounds hold for these too: a signature states them whatever the other arguments are."""
     instead: dict[str, Any] = {"sizes": ((16.0,), (32.0,)), "aspects": ((1.4, 0.7),)}
-    assert Anchors(STRIDES, **instead).per_place == (1, 1)
+    assert Anchors(STRIDES, **instead).per_location == (1, 1)
     with pytest.raises(ValueError, match=f"{next(iter(unused))}: expected"):
         Anchors(STRIDES, **instead, **unused)
 

@@ -19,10 +19,10 @@ from torso.types import Priors
 
 
 class ATSSAssigner(Assigner):
-    """Per level the `candidates` priors nearest to a truth's centre; positive where the IoU reaches their mean plus
-    standard deviation (unbiased, as in the authors' code) and the prior's centre lies inside the truth.
+    """Per level the `candidates` priors nearest to a target's centre; positive where the IoU reaches their mean plus
+    standard deviation (unbiased, as in the authors' code) and the prior's centre lies inside the target.
 
-    A prior that answers for several truths learns the one that it overlaps most. quality is centerness, which the
+    A prior that answers for several targets learns the one that it overlaps most. quality is centerness, which the
     paper trains beside the class as FCOS does.
 
     candidates: two at least, so that they have a deviation.

@@ -21,7 +21,7 @@ class FCOSAssigner(Assigner):
         range_scale: a level of stride s takes largest distances in (range_scale / 2 * s, range_scale * s], the finest
             from 0, the coarsest without an end: (0, 64], (64, 128] ... for strides 8, 16 ... at the paper's 8.
 
-    Of several truths the smallest area wins, the first of equals. quality is centerness,
+    Of several targets the smallest area wins, the first of equals. quality is centerness,
     sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), 0 off the positives.
     """
 
@@ -64,7 +64,7 @@ class FCOSAssigner(Assigner):
         return low, torch.where(first >= sum(sizes[:-1]), torch.inf, high)
 
     def _eligible_area(self, priors: Priors, boxes: Tensor, may: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Areas [B, N, m] of the truths that a prior may learn, inf for the others."""
+        """Areas [B, N, m] of the targets that a prior may learn, inf for the others."""
         x, y = priors.centers_xy[:, 0, None], priors.centers_xy[:, 1, None]  # [N, 1]
         x1, y1, x2, y2 = boxes[:, None].unbind(-1)  # [B, 1, m]
         left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y

@@ -31,7 +31,7 @@ class MaxIoUAssigner(Assigner):
             last (mmdetection).
         point_scale: side, in strides, of the box that stands for a point (heads without anchors).
 
-    A rescue at IoU 0 is refused: torchvision makes every prior positive for a truth that no prior touches.
+    A rescue at IoU 0 is refused: torchvision makes every prior positive for a target that no prior touches.
     """
 
     def __init__(

@@ -14,10 +14,10 @@ from torso.types import Priors
 
 
 class SSDAssigner(Assigner):
-    """A prior learns the truth that it overlaps most where the IoU reaches `threshold`, the first of equals; all others
-    are background, none is ignored. Then the best prior of each truth (the first of equals) learns that truth, whatever
-    it overlaps more; of several truths with one best prior the last gets it, as in torchvision and mmdetection, where
-    MultiBox's matching would look for other priors.
+    """A prior learns the target that it overlaps most where the IoU reaches `threshold`, the first of equals; all
+    others are background, none is ignored. Then the best prior of each target (the first of equals) learns that target,
+    whatever it overlaps more; of several targets with one best prior the last gets it, as in torchvision and
+    mmdetection, where MultiBox's matching would look for other priors.
 
     point_scale: side, in strides, of the box that stands for a point (heads without anchors).
     """
@@ -43,7 +43,7 @@ class SSDAssigner(Assigner):
             best = torch.maximum(best, value)
             top, place = iou.max(dim=1)  # [B, m]
             rows = torch.arange(start, start + top.shape[1], device=may.device).expand_as(place)
-            claims = torch.where(top > 0, rows, BACKGROUND)  # a truth that no prior touches forces none
+            claims = torch.where(top > 0, rows, BACKGROUND)  # a target that no prior touches forces none
             forced = forced.scatter_reduce(1, place, claims, "amax")
         target = torch.where(best >= self.threshold, target, BACKGROUND)
         return Assignment(torch.where(forced >= 0, forced, target))
