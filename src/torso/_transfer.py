@@ -83,10 +83,10 @@ def _copy_rows(
 ) -> bool:
     """Copy the rows of the classes in `both` (here, there), and of the background; False where the shapes forbid it."""
     columns_here, columns_there = here + layout.background, there + layout.background
-    if source.shape[1:] != target.shape[1:] or source.shape[0] != layout.places * columns_there * layout.values:
+    if source.shape[1:] != target.shape[1:] or source.shape[0] != layout.anchors * columns_there * layout.values:
         return False
-    rows_here = target.view(layout.places, columns_here, layout.values, *target.shape[1:])
-    rows_there = source.reshape(layout.places, columns_there, layout.values, *source.shape[1:])
+    rows_here = target.view(layout.anchors, columns_here, layout.values, *target.shape[1:])
+    rows_there = source.reshape(layout.anchors, columns_there, layout.values, *source.shape[1:])
     for to, of in [*both, *([(here, there)] if layout.background else [])]:
         rows_here[:, to] = rows_there[:, of]
     return True

@@ -24,6 +24,7 @@ NotNegative = Annotated[float, Interval(ge=0)]
 Probability = Annotated[float, Interval(ge=0, le=1)]
 AtLeastOne = Annotated[float, Interval(ge=1)]
 BelowOne = Annotated[float, Interval(ge=0, lt=1)]
+Fraction = Annotated[float, Interval(gt=0, le=1)]
 Share = Annotated[float, Interval(gt=0, lt=1)]
 Exponent = Annotated[float, Interval(gt=0, le=32)]  # of sizes said by exp: two of them are a finite area in float32
 Size = tuple[Count, Count]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torso.blocks._base import Block
+from torso.errors import expect, mismatch
 from torso.folders import chained
 from torso.foreign import Allow, honours_allow, is_foreign
 from torso.heads._base import Head
@@ -57,6 +59,9 @@ def compose_model(
     num_classes ...), unless the new part sets them; of a backbone's only how it is trained (frozen_norm, drop_path ...)
     and its block. Raises PartError naming the nearest names.
     """
+    expect("name", name, str, "the name of a model; torso.names('zoo') lists them")
+    _check_classes(num_classes, None)
+    expect("overrides", overrides, (Mapping, type(None)), "a mapping of dotted paths to values")
     model: Part[Any] = called(find(name, "zoo"), num_classes)
     if not issubclass(produced(model), Detector) and model.accepts("model"):
         model = model.get("model")  # what is named outside torso may give a recipe
@@ -78,19 +83,22 @@ def create(
     suppression: Choice | None = None,
     input: Choice | None = None,
     overrides: Mapping[str, object] | None = None,
-    pretrained: str | None = None,
+    pretrained: str | Path | bool | None = None,
     allow: Allow = (),
 ) -> Detector:
     """The built model of `compose_model`, in training mode.
 
     Args:
         class_names: one a class; num_classes follows from them where it is not given.
-        pretrained: weights of the backbone: "hub" (its publisher's download) or a local file. None starts at random,
-            and then nothing stays frozen (see `trainable`).
+        pretrained: weights of the backbone: "hub" or True (its publisher's download) or a local file. None or False
+            starts at random, and then nothing stays frozen (see `trainable`).
         allow: modules outside torso whose parts may be named, as in compose_model.
 
     Raises PartError for what cannot be composed, ValueError where pretrained weights cannot be had.
     """
+    _check_classes(num_classes, class_names)
+    expect("pretrained", pretrained, (str, Path, bool, type(None)), "'hub', True, or the path of a weight file")
+    weights = {True: "hub", False: None}[pretrained] if isinstance(pretrained, bool) else pretrained
     if class_names is not None:
         num_classes = len(class_names) if num_classes is None else num_classes
         if num_classes != len(class_names):
@@ -105,14 +113,21 @@ def create(
         input=input,
         overrides=overrides,
     )
-    if pretrained is None:
+    if weights is None:
         model = trainable(model, asked=asked_of_backbone(backbone, overrides))
     built = model.build()
     if class_names is not None:
         built.names = tuple(class_names)
-    if pretrained is not None:
-        built.backbone.load_pretrained(pretrained)
+    if weights is not None:
+        built.backbone.load_pretrained(str(weights))
     return built
+
+
+def _check_classes(num_classes: object, class_names: object) -> None:
+    expect("num_classes", num_classes, (int, type(None)), "a whole number of at least 1")
+    expect("class_names", class_names, (list, tuple, type(None)), "a list of names")
+    if isinstance(class_names, list | tuple) and not all(isinstance(name, str) for name in class_names):
+        raise mismatch("class_names", "a list of names", class_names)
 
 
 def called(function: Callable[..., Part[T]], num_classes: int | None) -> Part[T]:
@@ -163,6 +178,9 @@ def swap_model(
     input: Choice | None = None,
 ) -> Part[Detector]:
     """A detector part with the named parts in place of its own; None keeps."""
+    for slot, choice in {"backbone": backbone, "head": head, "suppression": suppression, "input": input}.items():
+        expect(slot, choice, (str, Part, type(None)), "a name or a part")
+    expect("neck", neck, (str, Part, list, tuple, type(None)), "a name, a part, or several of them")
     changes: dict[str, Any] = {}
     if backbone is not None:
         changes["backbone"] = _swapped_backbone(model.get("backbone"), _backbone(backbone))
@@ -226,6 +244,7 @@ def _necks(choice: Chain) -> tuple[Part[Any], ...]:
 
 def _neck(choice: Choice) -> Part[Any]:
     """The neck of that name; a block, by name or as a part, becomes a neck that puts it at the levels it belongs to."""
+    expect("neck", choice, (str, Part), "a name or a part")
     if isinstance(choice, str):
         name = choice.replace("-", "_")
         if not is_foreign(choice) and not is_name("necks", name) and not is_name("blocks", name):

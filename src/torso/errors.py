@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 Settings = Mapping[str, object]
-"""Arguments to set together: {dotted path in a recipe: value}: {"head.coder": "ltrb", "criterion.box_loss": "kl"}.
+"""Arguments to set together: {dotted path in a recipe: value}: {"head.coder": "ltrb", "criterion.box.loss": "kl"}.
 
 Paths leave "model." out, as `Part.override` of a recipe does; a part stands by its short name.
 """

@@ -1,7 +1,7 @@
 """Parts from outside torso: which modules may be imported for them, and the names that installed packages declare.
 
 A foreign part is named "module:Class". Its module is imported only with permission: the argument `allow` of a call, the
-environment variable TORSO_ALLOW (the command line's flag `allow` sets it), or an entry point of the group `torso.parts`,
+environment variable TORSO_ALLOW (set by the flag `allow`, too), or an entry point of the group `torso.parts`,
 by which an installed package declares its own: `necks.squeeze = "mypkg.parts:Squeeze"`.
 """
 

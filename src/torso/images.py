@@ -38,9 +38,7 @@ def read_image(source: Source) -> Image.Image:
         return _from_array(source, "array")
     if isinstance(source, Image.Image):
         return _to_rgb(ImageOps.exif_transpose(source), "PIL image")
-    raise ValueError(
-        f"a {type(source).__name__} came where an image was wanted: pass a path, PIL image, numpy array or tensor"
-    )
+    raise mismatch("image", "a path, PIL image, numpy array or tensor", Kind(source))
 
 
 def image_size(path: Path) -> SizeHW:

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from torso.errors import PartError, mismatch
+from torso.errors import PartError, expect, mismatch
 from torso.folders import (
     KINDS,
     describe,
@@ -169,6 +169,7 @@ class Part(Generic[T]):
         """The inverse of to_dict, for arguments as earlier versions called them too. Only parts of the house, or of
         modules named in `allow`, can be named.
         """
+        expect("data", data, Mapping, "a mapping, as Part.to_dict gives it")
         if "part" not in data:
             raise PartError(f"a part is a mapping with the key 'part'; the keys here are {sorted(data)}")
         made = named(str(data["part"]), allow=allow)
@@ -187,6 +188,8 @@ class Part(Generic[T]):
 
 def part(target: Callable[..., T] | str, /, **args: Any) -> Part[T]:
     """A constructor call to be finished by the neighbours; `target` is a class, a zoo function or a name."""
+    if not isinstance(target, str) and not callable(target):
+        raise mismatch("part", "a class, a function, or a part's name", target)
     return Part(find(target) if isinstance(target, str) else target, args)
 
 

@@ -117,7 +117,7 @@ def checked(function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _is_tracing():  # pydantic cannot be compiled; what is made inside a graph was made outside before
+        if _compiling():
             return function(*args, **kwargs)
         hints = _bounded(function)
         given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -129,14 +129,15 @@ def checked(function: F) -> F:
     return typing.cast(F, call)
 
 
-def _is_tracing() -> bool:
+def _compiling() -> bool:
+    """Whether torch.compile traces this call: it cannot trace a check, and sees only arguments that eager mode saw."""
     torch = sys.modules.get("torch")
-    return torch is not None and bool(torch.compiler.is_compiling())
+    return torch is not None and torch.compiler.is_compiling()
 
 
 def check_fields(record: Any) -> None:
     """The same of a dataclass's own fields, for its __post_init__."""
-    if _is_tracing():
+    if _compiling():
         return
     for name, hint in _bounded(typing.cast(Any, type(record))).items():
         validate(hint, _number(freeze(getattr(record, name))), f"{type(record).__name__}.{name}")
@@ -150,10 +151,10 @@ def _bounded(owner: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _resolved(owner: Callable[..., Any], name: str) -> Any:
+    namespace = getattr(owner, "__globals__", None) or vars(sys.modules[owner.__module__])
     alone = types.SimpleNamespace(__annotations__={name: owner.__annotations__[name]})
-    known = getattr(owner, "__globals__", None) or vars(sys.modules[owner.__module__])
     try:
-        return typing.get_type_hints(alone, known, include_extras=True)[name]
+        return typing.get_type_hints(alone, namespace, include_extras=True)[name]
     except NameError:  # a name for type checkers alone, which is none of a number's
         return Any
 

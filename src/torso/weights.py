@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torso._tensors import WeightsError, is_torch_file, misfit, read_safetensors, read_torch
 from torso._transfer import TransferReport, move_weights
 from torso._version import __version__
+from torso.errors import expect
 from torso.models._base import Model, class_count
 from torso.parts import Part, PartError
 
@@ -58,6 +59,13 @@ def save(
 
     Raises ValueError where the names do not fit the classes.
     """
+    expect("path", path, (str, Path), "the path of the file to write")
+    expect("model", model, nn.Module, "a model")
+    expect("part", part, Part, "the Part that the model was built from, or its recipe")
+    if Path(path).is_dir():
+        raise WeightsError(
+            f"{path} is a folder; give the name of a file in it, such as {Path(path) / 'model.safetensors'}"
+        )
     record = metadata(part, names=model.names if names is None else names, category_ids=category_ids)  # type: ignore[arg-type]
     # copies: safetensors refuses tensors that share memory
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
@@ -125,6 +133,7 @@ def transfer(model: Model, source: str | Path, *, strict: bool = True) -> Transf
 
     Raises ValueError where nothing fits (strict).
     """
+    expect("model", model, Model, "a model, as torso.create gives it")
     bundle = read(source)
     report = move_weights(model, bundle.state, bundle.names)
     if strict and not report.kept and not report.mapped:
@@ -136,10 +145,15 @@ def transfer(model: Model, source: str | Path, *, strict: bool = True) -> Transf
 
 
 def read(path: str | Path) -> Bundle:
-    """Everything in a weight file or training checkpoint, its tensors on the CPU; nothing is built."""
+    """Everything in a weight file, training checkpoint or run's folder, tensors on the CPU; nothing is built."""
+    expect("path", path, (str, Path), "the path of a weight file or of a run's folder")
     path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"  # a run's folder
     if not path.is_file():
-        raise WeightsError(f"no weight file at {path}; give a .safetensors or .ckpt file that torso wrote")
+        raise WeightsError(
+            f"no weight file at {path}; give a .safetensors or .ckpt file that torso wrote, or a run's folder"
+        )
     return _read_checkpoint(path) if is_torch_file(path) else _read_safetensors(path)
 
 

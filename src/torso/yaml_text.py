@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from torso.errors import expect
 from torso.parts import Part, PartError
 
 
@@ -23,6 +24,7 @@ def from_yaml(source: str | Path, *, allow: Sequence[str] = ()) -> Part[Any]:
     Only parts of the house, or of modules named in `allow`, can be named. Raises PartError, naming the file and the
     line where there is one.
     """
+    expect("source", source, (str, Path), "a YAML file's path, or YAML text")
     text, where = _read(source)
     try:
         data = yaml.load(text, Loader=_Loader)  # a SafeLoader: plain data only

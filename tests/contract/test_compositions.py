@@ -112,9 +112,12 @@ def test_a_refusal_names_the_level_what_there_is_and_the_remedy(backbone: str) -
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (Row("small_spinenet", "none", "fpn", "centernet_points"), r"stride 4.*\[8, 16, 32, 64, 128\].*set finest"),
+        (
+            Row("small_spinenet", "none", "fpn", "centernet_points"),
+            r"stride 4.*\[8, 16, 32, 64, 128\].*neck.finest",
+        ),
         (Row("small_spinenet", "none", "none", "centernet_points"), r"stride 4.*\[8, 16, 32, 64, 128\].*finest=8"),
-        (Row("small_ssd_vgg", "none", "sfam", "faster_rcnn"), r"stride 4.*\[8, 16\].*set finest"),
+        (Row("small_ssd_vgg", "none", "sfam", "faster_rcnn"), r"stride 4.*\[8, 16\].*set neck.finest"),
         (Row("timm_resnet", "none", "nas_fpn", "centernet_points"), r"five levels.*\[2, 4, 8, 16, 32\].*coarsest=64"),
         (Row("timm_resnet", "none", "matrix", "faster_rcnn"), r"unequal strides.*\(4, 8\).*band=0"),
         (Row("timm_resnet", "none", "none", "faster_rcnn"), r"\[4, 8, 16, 32\].*one width|one width.*\[4, 8, 16, 32\]"),

@@ -123,4 +123,4 @@ def test_head_says_where_its_classes_lie(name: str) -> None:
         layout = few.class_rows(parameter)
         assert (value.shape != many[parameter].shape) == (layout is not None), parameter
         if layout is not None:
-            assert value.shape[0] == layout.places * (few.num_classes + layout.background) * layout.values
+            assert value.shape[0] == layout.anchors * (few.num_classes + layout.background) * layout.values

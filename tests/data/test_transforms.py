@@ -274,8 +274,8 @@ def test_every_transform(name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: HorizontalFlip(probability=1.5), "HorizontalFlip wants a probability of 0..1; 1.5 came"),
-        (lambda: Letterbox(size_hw=(0, 5)), "Letterbox wants a height and width of at least 1"),
+        (lambda: HorizontalFlip(probability=1.5), "HorizontalFlip.probability: expected a number from 0 to 1, got 1.5"),
+        (lambda: Letterbox(size_hw=(0, 5)), "Letterbox.size_hw: expected 2 values"),
         (lambda: ResizeShort(short_sides=()), "ResizeShort.short_sides: expected a list of"),
         (lambda: ScaleJitter(low=2.0, high=1.0), "ScaleJitter.high: expected a number of at least low"),
         (lambda: IoUCrop(min_scale=2.0), "IoUCrop.min_scale: expected"),

@@ -27,7 +27,7 @@ STRIDES = [(8, 8), (16, 16)]
         ({"base_scale": -4.0}, "base_scale: expected a number above 0"),
         ({"base_scale": float("nan")}, "base_scale: expected a number above 0"),
         ({"base_scale": float("inf")}, "base_scale: expected a number above 0"),
-        ({"ratios": (0.0,)}, r"ratios: expected a list of a number above 0.*\(0.0,\)"),
+        ({"ratios": (0.0,)}, r"ratios: expected a list of a number above 0, at least one, got \(0\.0,\)"),
         ({"ratios": (1.0, -1.0)}, "ratios"),
         ({"ratios": ()}, "ratios"),
         ({"aspects": ()}, "aspects"),
@@ -36,7 +36,7 @@ STRIDES = [(8, 8), (16, 16)]
         ({"sizes": ((16.0,), (-3.0,))}, "sizes"),
         ({"sizes": ((16.0,),)}, r"1 level.*reads 2.*one list of sides for each"),
         ({"rounded": True, "base_scale": 0.05}, "rounded.*0 x 0 px"),
-        ({"stride_from": "canvas"}, "one of 'feature', 'image', got 'canvas'"),
+        ({"stride_from": "side"}, "expected one of 'feature', 'image', got 'side'"),
     ],
 )
 def test_anchors(arguments: dict[str, Any], said: str) -> None:
@@ -44,15 +44,19 @@ def test_anchors(arguments: dict[str, Any], said: str) -> None:
         Anchors(STRIDES, **arguments)
 
 
-def test_sizes_and_aspects_stand_in_place_of_scales_and_ratios() -> None:
-    made = Anchors(STRIDES, sizes=((16.0,), (32.0,)), aspects=((1.4, 0.7),), base_scale=9.0, octave_scales=5)
-    assert made.per_place == (1, 1)
+@pytest.mark.parametrize("unused", [{"base_scale": 0.0}, {"octave_scales": 0}, {"ratios": ()}])
+def test_sizes_and_aspects_stand_in_place_of_scales_and_ratios(unused: dict[str, Any]) -> None:
+    """Their bounds hold for these too: a signature states them whatever the other arguments are."""
+    instead: dict[str, Any] = {"sizes": ((16.0,), (32.0,)), "aspects": ((1.4, 0.7),)}
+    assert Anchors(STRIDES, **instead).per_location == (1, 1)
+    with pytest.raises(ValueError, match=f"{next(iter(unused))}: expected"):
+        Anchors(STRIDES, **instead, **unused)
 
 
 @pytest.mark.parametrize("kind", [Points, Shapes, SSDAnchors])
 def test_where_strides_come_from(kind: Callable[..., object]) -> None:
-    with pytest.raises(ValueError, match="one of 'feature', 'image', got 'canvas'"):
-        kind(STRIDES, stride_from="canvas")
+    with pytest.raises(ValueError, match="expected one of 'feature', 'image', got 'side'"):
+        kind(STRIDES, stride_from="side")
 
 
 @pytest.mark.parametrize(
@@ -63,10 +67,10 @@ def test_where_strides_come_from(kind: Callable[..., object]) -> None:
         (lambda: DeltaCoder(weights=(1.0, 1.0, 0.0, 1.0)), "weights"),
         (lambda: LTRBCoder(max_exponent=1000.0), "max_exponent"),
         (lambda: LTRBCoder(max_exponent=0.0), "max_exponent"),
-        (lambda: LTRBCoder(transform="square"), "one of 'exp', 'relu', 'none', got 'square'"),  # type: ignore[arg-type]
+        (lambda: LTRBCoder(transform="square"), "expected one of 'exp', 'relu', 'none', got 'square'"),  # type: ignore[arg-type]
         (lambda: YOLOCoder(max_log_ratio=0.0), "max_log_ratio"),
-        (lambda: YOLOCoder(size="cubic"), "one of 'exp', 'square', got 'cubic'"),  # type: ignore[arg-type]
-        (lambda: YOLOCoder(scale_xy=((0, 1.2),)), "scale_xy: expected a number of at least 1"),
+        (lambda: YOLOCoder(size="cubic"), "expected one of 'exp', 'square', got 'cubic'"),  # type: ignore[arg-type]
+        (lambda: YOLOCoder(scale_xy=((0, 1.2),)), "scale_xy: expected .*values \\(a whole number of at least 1"),
         (lambda: DistributionCoder(reg_max=0), "reg_max"),
     ],
 )

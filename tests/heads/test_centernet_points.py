@@ -108,7 +108,7 @@ def test_a_missing_level_is_named_with_the_remedy() -> None:
         CenterNetPointsHead([FeatureSpec(16, (8, 8)), FeatureSpec(16, (16, 16))], num_classes=CLASSES)
     with pytest.raises(ValueError, match="odd"):
         head(peak_kernel=2)
-    with pytest.raises(ValueError, match="num_classes: expected a whole number of at least 1"):
+    with pytest.raises(ValueError, match="num_classes: expected a whole number of at least 1, got 0"):
         CenterNetPointsHead([FeatureSpec(16, (4, 4))], num_classes=0)
 
 

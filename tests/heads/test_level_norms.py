@@ -91,13 +91,13 @@ def test_training_statistics_hold_in_eval_mode() -> None:
 
 def test_separable_parameters_and_classes() -> None:
     h = head(separable=True)
-    a = h.priors.per_place[0]
+    a = h.priors.per_location[0]
     layers = (8 * 9 + 8 * 16) + (16 * 9 + 16 * 16)
     out = sum(16 * 9 + 16 * v * a + v * a for v in (3, 4))
     assert sum(p.numel() for p in h.parameters()) == 2 * layers + 2 * 2 * 3 * 2 * 16 + out
     weight = "branches.0.cls_out.pointwise.weight"
     assert h.class_rows(weight) is not None
-    assert h.class_rows(weight).places == a
+    assert h.class_rows(weight).anchors == a
     assert h.class_rows("branches.0.cls_out.depthwise.weight") is None
     assert torch.allclose(h(features(), images()).logits.sigmoid().mean(), torch.tensor(0.01), atol=0.01)
 

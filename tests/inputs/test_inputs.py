@@ -110,7 +110,7 @@ def test_parts_are_tiled_for_recipes() -> None:
         (Tiles, {"overlap": -0.1}, "0 to 0.9"),
         (Tiles, {"merge": "wbf"}, "merge: expected one of 'suppression', 'union', got 'wbf'"),
         (Tiles, {"min_visible": 0.0}, "above 0"),
-        (Tiles, {"inner": part(Tiles)}, "tiles of tiles"),
+        (Tiles, {"inner": part(Tiles)}, "Tiles.inner: expected a policy of one tile, .*got tiles"),
         (Pyramid, {"scales": ()}, "above 0"),
         (Pyramid, {"scales": (1.0, -2.0)}, "above 0"),
         (Pyramid, {"scales": (1.0, 1.0)}, "different"),

@@ -83,9 +83,9 @@ def test_losses_and_their_gradients(both: Both, counts: tuple[int, ...], seed: i
     anchors = [both.raw.priors.boxes] * 2  # theirs are float32, ours float64 from here on: compared above
     theirs = [{"boxes": t["boxes"], "labels": t["labels"] + 1} for t in targets]
     matched = [torch.full((len(anchors[0]),), -1)] * 2
-    for i, truth in enumerate(theirs):
-        if len(truth["labels"]):
-            matched[i] = both.theirs.proposal_matcher(box_iou(truth["boxes"], anchors[i]))
+    for i, target_boxes in enumerate(theirs):
+        if len(target_boxes["labels"]):
+            matched[i] = both.theirs.proposal_matcher(box_iou(target_boxes["boxes"], anchors[i]))
     outputs = {"cls_logits": logits.roll(1, dims=-1), "bbox_regression": codes}
     want = both.theirs.compute_loss(theirs, outputs, anchors, matched)
     criterion = recipe(num_classes=CLASSES).build().criterion.build()

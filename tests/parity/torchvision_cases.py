@@ -77,7 +77,7 @@ def objects(
 
 
 def padded(targets: Sequence[dict[str, Tensor]]) -> Targets:
-    """The same truth as torso takes it: padded to one length, the padding full of what must never be read."""
+    """The same target as torso takes it: padded to one length, the padding full of what must never be read."""
     most = max(1, *(len(t["labels"]) for t in targets)) + 2
     boxes = torch.full((len(targets), most, 4), 31.0, dtype=torch.float64)
     boxes[..., 2:] = 63.0  # a box that would match, were it not for `valid`

@@ -62,8 +62,8 @@ def test_min_score_keeps_what_equals_it() -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ({"method": "hard"}, "expected one of 'linear', 'gaussian'"),
-        ({"sigma": 0.0}, "sigma: expected a number above 0"),
+        ({"method": "hard"}, "expected one of 'linear', 'gaussian', got 'hard'"),
+        ({"sigma": 0.0}, r"sigma: expected a number above 0, got 0\.0"),
     ],
 )
 def test_bad_arguments_are_refused(bad: dict[str, object], words: str) -> None:

@@ -196,11 +196,11 @@ def test_operator_passes_the_checks_of_torch() -> None:
         ({"iou_threshold": 1.5}, "outside 0..1"),
         ({"iou_threshold": float("nan")}, "outside 0..1"),
         ({"iou_threshold": -0.1}, "outside 0..1"),
-        ({"max_detections": 0}, "of at least 1"),
-        ({"pre_nms_top": 0}, "of at least 1"),
-        ({"score_threshold": 1.0}, "at least 0 and below 1"),
-        ({"overlap": "ciou"}, "one of 'iou', 'giou', 'diou'"),
-        ({"overlap": "mask"}, "one of 'iou', 'giou', 'diou'"),
+        ({"max_detections": 0}, "expected a whole number of at least 1"),
+        ({"pre_nms_top": 0}, "expected a whole number of at least 1"),
+        ({"score_threshold": 1.0}, r"score_threshold: expected a number of at least 0 and below 1, got 1\.0"),
+        ({"overlap": "ciou"}, "overlap: expected one of 'iou', 'giou', 'diou' or Overlap"),
+        ({"overlap": "mask"}, "overlap: expected one of 'iou', 'giou', 'diou' or Overlap"),
     ],
 )
 def test_bad_arguments_are_refused_with_the_remedy(arguments: dict[str, object], words: str) -> None:

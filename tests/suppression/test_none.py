@@ -29,7 +29,7 @@ def test_ties_keep_their_order_and_missing_rows_are_empty() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="of at least 1"):
+    with pytest.raises(ValueError, match="max_detections: expected a whole number of at least 1, got 0"):
         NoSuppression(max_detections=0)
-    with pytest.raises(ValueError, match="at least 0 and below 1"):
+    with pytest.raises(ValueError, match="score_threshold: expected a number of at least 0 and below 1"):
         NoSuppression(score_threshold=3.0)

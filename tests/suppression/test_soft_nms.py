@@ -138,13 +138,13 @@ def test_inputs_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"method": "cubic"}, "one of 'linear', 'gaussian'"),
+        ({"method": "cubic"}, "method: expected one of 'linear', 'gaussian', got 'cubic'"),
         ({"sigma": 0.0}, "above 0"),
         ({"sigma": float("nan")}, "above 0"),
-        ({"iou_threshold": 2.0}, r"outside 0\.\.1"),
-        ({"min_score": -0.1}, "at least 0 and below 1"),
-        ({"max_detections": -3}, "of at least 1"),
-        ({"overlap": "ciou"}, "one of 'iou', 'giou', 'diou'"),
+        ({"iou_threshold": 2.0}, "outside 0..1"),
+        ({"min_score": -0.1}, "min_score: expected a number of at least 0 and below 1"),
+        ({"max_detections": -3}, "max_detections: expected a whole number of at least 1, got -3"),
+        ({"overlap": "ciou"}, "overlap: expected one of 'iou', 'giou', 'diou' or Overlap"),
     ],
 )
 def test_bad_arguments_are_refused_with_the_remedy(arguments: dict[str, object], words: str) -> None:

@@ -100,7 +100,7 @@ def test_a_box_without_extent_or_variance_stands_where_it_was() -> None:
 
 
 def test_needs_variance_and_says_where_it_comes_from() -> None:
-    with pytest.raises(ValueError, match=r"set head.uncertainty=True and criterion.box.loss='kl'"):
+    with pytest.raises(ValueError, match=r"set head\.uncertainty=True and criterion\.box\.loss='kl'"):
         SofterNMS()(cases()["one box"])
     SofterNMS().check(SimpleNamespace(has_uncertainty=True))  # type: ignore[arg-type]
     NMS().check(SimpleNamespace(has_uncertainty=False))  # type: ignore[arg-type]
@@ -109,10 +109,13 @@ def test_needs_variance_and_says_where_it_comes_from() -> None:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("fcos", "FCOSHead predicts none here: set head.uncertainty=True and criterion.box.loss='kl', or set supp"),
+        (
+            "fcos",
+            r"FCOSHead predicts none here: set head\.uncertainty=True and criterion\.box\.loss='kl', or set",
+        ),
         (
             "gfl",
-            "plain codes have one: set head.coder='ltrb' and head.uncertainty=True and criterion.box.loss='kl', or",
+            r"set head\.coder='ltrb' and head\.uncertainty=True and criterion\.box\.loss='kl', or set",
         ),
         ("centernet_points", "CenterNetPointsHead cannot learn one: set suppression='nms'"),
         ("yolov1", "GridHead cannot learn one: set suppression='nms'"),
@@ -126,8 +129,8 @@ def test_each_head_is_told_what_it_can_do(model: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ({"method": "mean"}, "one of 'hard', 'linear', 'gaussian'"),
-        ({"voting": "majority"}, "one of 'paper', 'seed'"),
+        ({"method": "mean"}, "expected one of 'hard', 'linear', 'gaussian', got 'mean'"),
+        ({"voting": "majority"}, "expected one of 'paper', 'seed', got 'majority'"),
         ({"voting_sigma": 0.0}, "above 0"),
         ({"voting_threshold": 2.0}, "outside"),
     ],

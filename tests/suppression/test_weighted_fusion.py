@@ -78,7 +78,11 @@ def test_variance_is_the_mean_of_the_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "words"), [({"score": "sum"}, "one of 'mean', 'max'"), ({"sources": 0}, "of at least 1")]
+    ("bad", "words"),
+    [
+        ({"score": "sum"}, "expected one of 'mean', 'max', got 'sum'"),
+        ({"sources": 0}, "sources: expected a whole number of at least 1, got 0"),
+    ],
 )
 def test_bad_arguments_are_refused(bad: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):

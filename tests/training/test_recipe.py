@@ -22,7 +22,11 @@ from torso.training.recipes.retinanet import retinanet
         ("warmup_steps", -5, "Recipe.warmup_steps: expected a whole number of at least 0, got -5"),
         ("ema", 1.0, "Recipe.ema: expected a number of at least 0 and below 1, got 1.0"),
         ("close_mosaic", 15.0, "Recipe.close_mosaic: expected a number from 0 to 1, got 15.0"),
-        ("milestones", (7.0, 9.0), "Recipe.milestones: expected a list of a number above 0 and below 1"),
+        (
+            "milestones",
+            (7.0, 9.0),
+            "Recipe.milestones: expected a list of a number above 0 and below 1, got (7.0, 9.0)",
+        ),
         ("milestones", (0.9, 0.5), "Recipe.milestones: expected rising shares of the steps, got (0.9, 0.5)"),
     ],
 )
@@ -36,5 +40,5 @@ def test_numbers_that_cannot_train(argument: str, value: object, sentence: str) 
     [("model.neck.channels", 0), ("model.head.channels", 0), ("model.head.tower", -1), ("model.head.norm", "bn")],
 )
 def test_layers_that_cannot_be(path: str, value: object) -> None:
-    with pytest.raises(ValueError, match=r": expected a|norm.: expected one of|detects nothing"):
+    with pytest.raises(ValueError, match=r"expected a whole number of at least [01]|detects nothing"):
         retinanet().override(path, value).get("model").build()

@@ -129,7 +129,7 @@ def _spec(stride: int) -> Any:
 def test_only_weights_of_that_model_are_taken() -> None:
     with pytest.raises(ValueError, match=r"2 tensors are not of effdet's EfficientDet: nek\.0, class_net\.x"):
         effdet_to_torso({"nek.0": torch.zeros(1), "class_net.x": torch.zeros(1), "backbone.a": torch.zeros(1)})
-    with pytest.raises(ValueError, match="9 anchors a place"):
+    with pytest.raises(ValueError, match="9 anchors a location"):
         effdet_to_torso({"box_net.predict.conv_pw.bias": torch.zeros(24)})
 
 

@@ -122,9 +122,9 @@ def test_real_images(model: Detector, shared_data: Path) -> None:
     """0.2037 AP, 0.339 AP50 here; published 0.130, 0.253 on val2017. These 128 are of the images it was trained on,
     and have few classes each. Half a stride off costs 0.06, red for blue 0.05: bounds that see either.
     """
-    truth, _ = clean(open_dataset(shared_data / "coco128", "train"))
-    assert truth.class_names == COCO_NAMES
-    scores = collect(model, truth, Settings(batch_size=16, workers=0)).compute()
+    target_boxes, _ = clean(open_dataset(shared_data / "coco128", "train"))
+    assert target_boxes.class_names == COCO_NAMES
+    scores = collect(model, target_boxes, Settings(batch_size=16, workers=0)).compute()
     assert abs(scores.AP - 0.2037) < 0.005
     assert abs(scores.AP50 - 0.3390) < 0.008
 

@@ -123,7 +123,7 @@ def test_golden_boxes(
     head = part(find(name, "heads"), num_classes=2).build(specs)
     priors = head.priors([(128 // s, 128 // s) for s in strides], (128, 128))
     level = strides.index(stride)
-    row = sum(priors.level_sizes[:level]) + (128 // stride + 2) * head.priors.per_place[level] + prior
+    row = sum(priors.level_sizes[:level]) + (128 // stride + 2) * head.priors.per_location[level] + prior
     codes = torch.zeros(2, len(priors.centers_xy), 4)
     codes[1, :, 2:] = torch.log(torch.tensor(2.0))
     boxes = head.coder.decode(codes, priors)[:, row]

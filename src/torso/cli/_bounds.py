@@ -124,7 +124,15 @@ def _arguments(path: str, chosen: Mapping[str, str]) -> list[Argument]:
 
 
 def _named(owners: list[tuple[str, str]], name: str) -> list[Argument]:
-    return [a for owner in owners for a in read_signature(*owner).arguments if a.name == name]
+    return [a for owner in owners for a in _read(*owner) if a.name == name]
+
+
+def _read(kind: str, name: str) -> tuple[Argument, ...]:
+    """Of a part; none of one that an installed package declares without a source to read."""
+    try:
+        return read_signature(kind, name).arguments
+    except PartError:
+        return ()
 
 
 def _parts() -> Iterator[tuple[str, str]]:
@@ -132,4 +140,7 @@ def _parts() -> Iterator[tuple[str, str]]:
 
 
 def _bases(kind: str, name: str) -> set[str]:
-    return {read_signature(kind, name).symbol, *ancestors(kind, name)}
+    try:
+        return {read_signature(kind, name).symbol, *ancestors(kind, name)}
+    except PartError:
+        return set()

@@ -30,6 +30,7 @@ from torso.engine.run_folder import RunFolder, RunOptions, RunResult, write_json
 from torso.engine.sync_norm import synchronise
 from torso.engine.task import Splits, Task, task_of
 from torso.engine.validation import Validation
+from torso.errors import Refusal, expect
 from torso.foreign import Allow, honours_allow
 from torso.parts import Part, PartError
 from torso.plain_values import checked
@@ -136,9 +137,8 @@ def _record(resume: Path) -> dict[str, Any]:
 def _recipe(recipe: Part[Recipe] | None, record: dict[str, Any] | None) -> Part[Recipe]:
     if record is None:
         if recipe is None:
-            raise ValueError(
-                "no recipe came; give one (torso.training.compose_recipe.compose_recipe), or a run to resume"
-            )
+            raise ValueError("no recipe: expected one, as torso.recipe gives it, or a run to resume")
+        expect("recipe", recipe, Part, "a recipe, as torso.recipe gives it")
         return recipe
     try:
         kept: Part[Recipe] = Part.from_dict(record["recipe"])
@@ -158,7 +158,7 @@ def _splits(
     if data is None and record is not None and record["origin"] is not None:
         data, holdout, limit = (record["origin"][key] for key in ("folder", "holdout", "limit"))
     if data is None:
-        raise ValueError("no data came; give the folder of a data set, or (train, val) annotations")
+        raise ValueError("no data: expected the folder of a data set, or (train, val) annotations")
     splits = task.open(data, recipe, holdout=holdout, limit=limit)
     names = task.class_names(splits.train)
     if record is not None and list(names) != record["names"]:
@@ -226,6 +226,7 @@ def _callbacks(
 
 
 def _trainer(recipe: Recipe, devices: int | str, accelerator: str) -> pl.Trainer:
+    _check_devices(devices, accelerator)
     with _quiet():
         return pl.Trainer(
             accelerator=accelerator,
@@ -239,6 +240,17 @@ def _trainer(recipe: Recipe, devices: int | str, accelerator: str) -> pl.Trainer
             use_distributed_sampler=False,
             deterministic=recipe.deterministic or None,
             benchmark=not recipe.deterministic,
+        )
+
+
+def _check_devices(devices: int | str, accelerator: str) -> None:
+    """ValueError where a GPU is asked for and there are none, or fewer: Lightning's own error is a page long."""
+    there = torch.cuda.device_count()
+    asked = int(devices) if str(devices).isdigit() else 1
+    if accelerator in ("gpu", "cuda") and there < asked:
+        raise Refusal(
+            f"accelerator: expected {asked} CUDA device{'s' * (asked > 1)}, of which torch finds {there} here",
+            remedies=[{"accelerator": "cpu"}, "install a torch build for this machine's GPU"],
         )
 
 

@@ -14,13 +14,13 @@ from torso.types import Candidates, FeatureSpec, Images, RawPredictions
 
 
 class ClassRows(NamedTuple):
-    """How classes lie in the first dimension of a parameter: places x (classes, then background) x values.
+    """How classes lie in the first dimension of a parameter: anchors x (classes, then background) x values.
 
-    places: anchors at a place, each with its own classes (1 where there are none). background: a further column stands
-    after the classes. values: rows a class (4 for the boxes of a class-specific box output).
+    anchors: their number at a location, each with its own classes (1 where there are none). background: a further
+    column stands after the classes. values: rows a class (4 for the boxes of a class-specific box output).
     """
 
-    places: int = 1
+    anchors: int = 1
     background: bool = False
     values: int = 1
 

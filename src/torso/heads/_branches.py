@@ -24,7 +24,7 @@ class LevelOutput(NamedTuple):
 
 
 class Branches(nn.Module):
-    """[B, C, h, w] -> LevelOutput; `priors` is A, the number of priors at a place.
+    """[B, C, h, w] -> LevelOutput; `priors` is A, the number of priors at a location.
 
     channels, box_channels: widths of the class tower (of both outputs where joint) and of the box tower.
     norm_levels: norms behind each convolution of a tower, of which forward's `level` picks one; None is one for all.
@@ -115,7 +115,7 @@ class Branches(nn.Module):
 
 
 class TowerLayer(nn.Module):
-    """Convolution (3x3 unless said otherwise) -> norm -> activation, where every level may have a norm of its own."""
+    """Convolution (3x3 unless set otherwise) -> norm -> activation, where every level may have a norm of its own."""
 
     def __init__(
         self,

@@ -59,11 +59,12 @@ def check_depthwise(incoming: Sequence[int], widths: Sequence[int], separable: b
         )
 
 
-def check_priors(who: str, per_place: Sequence[int], shared: bool) -> None:
-    """Shared weights say the same number of things at every place."""
-    if shared and len(set(per_place)) > 1:
+def check_priors(who: str, per_location: Sequence[int], shared: bool) -> None:
+    """Shared weights say the same number of things at every location."""
+    if shared and len(set(per_location)) > 1:
         raise PartError(
-            f"{who}: shared=true expects the same number of priors a location on every level, got {tuple(per_place)}",
+            f"{who}: shared=true expects the same number of priors a location on every level, got "
+            f"{tuple(per_location)}",
             remedies=[{"head.shared": False}],
         )
 

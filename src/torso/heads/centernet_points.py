@@ -26,14 +26,14 @@ class CenterNetPointsHead(Head):
         finest: stride of the level used, of those that come; the others are ignored.
         channels: width of the branches (64; the paper's DLA has 256).
         activation: of the branches.
-        prior_probability: initial score of every place and class.
-        peak_kernel: a place is a peak where no score within this window is higher; odd. Places tied for the highest
-            are all peaks, as in the authors' code.
+        prior_probability: initial score of every location and class.
+        peak_kernel: a location is a peak where no score within this window is higher; odd. Locations tied for the
+            highest are all peaks, as in the authors' code.
         top: at most so many candidates an image.
         score_threshold: a candidate scores above it; the paper keeps all `top`.
 
-    The place (x, y) stands for the pixel (x * stride, y * stride); its offset in 0..1 says where in the cell the centre
-    lies. A size that the network predicts below 0 is decoded as 0.
+    The location (x, y) stands for the pixel (x * stride, y * stride); its offset in 0..1 says where in the cell the
+    centre lies. A size that the network predicts below 0 is decoded as 0.
     """
 
     predicts = HeatmapPredictions
@@ -91,7 +91,7 @@ class CenterNetPointsHead(Head):
         """Scores, rows and labels [B, T] of the highest peaks of all classes."""
         b, n, k = raw.logits.shape
         height, width, _ = raw.priors.levels[0]
-        # float32 scores, not logits: places whose scores round to one value tie there, as in the authors' code
+        # float32 scores, not logits: locations whose scores round to one value tie there, as in the authors' code
         heat = raw.logits.float().sigmoid().transpose(1, 2).reshape(b, k, height, width)
         highest = F.max_pool2d(heat, self.peak_kernel, stride=1, padding=self.peak_kernel // 2)
         peaks = torch.where(heat == highest, heat, 0.0).flatten(1)

@@ -1,4 +1,4 @@
-"""The generic dense head: towers over levels, priors at every place, a coder; a paper is a composition of these."""
+"""The generic dense head: towers over levels, priors at every location, a coder; a paper is a composition of these."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CLASS_PARAMETERS = ("cls_out.weight", "cls_out.bias", "cls_out.pointwise.weight
 
 
 class DenseHead(Head):
-    """Classification and box regression at every place of every level.
+    """Classification and box regression at every location of every level.
 
     Args:
         finest, coarsest: strides of the levels used, of those that come.
@@ -47,7 +47,7 @@ class DenseHead(Head):
         joint_tower: one tower for both outputs (RPN) in place of one each.
         shared: the same weights on all levels; levels of unequal width are first brought to `channels` by a 1x1.
         out_kernel: 3 or 1.
-        norm, activation, tower_bias: of the towers; the bias is there without a norm unless said otherwise.
+        norm, activation, tower_bias: of the towers; the bias is there without a norm unless set otherwise.
         level_norms: with shared weights, a norm of its own on every level: what BatchNorm needs (EfficientDet).
         separable: depthwise 3x3 and pointwise 1x1 in place of every 3x3, outputs too.
         depthwise: towers of depthwise convolutions alone, as wide as the maps that come (FastestDet).
@@ -125,17 +125,17 @@ class DenseHead(Head):
         check_norms(who, norm, tower=tower, level_norms=level_norms, shared=shared, levels=len(specs))
         self.priors = priors.build([s.stride_yx for s in specs])
         self.coder = coder.build()
-        check_priors(who, self.priors.per_place, shared)
+        check_priors(who, self.priors.per_location, shared)
         self.background = self.softmax and background
         self.columns = num_classes + self.background
         incoming = self._bring([s.channels for s in specs], widths[0])
         if depthwise:
             check_depthwise(incoming, (*widths, *box_widths), separable)
-        copies = list(zip(incoming, widths, box_widths, self.priors.per_place, strict=True))[: 1 if shared else None]
+        copies = list(zip(incoming, widths, box_widths, self.priors.per_location, strict=True))[: 1 if shared else None]
         self.branches = nn.ModuleList(
             Branches(
                 width_in,
-                per_place,
+                per_location,
                 channels=width,
                 box_channels=box_width,
                 tower=tower,
@@ -153,7 +153,7 @@ class DenseHead(Head):
                 depthwise=depthwise,
                 tower_kernel=tower_kernel,
             )
-            for width_in, width, box_width, per_place in copies
+            for width_in, width, box_width, per_location in copies
         )
         self.scale = nn.Parameter(torch.ones(len(specs))) if level_scale else None
         self._initialise(prior_probability, starts, separable)
@@ -181,7 +181,7 @@ class DenseHead(Head):
         branch, _, name = parameter.removeprefix("branches.").partition(".")
         if not parameter.startswith("branches.") or name not in _CLASS_PARAMETERS:
             return None
-        return ClassRows(places=self.priors.per_place[int(branch)], background=self.background)
+        return ClassRows(anchors=self.priors.per_location[int(branch)], background=self.background)
 
     def forward(self, features: list[Tensor], images: Images) -> DensePredictions:
         return self.join(self.levels(features), images)

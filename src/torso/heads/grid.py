@@ -93,7 +93,7 @@ class GridHead(Head):
 
     def class_rows(self, parameter: str) -> ClassRows | None:
         cells = self.grid_hw[0] * self.grid_hw[1]
-        return ClassRows(places=cells) if parameter in ("cls_out.weight", "cls_out.bias") else None
+        return ClassRows(anchors=cells) if parameter in ("cls_out.weight", "cls_out.bias") else None
 
     def decode(self, raw: RawPredictions, images: Images) -> Candidates:
         assert isinstance(raw, GridPredictions)

@@ -49,11 +49,11 @@ class Input(Checked):
         """The parts of an image of this (height, width) that are looked at; each is a sample in training."""
         return ((0, 0, size_hw[1], size_hw[0]),)
 
-    def looks(self, window: Window, multiple: int) -> tuple[View, ...]:
-        """How prediction looks at one window: once, or at several sizes and mirrored."""
+    def window_views(self, window: Window, multiple: int) -> tuple[View, ...]:
+        """The views of one window that prediction takes: once, or at several sizes and mirrored."""
         size_hw = self.resized((window[3] - window[1], window[2] - window[0]))
         return (View(window, size_hw, self.padded([size_hw], multiple)),)
 
     def views(self, size_hw: tuple[int, int], multiple: int) -> tuple[View, ...]:
-        """All looks at all windows of an image of this (height, width), in a fixed order."""
-        return tuple(view for window in self.windows(size_hw) for view in self.looks(window, multiple))
+        """All views of all windows of an image of this (height, width), in a fixed order."""
+        return tuple(view for window in self.windows(size_hw) for view in self.window_views(window, multiple))

@@ -19,9 +19,9 @@ from torso.parts import Part
 
 
 class Pyramid(Input):
-    """Prediction looks at an image once a scale, and once more mirrored with flip; training sees `inner` alone.
+    """Prediction views an image once a scale, and once more mirrored with flip; training sees `inner` alone.
 
-    scales: factors of the size that inner gives an image. The candidates of all looks are brought back to the
+    scales: factors of the size that inner gives an image. The candidates of all views are brought back to the
     image's pixels, in this order, and the model's suppression chooses among them once.
     ranges: (least, most) for each scale, px of the image: a scale answers only for objects whose sqrt(area) lies
     within its range (SNIP); None: every scale for all.
@@ -55,18 +55,20 @@ class Pyramid(Input):
     def padded(self, sizes_hw: Sequence[tuple[int, int]], multiple: int) -> tuple[int, int]:
         return self.inner.padded(sizes_hw, multiple)
 
-    def looks(self, window: Window, multiple: int) -> tuple[View, ...]:
+    def window_views(self, window: Window, multiple: int) -> tuple[View, ...]:
         base_hw = self.resized((window[3] - window[1], window[2] - window[0]))
         canvas_hw = self.padded([base_hw], 1)
-        looks = []
+        found = []
         for number, scale in enumerate(self.scales):
             size_hw, frame_hw = scaled_size(base_hw, scale), padded_size([scaled_size(canvas_hw, scale)], multiple)
             sides = None if self.ranges is None else self.ranges[number]
-            looks += [View(window, size_hw, frame_hw, flipped, sides) for flipped in (False, True)[: 1 + self.flip]]
-        return tuple(looks)
+            found += [View(window, size_hw, frame_hw, flipped, sides) for flipped in (False, True)[: 1 + self.flip]]
+        return tuple(found)
 
     def _set(self, inner: Input) -> None:
         if isinstance(inner, Tiles | Pyramid):
             remedy = "give one pyramid all scales" if isinstance(inner, Pyramid) else "put the pyramid into Tiles.inner"
-            raise ValueError(f"a pyramid of {type(inner).__name__} came; {remedy}")
+            raise ValueError(
+                f"Pyramid.inner: expected a policy without a pyramid or tiles, got {type(inner).__name__}: {remedy}"
+            )
         self.inner: Input = inner

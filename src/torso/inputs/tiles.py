@@ -58,11 +58,11 @@ class Tiles(Input):
         tiles = tile_windows(size_hw, self.size_hw, self.overlap)
         return (*tiles, (0, 0, size_hw[1], size_hw[0])) if self.whole and len(tiles) > 1 else tiles
 
-    def looks(self, window: Window, multiple: int) -> tuple[View, ...]:
-        return self.inner.looks(window, multiple)
+    def window_views(self, window: Window, multiple: int) -> tuple[View, ...]:
+        return self.inner.window_views(window, multiple)
 
     def _set(self, inner: Input) -> None:
         if isinstance(inner, Tiles):
-            raise ValueError("tiles of tiles came; give Tiles.inner a policy that shows one tile, such as letterbox")
+            raise ValueError("Tiles.inner: expected a policy of one tile, such as letterbox, got tiles")
         self.inner = inner
         self.together = inner.together or self.merging == "suppression"

@@ -50,7 +50,7 @@ def keep_rows(ranked: Candidates, labels: Tensor | None, test: Comparison, max_k
     limit = ranked.scores.shape[1] if max_keep is None else max_keep
     if test.rule is not None:
         return _keep_boxes(ranked.boxes, ranked.scores > 0, labels, test.rule, limit)
-    return settle(test.holds(test.overlap(ranked, ranked)), ranked.scores > 0, labels, limit)
+    return keep_greedily(test.holds(test.overlap(ranked, ranked)), ranked.scores > 0, labels, limit)
 
 
 def first_rows(keep: Tensor, count: int) -> Tensor:
@@ -74,31 +74,33 @@ def _keep_boxes(boxes: Tensor, valid: Tensor, labels: Tensor | None, rule: Rule,
 def keep_portable(boxes: Tensor, valid: Tensor, labels: Tensor | None, rule: Rule, max_keep: int) -> Tensor:
     """batched_keep for every device and for export, over a [B, T, T] matrix: keep T to a few thousand."""
     overlaps = overlap_matrix(boxes, boxes, rule.overlap, beta=rule.beta)
-    return settle(overlaps >= rule.threshold if rule.inclusive else overlaps > rule.threshold, valid, labels, max_keep)
+    return keep_greedily(
+        overlaps >= rule.threshold if rule.inclusive else overlaps > rule.threshold, valid, labels, max_keep
+    )
 
 
-def settle(suppresses: Tensor, valid: Tensor, labels: Tensor | None, max_keep: int) -> Tensor:
-    """The greedy answer from who fells whom, [B, T, T] bool (what fells a row before it is left out).
+def keep_greedily(suppresses: Tensor, valid: Tensor, labels: Tensor | None, max_keep: int) -> Tensor:
+    """The greedy answer from which row suppresses which, [B, T, T] bool (what suppresses a row before it is left out).
 
-    Iterates keep = valid and not suppressed by a kept row. Each round settles at least the next link of every chain
+    Iterates keep = valid and not suppressed by a kept row. Each round decides at least the next link of every chain
     of overlapping boxes, so it ends after as many rounds as the longest chain, and its end is the greedy answer.
     """
     suppresses = suppresses.triu(diagonal=1)
     if labels is not None:
         suppresses = suppresses & (labels.unsqueeze(2) == labels.unsqueeze(1))
 
-    def unsettled(keep: Tensor, settled: Tensor) -> Tensor:
-        return ~settled
+    def undecided(keep: Tensor, decided: Tensor) -> Tensor:
+        return ~decided
 
-    def refine(keep: Tensor, settled: Tensor) -> tuple[Tensor, Tensor]:
+    def refine(keep: Tensor, decided: Tensor) -> tuple[Tensor, Tensor]:
         refined = valid & ~(suppresses & keep.unsqueeze(2)).any(dim=1)
         return refined, (refined == keep).all()
 
     state = (valid.clone(), ~valid.any())
     if torch.compiler.is_compiling():
-        state = torch.while_loop(unsettled, refine, state)  # type: ignore[no-untyped-call]
+        state = torch.while_loop(undecided, refine, state)  # type: ignore[no-untyped-call]
     else:
-        while unsettled(*state):
+        while undecided(*state):
             state = refine(*state)
     keep = state[0]
     return keep & (keep.long().cumsum(dim=1) <= max_keep)

@@ -122,7 +122,7 @@ def _loop_is_faster(rows: _Rows, rule: Rule, max_keep: int) -> bool:
 
 
 def _suppresses(a: _Rows, b: _Rows, rule: Rule, scratch: Floats) -> Bools:
-    """[N, M] bool: whether row i of a, if kept, fells row j of b."""
+    """[N, M] bool: whether row i of a, if kept, suppresses row j of b."""
     if rule.overlap == "iou":
         overlaps = iou_in_place(a.sides, a.areas, b.sides, b.areas, scratch)
     else:
@@ -137,7 +137,7 @@ def _suppresses(a: _Rows, b: _Rows, rule: Rule, scratch: Floats) -> Bools:
 
 
 def _resolve(suppresses: Bools) -> Bools:
-    """Greedy choice within a block: [R, R] (row i fells column j) to the kept rows, [R]."""
+    """Greedy choice within a block: [R, R] (row i suppresses column j) to the kept rows, [R]."""
     suppresses = np.triu(suppresses, k=1)
     removed = np.zeros(len(suppresses), dtype=np.bool_)
     for row in np.flatnonzero(suppresses.any(axis=1)):

@@ -89,7 +89,7 @@ def _pairs_to_bits(  # type: ignore[no-untyped-def]
     BETA: tl.constexpr,
     WORD: tl.constexpr,
 ):
-    """Word w of row i: bit j says that row i, if kept, fells row 64 w + j. Left of the diagonal nothing is written."""
+    """Word w of row i: bit j says that row i, if kept, suppresses row 64 w + j. Nothing left of the diagonal."""
     block, word = tl.program_id(0), tl.program_id(1)
     image = tl.program_id(2).to(tl.int64)
     if word >= block:
@@ -146,8 +146,8 @@ def _walk_rows(  # type: ignore[no-untyped-def]
         own = tl.load(mask_ptr + (image * total + rows) * words + block, mask=inside, other=0)
         before = tl.sum(tl.where(columns == block, removed, 0), axis=0)
         standing = tl.sum(tl.where(valid, bit, 0), axis=0) & ~before
-        # Kept rows are the fixed point of "standing and not felled by a kept row"; each round settles a link of every
-        # chain, so a block takes 64 rounds at most and two or three as a rule.
+        # Kept rows are the fixed point of "standing and not suppressed by a kept row"; each round decides a link of
+        # every chain, so a block takes 64 rounds at most and two or three as a rule.
         chosen, last = standing, ~standing
         while chosen != last:
             last = chosen
@@ -158,8 +158,10 @@ def _walk_rows(  # type: ignore[no-untyped-def]
         kept += tl.sum(taken.to(tl.int32), axis=0)
         for first in range(0, WORD, ROWS):
             row = first + tl.arange(0, ROWS)
-            fells = ((chosen >> row.to(tl.int64)) & 1) != 0
+            suppressing = ((chosen >> row.to(tl.int64)) & 1) != 0
             later = (columns > block) & (columns < words)
             tile = mask_ptr + (image * total + block * WORD + row)[:, None] * words + columns[None, :]
-            removed = removed | tl.reduce(tl.load(tile, mask=fells[:, None] & later[None, :], other=0), 0, _either)
+            removed = removed | tl.reduce(
+                tl.load(tile, mask=suppressing[:, None] & later[None, :], other=0), 0, _either
+            )
         block += 1

@@ -18,7 +18,8 @@ class Model(nn.Module):
 
     task: the short name of its task (folder tasks), or "module:Class" for one outside torso.
     classes_argument: dotted path, in the Part of such a model, of its number of classes.
-    names: one a class; num_classes of them. input: the size at which images are shown; multiple: of padded sides, px.
+    names: one a class; num_classes of them. input: the size at which images are presented; multiple: of padded sides,
+    px.
     """
 
     task: ClassVar[str]

@@ -33,7 +33,7 @@ class Detector(Checked, Model):
     Args:
         backbone, neck, head: parts; each is built with what the one before publishes. No neck is legal.
         suppression: how `detect` and `predict` remove duplicates; the network does not know it.
-        input: the size at which images are shown to the network by `predict` and, by default, in training.
+        input: the size at which images are presented to the network by `predict` and, by default, in training.
     """
 
     task: ClassVar[str] = "detection"

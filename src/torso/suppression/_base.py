@@ -71,7 +71,7 @@ class Suppression(Checked):
         raise NotImplementedError
 
     def check(self, head: Predicts) -> None:
-        """Raise ValueError, with the reason and the remedy, where this head's candidates lack what is needed."""
+        """Raise ValueError, with the reason and the remedy, where this head's candidates miss what this rule needs."""
 
     def ranked(self, candidates: Candidates) -> Candidates:
         """The rows that take part, best first."""

@@ -24,7 +24,7 @@ class MatrixNMS(Suppression):
     The denominator lessens what a row that has itself been covered can do. method: f is 1 - overlap ("linear") or
     exp(-sigma overlap^2) ("gaussian"; sigma multiplies, where Soft-NMS's divides). min_score: rows that fall below it
     are dropped (SOLOv2 has 0.05). overlap: "iou", "giou", "diou", or an Overlap; below 0 it counts as 0. Work grows
-    with rows squared, so that pre_nms_top is 1,000 unless said otherwise (SOLOv2: 500). Rows may change places.
+    with rows squared, so that pre_nms_top is 1,000 unless set otherwise (SOLOv2: 500). Rows may change places.
     """
 
     def __init__(

@@ -21,12 +21,12 @@ class WeightedFusion(Suppression):
     """Merges where others drop: each row joins the cluster whose fused box it overlaps most, or founds one.
 
     iou_threshold: a row joins when the overlap is above it (inclusive: as much or more). score: of a cluster, the
-    "mean" of its rows' or their "max". sources: how many looks (models, views) the rows come from; a cluster of n rows
-    has its score times min(n, sources) / sources, so that what only one of several looks has seen counts less; 1 leaves
+    "mean" of its rows' or their "max". sources: how many views (models, flips) the rows come from; a cluster of n rows
+    has its score times min(n, sources) / sources, so that what only one of several views has seen counts less; 1 leaves
     scores alone. The mean is drawn down by weak rows: give a score_threshold. A fused row keeps the index of its best
     row; its variance is the mean of its rows', weighted alike. overlap: "iou", "giou", "diou", or an Overlap; one that
     goes by index (masks) compares a row with the cluster's founder, not with the fused object. Rows are taken one by
-    one, so that pre_nms_top is 1,000 unless said otherwise.
+    one, so that pre_nms_top is 1,000 unless set otherwise.
     """
 
     def __init__(

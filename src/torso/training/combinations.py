@@ -1,4 +1,4 @@
-"""What a dense head, an assigner and the terms of a loss lack to learn together, and settings that bring all of it."""
+"""What is missing for a dense head, an assigner and the terms of a loss to learn together, with the settings for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torso.errors import Remedy, Settings
 from torso.geometry.coders.yolo import YOLOCoder
 from torso.heads.dense import DenseHead
 from torso.parts import PartError, find, names
-from torso.training.assigners._base import Assigner, Lack
+from torso.training.assigners._base import Assigner, Missing
 from torso.training.losses.yolo_box import YOLOBoxLoss
 from torso.training.samplers._base import Sampler
 from torso.training.terms._base import Normaliser, Term
@@ -48,14 +48,14 @@ def check_combination(them: Combination) -> None:
 
 
 def check_assigner(them: Combination) -> None:
-    """Raise PartError where the assigner means nothing for this head, or lacks something.
+    """Raise PartError where the assigner cannot train this head, or something is missing for it.
 
-    The message holds every reason; each remedy mends all of them, or names an assigner that lacks nothing.
+    The message holds every reason; each remedy mends all of them, or names an assigner for which nothing is missing.
     """
-    lacks = _lacks(them)
-    if not lacks:
+    missing = _missing(them)
+    if not missing:
         return
-    reasons = "; and it ".join(lack.reason for lack in lacks)
+    reasons = "; and it ".join(need.reason for need in missing)
     others: list[Remedy] = [{"criterion.assigner": name} for name in _fitting(them)[:_NAMED]]
     raise PartError(
         f"{type(them.assigner).__name__} {reasons}", remedies=[*_ways(them), *others] or ["choose another head"]
@@ -63,30 +63,30 @@ def check_assigner(them: Combination) -> None:
 
 
 def _ways(them: Combination) -> list[Remedy]:
-    """Settings of which each brings all that is lacking; [] where none do."""
-    lacks = _lacks(them)
-    if not all(lack.settings for lack in lacks):
+    """Settings of which each supplies all that is missing; [] where none do."""
+    missing = _missing(them)
+    if not all(need.settings for need in missing):
         return []
-    ways: list[Remedy] = [_together(lacks)]
-    if _score_lacks(them):
-        ways.append({**_together(_lacks(them, hard=True)), "criterion.cls.target": "one"})
+    ways: list[Remedy] = [_together(missing)]
+    if _missing_score(them):
+        ways.append({**_together(_missing(them, hard=True)), "criterion.cls.target": "one"})
     return ways
 
 
-def _together(lacks: list[Lack]) -> Settings:
-    return {path: value for lack in lacks for path, value in lack.settings.items()}
+def _together(missing: list[Missing]) -> Settings:
+    return {path: value for need in missing for path, value in need.settings.items()}
 
 
-def _lacks(them: Combination, *, hard: bool = False) -> list[Lack]:
+def _missing(them: Combination, *, hard: bool = False) -> list[Missing]:
     """hard: as if classes were asked to score 1."""
-    scores = [] if hard else _score_lacks(them)
-    return [*them.assigner.lacks(them.head), *_cell_lacks(them), *_pair_lacks(them), *_quality_lacks(them, hard),
-            *scores]  # fmt: skip
+    scores = [] if hard else _missing_score(them)
+    return [*them.assigner.missing(them.head), *_missing_cell(them), *_missing_pair(them), *_missing_quality(them,
+            hard), *scores]  # fmt: skip
 
 
 def _fitting(them: Combination) -> list[str]:
-    """Names of the assigners that lack nothing here."""
-    return [name for name, assigner in _assigners().items() if not _lacks(them._replace(assigner=assigner))]
+    """Names of the assigners for which nothing is missing here."""
+    return [name for name, assigner in _assigners().items() if not _missing(them._replace(assigner=assigner))]
 
 
 def _assigners() -> dict[str, Assigner]:
@@ -95,19 +95,19 @@ def _assigners() -> dict[str, Assigner]:
     return {name: assigner for name, assigner in built.items() if isinstance(assigner, Assigner)}
 
 
-def _cell_lacks(them: Combination) -> list[Lack]:
+def _missing_cell(them: Combination) -> list[Missing]:
     if them.assigner.at_cell or not isinstance(them.head.coder, YOLOCoder):
         return []
     read = {"criterion.box.loss": "smooth_l1"} if isinstance(them.box.loss, YOLOBoxLoss) else {}  # codes of that coder
-    reason = "gives a truth to priors of several cells, but the yolo coder says only centres in a prior's own cell"
-    return [Lack(reason, {"head.coder": "delta", **read})]
+    reason = "gives a target to priors of several cells, but the yolo coder says only centres in a prior's own cell"
+    return [Missing(reason, {"head.coder": "delta", **read})]
 
 
-def _pair_lacks(them: Combination) -> list[Lack]:
-    """Of several truths a prior, one class column cannot say which: background is an objectness branch's."""
+def _missing_pair(them: Combination) -> list[Missing]:
+    """Of several targets a prior, one class column cannot say which: background is an objectness branch's."""
     if not them.assigner.gives_pairs:
         return []
-    lacks, quality = [], them.quality
+    missing, quality = [], them.quality
     asked = {
         "head.quality": ("box", not them.head.has_quality),
         "criterion.cls.on": ("positives", them.cls.on == "used"),
@@ -116,14 +116,14 @@ def _pair_lacks(them: Combination) -> list[Lack]:
     }
     settings = {path: value for path, (value, needed) in asked.items() if needed}
     if settings:
-        reason = "gives a prior several truths, so classes are learnt a pair and background by an objectness branch"
-        lacks.append(Lack(reason, settings))
+        reason = "gives a prior several targets, so classes are learnt a pair and background by an objectness branch"
+        missing.append(Missing(reason, settings))
     if them.sampler is not None:
-        lacks.append(Lack("gives pairs, which nothing samples", {"criterion.sampler": None}))
-    return lacks
+        missing.append(Missing("gives pairs, which nothing samples", {"criterion.sampler": None}))
+    return missing
 
 
-def _quality_lacks(them: Combination, hard: bool) -> list[Lack]:
+def _missing_quality(them: Combination, hard: bool) -> list[Missing]:
     """Soft targets that somebody asks of the assigner, and that it does not give."""
     if them.assigner.gives_quality:
         return []
@@ -142,7 +142,7 @@ def _quality_lacks(them: Combination, hard: bool) -> list[Lack]:
     if "head.quality" in settings or "criterion.quality.target" in settings:
         who = "quality branch of the head"
     of_the_head_first = dict(sorted(settings.items(), key=lambda setting: not setting[0].startswith("head.")))
-    return [Lack(f"gives no soft targets, which the {who} learns from", of_the_head_first)]
+    return [Missing(f"gives no soft targets, which the {who} learns from", of_the_head_first)]
 
 
 def _wants_soft_scores(them: Combination) -> bool:
@@ -153,14 +153,14 @@ def _wants_soft_scores(them: Combination) -> bool:
     return them.assigner.quality_is_score and not branch
 
 
-def _score_lacks(them: Combination) -> list[Lack]:
+def _missing_score(them: Combination) -> list[Missing]:
     """A score that nobody learns: neither the class, whose loss takes none, nor a quality branch."""
     loss = them.cls.loss
     if loss.takes_quality or them.cls.asked or not _wants_soft_scores(them):
         return []
     reason = f"says what a positive's class should score, but {type(loss).__name__} teaches every positive 1"
     scores = {"head.scores": "sigmoid"} if them.head.softmax else {}
-    return [Lack(reason, {**scores, "criterion.cls.loss": "qfl"})]
+    return [Missing(reason, {**scores, "criterion.cls.loss": "qfl"})]
 
 
 def _check_scores(them: Combination) -> None:

@@ -198,9 +198,9 @@ def _swapped_inside(
     try:
         return criterion.override(path, new)
     except PartError:
-        came = "none" if new is None else new.name.partition(".")[2]
+        given = "none" if new is None else new.name.partition(".")[2]
         raise PartError(
-            f"{came} is no {slot} for the criterion {criterion.name}, which wants {cls.wants[slot]}",
+            f"{given} is no {slot} for the criterion {criterion.name}, which wants {cls.wants[slot]}",
             remedies=[{f"criterion.{path}": name} for name in _fitting(criterion, path, kind, model)],
         ) from None
 

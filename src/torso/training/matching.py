@@ -158,12 +158,12 @@ def inside_crowds(priors: Priors, targets: Targets) -> Tensor:
 
 
 def with_centers_inside(answer: Assignment | Pairs, priors: Priors, targets: Targets) -> Assignment | Pairs:
-    """The answer for a coder that `holds_center`, without the positives whose centre lies outside their truth; priors
+    """The answer for a coder that `holds_center`, without the positives whose centre lies outside their target; priors
     of [N, 2] or, as RoIs, [B, N, 2].
 
     The nearest box that such a prior can say has a side at its centre, with a gradient of 0 (relu, the first bin) or
     one that drives the code down without end (exp). They are ignored, not background: an assigner that goes by
-    overlap found the truth there, so that a high score is no mistake either. Pairs have no such mark and count 0.
+    overlap found the target there, so that a high score is no mistake either. Pairs have no such mark and count 0.
     """
     boxes = with_a_row(targets).boxes
     if isinstance(answer, Pairs):

@@ -167,7 +167,7 @@ def _reordered(rows: Tensor, *, boxes: bool) -> Tensor:
     values, rest = divmod(len(rows), _SCALES * _ASPECTS)
     if rest or (boxes and values != 4):
         raise ValueError(
-            f"an output of {len(rows)} rows came; effdet's detectors have {_SCALES * _ASPECTS} anchors a place: "
+            f"an output has {len(rows)} rows; effdet's detectors have {_SCALES * _ASPECTS} anchors a location: "
             "give weights with the default scales and aspect ratios"
         )
     grouped = rows.reshape(_SCALES, _ASPECTS, values, *rows.shape[1:]).transpose(0, 1)

@@ -54,7 +54,7 @@ def fastestdet_to_torso(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fastestdet_model(*, num_classes: int = 80, size_hw: tuple[int, int] = (352, 352)) -> Part[Detector]:
-    """Its network and post-processing in torso's parts: 0.24 M parameters, one map of stride 16, one prior a place.
+    """Its network and post-processing in torso's parts: 0.24 M parameters, one map of stride 16, one prior a location.
 
     The score is objectness^0.6 * class^0.4, where classes are a softmax without background and stand beside an
     objectness with a tower of its own. Images are warped to size_hw, whose size is the prior's: sizes are its shares.

@@ -1,4 +1,4 @@
-"""FCOS: one stage, one point a place, no anchors (Tian et al. 2019, arXiv 1904.01355)."""
+"""FCOS: one stage, one point a location, no anchors (Tian et al. 2019, arXiv 1904.01355)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FCOSHead(
     level_scale=True,
     prior_probability=0.01,
 ):
-    """FCOS's head: one point a place, distances to the four sides, centerness (Tian et al. 2019, arXiv 1904.01355).
+    """FCOS's head: one point a location, distances to the four sides, centerness (Tian et al. 2019, arXiv 1904.01355).
 
     The dense head in the paper's setting.
 

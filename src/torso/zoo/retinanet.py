@@ -26,7 +26,7 @@ class RetinaNetHead(
     prior_probability=0.01,
     score_threshold=0.05,
 ):
-    """RetinaNet's head: two towers, nine anchors a place, sigmoid scores (Lin et al. 2017, arXiv 1708.02002).
+    """RetinaNet's head: two towers, nine anchors a location, sigmoid scores (Lin et al. 2017, arXiv 1708.02002).
 
     The dense head in the paper's setting: anchors of side 4 strides x 2^(0, 1/3, 2/3) at ratios 1/2, 1, 2. torchvision
     truncates the sides, rounds the corners and takes the stride from the image: `torchvision_model` has that form.
@@ -34,7 +34,7 @@ class RetinaNetHead(
 
 
 def retinanet(*, num_classes: int = 80) -> Part[Detector]:
-    """ResNet-50, FPN P3-P7 with P6 from C5, nine anchors a place.
+    """ResNet-50, FPN P3-P7 with P6 from C5, nine anchors a location.
 
     Published: AP 35.7 (R50, 800, COCO test-dev); mmdetection's 1x schedule 36.5 on val2017.
     37,968,692 parameters with 80 classes.

@@ -18,7 +18,9 @@ def rpn(*, num_classes: int = 1) -> Part[Detector]:
     Published: mmdetection's R50-FPN 1x AR@1000 58.2 on COCO val2017; 27,446,351 parameters.
     """
     if num_classes != 1:
-        raise ValueError(f"rpn finds one class, 'object'; num_classes={num_classes} came: choose another model")
+        raise ValueError(
+            f"rpn: expected num_classes=1 (it finds one class, 'object'), got {num_classes}: choose another model"
+        )
     return part(
         Detector,
         backbone=part(Timm, name="resnet50", frozen_stride=4, frozen_norm=True),

@@ -17,7 +17,7 @@ from torso.parts import Part, part
 from torso.suppression.nms import NMS
 from torso.zoo._rename import renamed
 
-_FEW, _MANY = (2.0,), (2.0, 3.0)  # 4 and 6 default boxes a place
+_FEW, _MANY = (2.0,), (2.0, 3.0)  # 4 and 6 default boxes a location
 
 
 class SSDHead(
@@ -80,7 +80,7 @@ def ssd512(*, num_classes: int = 80) -> Part[Detector]:
 
 
 def _family(num_classes: int, side: int, neck: Part[SSDExtra], boxes: Part[SSDAnchors]) -> Part[Detector]:
-    """One member; its last level is one place that sees the whole image."""
+    """One member; its last level is one location that sees the whole image."""
     return part(
         Detector,
         backbone=part(SSDVGG),

@@ -1,4 +1,4 @@
-"""YOLOv1: one look, a grid of cells, two fully connected layers (Redmon et al. 2015, arXiv 1506.02640)."""
+"""YOLOv1: one stage, a grid of cells, two fully connected layers (Redmon et al. 2015, arXiv 1506.02640)."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class YOLOv3Head(
     The dense head in the setting of darknet's yolov3.cfg, anchors of COCO.
 
     The score is objectness times class. Objectness starts as mmdetection's, at 8 objects on a level's
-    (608 / stride)^2 places; the other convolutions start as the dense head's.
+    (608 / stride)^2 locations; the other convolutions start as the dense head's.
     """
 
 

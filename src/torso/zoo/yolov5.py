@@ -39,7 +39,7 @@ class YOLOv5Head(
 
     The dense head in YOLOv5's setting, with YOLOv3's anchors; score is objectness times class.
 
-    Objectness starts at 8 objects on a level's (640 / stride)^2 places, classes at 0.6 of one of 80.
+    Objectness starts at 8 objects on a level's (640 / stride)^2 locations, classes at 0.6 of one of 80.
     """
 
 

@@ -30,7 +30,7 @@ class YOLOXHead(
     prior_probability=0.01,
     score_threshold=0.01,
 ):
-    """YOLOX's head: a point a place, class and box in towers of their own (Ge et al. 2021, arXiv 2107.08430).
+    """YOLOX's head: a point a location, class and box in towers of their own (Ge et al. 2021, arXiv 2107.08430).
 
     The dense head in the authors' setting: the point is its cell's corner, sizes are e^t strides.
 

@@ -46,18 +46,21 @@ def points(offset: float = 0.5) -> Priors:
 
 
 def predictions(priors: Priors, targets: Targets) -> tuple[Tensor, Tensor]:
-    """Half of the boxes about a truth, as a network in the middle of its training has them."""
+    """Half of the boxes about a target, as a network in the middle of its training has them."""
     g = torch.Generator().manual_seed(3)
     shape = (2, priors.centers_xy.shape[0])
     about = torch.randint(0, targets.boxes.shape[1], shape, generator=g)
-    truth = targets.boxes.gather(1, about[..., None].expand(-1, -1, 4))
+    target_boxes = targets.boxes.gather(1, about[..., None].expand(-1, -1, 4))
     own = priors.boxes.expand(2, -1, -1) + torch.tensor([-20.0, -20, 20, 20])
-    boxes = torch.where(torch.rand(*shape, 1, generator=g) < 0.5, truth, own) + torch.randn(*shape, 4, generator=g) * 5
+    boxes = (
+        torch.where(torch.rand(*shape, 1, generator=g) < 0.5, target_boxes, own)
+        + torch.randn(*shape, 4, generator=g) * 5
+    )
     return boxes, torch.rand(*shape, CLASSES, generator=g) ** 2
 
 
 def wanted(result: InstanceData) -> Tensor:
-    """0 is background there; here row 0 is a crowd and row 1 the first real truth."""
+    """0 is background there; here row 0 is a crowd and row 1 the first real target."""
     return torch.where(result.gt_inds > 0, result.gt_inds, -1)
 
 
@@ -69,12 +72,12 @@ def test_simota(name: str, offset: float) -> None:
     boxes, scores = predictions(priors, targets)
     assignment = SimOTAAssigner()(priors, targets, boxes, scores)
     assert assignment.quality is not None
-    for i, truth in enumerate(peers):
+    for i, instance in enumerate(peers):
         places = torch.cat([points().centers_xy, priors.strides_xy], dim=1)
         said = InstanceData(bboxes=boxes[i], scores=scores[i].sqrt(), priors=places)
-        result = PeerSimOTAAssigner(center_radius=2.5).assign(said, truth)
+        result = PeerSimOTAAssigner(center_radius=2.5).assign(said, instance)
         assert torch.equal(assignment.target[i], wanted(result))
-        assert (result.gt_inds > 0).any() == (len(truth.labels) > 0)
+        assert (result.gt_inds > 0).any() == (len(instance.labels) > 0)
         fit = torch.where(result.gt_inds > 0, result.max_overlaps, 0.0)
         assert_equal(f"simota quality, {name}", assignment.quality[i], fit)
 
@@ -86,9 +89,9 @@ def test_task_aligned(name: str) -> None:
     boxes, scores = predictions(priors, targets)
     assignment = TaskAlignedAssigner(alpha=1.0, beta=6.0, top=13)(priors, targets, boxes, scores)
     assert assignment.quality is not None
-    for i, truth in enumerate(peers):
+    for i, instance in enumerate(peers):
         said = InstanceData(bboxes=boxes[i], scores=scores[i], priors=priors.boxes)
-        result = PeerTaskAlignedAssigner(topk=13).assign(said, truth, alpha=1, beta=6)
+        result = PeerTaskAlignedAssigner(topk=13).assign(said, instance, alpha=1, beta=6)
         assert torch.equal(assignment.target[i], wanted(result))
         soft = torch.zeros_like(assignment.quality[i])
         for row in result.gt_inds[result.gt_inds > 0].unique():  # as TOODHead.get_targets scales them

@@ -94,12 +94,12 @@ def test_assigner(name: str, ours: ATSSHead) -> None:
     targets, peers = SETS[name]
     priors = ours(pyramid(WIDTH, STRIDES), images()).priors
     assignment = recipe().get("criterion").get("assigner").build()(priors, targets)
-    for i, truth in enumerate(peers):
-        result = PeerATSSAssigner(topk=9).assign(InstanceData(priors=priors.boxes), priors.level_sizes, truth)
-        # 0 is background there; here row 0 is a crowd and row 1 the first real truth
+    for i, instance in enumerate(peers):
+        result = PeerATSSAssigner(topk=9).assign(InstanceData(priors=priors.boxes), priors.level_sizes, instance)
+        # 0 is background there; here row 0 is a crowd and row 1 the first real target
         wanted = torch.where(result.gt_inds > 0, result.gt_inds, -1)
         assert torch.equal(assignment.target[i], wanted), f"{(assignment.target[i] != wanted).sum()} places differ"
-        assert (wanted > 0).any() == (len(truth.labels) > 0)
+        assert (wanted > 0).any() == (len(instance.labels) > 0)
 
 
 @pytest.mark.parametrize("name", SETS)

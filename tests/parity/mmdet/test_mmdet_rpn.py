@@ -101,9 +101,9 @@ def criterion_of(box_loss: str) -> DenseCriterion:
     return criterion
 
 
-def as_objects(truths: list[InstanceData]) -> list[InstanceData]:
+def as_objects(instances: list[InstanceData]) -> list[InstanceData]:
     """Of the one class that a proposer knows, as mmdetection's RPN makes them."""
-    return [InstanceData(bboxes=t.bboxes, labels=torch.zeros_like(t.labels)) for t in truths]
+    return [InstanceData(bboxes=t.bboxes, labels=torch.zeros_like(t.labels)) for t in instances]
 
 
 def test_raw_outputs() -> None:
@@ -117,13 +117,13 @@ def test_raw_outputs() -> None:
     assert_equal("rpn anchors", raw.priors.boxes, anchors)
 
 
-def drawn_there(peer: PeerRPNHead, anchors: Tensor, truths: list[InstanceData]) -> tuple[Tensor, Tensor]:
-    """[B, N] rows of our targets (row 0 is a crowd there, so truths count from 1), and how many each image counts."""
+def drawn_there(peer: PeerRPNHead, anchors: Tensor, instances: list[InstanceData]) -> tuple[Tensor, Tensor]:
+    """[B, N] rows of our targets (row 0 is a crowd there, so targets count from 1), and how many each image counts."""
     targets, counts = [], []
-    for truth in truths:
+    for instance in instances:
         priors = InstanceData(priors=anchors)
-        result = peer.assigner.assign(priors, truth)
-        sampled = peer.sampler.sample(result, priors, truth)
+        result = peer.assigner.assign(priors, instance)
+        sampled = peer.sampler.sample(result, priors, instance)
         target = torch.full_like(result.gt_inds, IGNORED)
         target[sampled.pos_inds] = result.gt_inds[sampled.pos_inds]
         target[sampled.neg_inds] = -1
@@ -137,7 +137,7 @@ def drawn_there(peer: PeerRPNHead, anchors: Tensor, truths: list[InstanceData]) 
 def test_losses(box_loss: str, name: str) -> None:
     peer = peer_head(box_loss)
     ours, features = our_head(peer), pyramid(WIDTH, STRIDES)
-    targets, truths = SETS[name][0], as_objects(SETS[name][1])
+    targets, instances = SETS[name][0], as_objects(SETS[name][1])
     targets = targets._replace(labels=torch.zeros_like(targets.labels))
     raw = ours(features, images())
     criterion = criterion_of(box_loss)
@@ -145,10 +145,10 @@ def test_losses(box_loss: str, name: str) -> None:
     assert isinstance(assignment, Assignment)
     assert criterion.sampler is not None
     drawn = criterion.sampler(assignment)
-    wanted_rows, counts = drawn_there(peer, raw.priors.boxes, truths)
+    wanted_rows, counts = drawn_there(peer, raw.priors.boxes, instances)
     assert torch.equal(drawn.target, wanted_rows), f"{(drawn.target != wanted_rows).sum()} rows differ"
-    assert bool((wanted_rows > 0).any()) == any(len(t.labels) for t in truths)
-    wanted = peer.loss_by_feat(*peer(features), truths, metas())
+    assert bool((wanted_rows > 0).any()) == any(len(t.labels) for t in instances)
+    wanted = peer.loss_by_feat(*peer(features), instances, metas())
     terms = criterion.terms(raw, targets, ours)
     used = (drawn.target != IGNORED).sum()
     assert float(terms["cls"].count) == float(terms["box"].count) == float(used)

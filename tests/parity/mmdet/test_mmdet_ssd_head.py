@@ -112,7 +112,7 @@ def test_raw_outputs(both: Both) -> None:
 def test_losses(name: str, both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     targets, peers = SETS[name]
     raw = both.ours(both.features, both.images)
-    # boxes of one area and several ratios overlap some truths alike, and rounding decides whose they are
+    # boxes of one area and several ratios overlap some targets alike, and rounding decides whose they are
     same = list(raw.priors.boxes.split(raw.priors.level_sizes))
     monkeypatch.setattr(both.peer.prior_generator, "grid_priors", lambda *args, **kwargs: same)
     wanted = both.peer.loss_by_feat(*both.peer(both.features), peers, metas_of(both.side))

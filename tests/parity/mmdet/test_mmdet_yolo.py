@@ -234,15 +234,15 @@ class Given(Assigner):
         return Assignment(self.target)
 
 
-def assigned(peer: YOLOV3Head, maps: Sequence[Tensor], truths: Sequence[InstanceData]) -> Tensor:
-    """[B, N] rows of our targets, whose row 0 is a crowd: mmdetection counts truths from 1, too."""
+def assigned(peer: YOLOV3Head, maps: Sequence[Tensor], instances: Sequence[InstanceData]) -> Tensor:
+    """[B, N] rows of our targets, whose row 0 is a crowd: mmdetection counts targets from 1, too."""
     sizes = [m.shape[-2:] for m in maps]
     anchors = peer.prior_generator.grid_priors(sizes, device="cpu")
     found = []
-    for truth in truths:
-        flags = peer.responsible_flags(sizes, truth.bboxes, "cpu")
+    for instance in instances:
+        flags = peer.responsible_flags(sizes, instance.bboxes, "cpu")
         given = InstanceData(priors=torch.cat(anchors), responsible_flags=torch.cat(flags))
-        index = peer.assigner.assign(given, truth).gt_inds
+        index = peer.assigner.assign(given, instance).gt_inds
         index = torch.where(index > 0, index, torch.where(index == 0, BACKGROUND, IGNORED))
         found.append(torch.cat(index.split([len(a) for a in anchors])[::-1]))
     return torch.stack(found)
@@ -252,28 +252,28 @@ def assigned(peer: YOLOV3Head, maps: Sequence[Tensor], truths: Sequence[Instance
 def test_yolov3_losses(name: str) -> None:
     """With mmdetection's assignment; its entropies of the wanted shares are constants, which our loss leaves out."""
     peer, ours, features = heads()
-    targets, truths = SETS[name]
+    targets, instances = SETS[name]
     (maps,) = peer(features[::-1])
-    wanted = {k: torch.stack(v).sum() for k, v in peer.loss_by_feat(maps, truths, metas()).items()}
+    wanted = {k: torch.stack(v).sum() for k, v in peer.loss_by_feat(maps, instances, metas()).items()}
     criterion = DenseCriterion(
         cls=part(ClassificationTerm, loss=part(BCELoss), on="positives"),
         box=part(BoxTerm, loss=part(YOLOBoxLoss, size_weight=2.0), weight=2.0),
         normaliser="batch",
         quality=part(QualityTerm, on="used", target="one"),
     )
-    criterion.match.assigner = Given(assigned(peer, maps, truths))
+    criterion.match.assigner = Given(assigned(peer, maps, instances))
     raw = ours(features, images())
     terms = criterion.terms(raw, targets, ours)
     target = criterion.assigner.target
-    truth = targets.boxes.gather(1, target.clamp(min=0)[..., None].expand(-1, -1, 4))
-    truth = torch.where(target[..., None] >= 0, truth, raw.priors.boxes)
-    share = ours.coder.encode(truth, raw.priors)[..., :2].sigmoid()
+    target_boxes = targets.boxes.gather(1, target.clamp(min=0)[..., None].expand(-1, -1, 4))
+    target_boxes = torch.where(target[..., None] >= 0, target_boxes, raw.priors.boxes)
+    share = ours.coder.encode(target_boxes, raw.priors)[..., :2].sigmoid()
     least = F.binary_cross_entropy(share, share, reduction="none").sum(-1)[target >= 0].sum()
     assert_equal(f"yolov3 cls loss, {name}", terms["cls"].total, wanted["loss_cls"])
     assert_equal(f"yolov3 objectness loss, {name}", terms["objectness"].total, wanted["loss_conf"])
     box = wanted["loss_xy"] + wanted["loss_wh"]
     assert_equal(f"yolov3 box loss, {name}", terms["box"].total + 2 * least, box)
-    assert bool((target >= 0).any()) == any(len(t.labels) for t in truths)
+    assert bool((target >= 0).any()) == any(len(t.labels) for t in instances)
 
 
 @torch.no_grad()

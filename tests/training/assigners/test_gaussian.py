@@ -138,5 +138,5 @@ def test_real_radius_lies_between_whole_ones() -> None:
 
 
 def test_overlap_out_of_range_is_refused() -> None:
-    with pytest.raises(PartError, match="between 0 and 1"):
+    with pytest.raises(PartError, match="min_overlap: expected a number above 0 and below 1"):
         GaussianAssigner(min_overlap=1.0)

@@ -136,7 +136,7 @@ def test_fcos(radius: float, m: int) -> None:
 
 @pytest.mark.parametrize("m", [1, 7, CHUNK + 9])
 def test_atss(m: int) -> None:
-    # one anchor a place, off the grid's symmetry: with several at a point the nearest nine would be a matter of ties
+    # one anchor a location, off the grid's symmetry: with several at a point the nearest nine would be a matter of ties
     t, priors = random_targets(m, seed=m), anchors(ratios=(1.0,))
     got = ATSSAssigner(candidates=9)(priors, t).target
     for i in range(3):
@@ -149,31 +149,31 @@ def test_atss_by_hand() -> None:
     priors = Anchors([(8, 8), (16, 16)], octave_scales=1, ratios=(1.0,), base_scale=2.0, offset=0.5)(
         [(2, 2), (1, 1)], (16, 16)
     )
-    # anchors of side 16 at (4|12, 4|12) and of side 32 at (8, 8); truth (0, 0, 16, 16)
+    # anchors of side 16 at (4|12, 4|12) and of side 32 at (8, 8); target (0, 0, 16, 16)
     # IoU: overlap of (-4..12)^2 with it is 144, union 256 + 256 - 144 = 368: 0.3913, four times; 256 / 1024 = 0.25 once
     # mean 0.36304, unbiased deviation 0.06319, threshold 0.42623: none reaches it
-    truth = Targets(
+    target_boxes = Targets(
         torch.tensor([[[0.0, 0, 16, 16]]]),
         torch.zeros(1, 1, dtype=torch.int64),
         torch.ones(1, 1, dtype=torch.bool),
         torch.zeros(1, 1, dtype=torch.bool),
     )
-    assert ATSSAssigner(candidates=4)(priors, truth).target.tolist() == [[-1, -1, -1, -1, -1]]
-    # truth (0, 0, 9, 9): 81 / 256 for the first, 12 * 12 anchors shifted by 8: (4..9) x (-4..12): 45 / 292 twice,
+    assert ATSSAssigner(candidates=4)(priors, target_boxes).target.tolist() == [[-1, -1, -1, -1, -1]]
+    # target (0, 0, 9, 9): 81 / 256 for the first, 12 * 12 anchors shifted by 8: (4..9) x (-4..12): 45 / 292 twice,
     # 25 / 312 once, 81 / 1024 once: mean 0.15675, deviation 0.09686, threshold 0.25361: only the first, 0.31641
-    truth = truth._replace(boxes=torch.tensor([[[0.0, 0, 9, 9]]]))
-    assert ATSSAssigner(candidates=4)(priors, truth).target.tolist() == [[0, -1, -1, -1, -1]]
+    target_boxes = target_boxes._replace(boxes=torch.tensor([[[0.0, 0, 9, 9]]]))
+    assert ATSSAssigner(candidates=4)(priors, target_boxes).target.tolist() == [[0, -1, -1, -1, -1]]
 
 
 def test_fcos_closed_form() -> None:
     """A centred square of side 48 on a stride-8 level: every point inside learns it; centerness from its distances."""
-    truth = Targets(
+    target_boxes = Targets(
         torch.tensor([[[8.0, 8, 56, 56]]]),
         torch.zeros(1, 1, dtype=torch.int64),
         torch.ones(1, 1, dtype=torch.bool),
         torch.zeros(1, 1, dtype=torch.bool),
     )
-    got = FCOSAssigner()(Points([(8, 8)])([(8, 8)], (64, 64)), truth)
+    got = FCOSAssigner()(Points([(8, 8)])([(8, 8)], (64, 64)), target_boxes)
     grid = got.target.view(8, 8)
     assert (grid[1:7, 1:7] == 0).all()
     assert int((grid == 0).sum()) == 36
@@ -213,7 +213,7 @@ class TestEveryAssigner:
 
 
 def test_points_are_matched_by_boxes_of_eight_strides() -> None:
-    """Written as boxes of one stride they would overlap no truth of their level's size."""
+    """Written as boxes of one stride they would overlap no target of their level's size."""
     as_points, as_anchors = points(), anchors(ratios=(1.0,), base_scale=8.0, offset=0.5)
     t = random_targets(5, seed=7)
     for assigner in (ATSSAssigner(), MaxIoUAssigner()):

@@ -50,14 +50,14 @@ def labelled(m: int, seed: int) -> Targets:
 
 
 def predictions(priors: Priors, t: Targets, seed: int) -> tuple[Tensor, Tensor]:
-    """Boxes half of which lie about a truth, and scores that differ."""
+    """Boxes half of which lie about a target, and scores that differ."""
     g = torch.Generator().manual_seed(100 + seed)
     b, n = t.boxes.shape[0], priors.centers_xy.shape[0]
     about = torch.randint(0, t.boxes.shape[1], (b, n), generator=g)
-    truth = t.boxes.gather(1, about[..., None].expand(-1, -1, 4))
+    target_boxes = t.boxes.gather(1, about[..., None].expand(-1, -1, 4))
     jitter = torch.randn(b, n, 4, generator=g) * 4
     own = priors.boxes.expand(b, -1, -1)
-    boxes = torch.where(torch.rand(b, n, 1, generator=g) < 0.5, truth, own) + jitter
+    boxes = torch.where(torch.rand(b, n, 1, generator=g) < 0.5, target_boxes, own) + jitter
     return boxes, torch.rand(b, n, 4, generator=g) ** 2
 
 
@@ -357,15 +357,15 @@ def test_task_aligned(settings: dict[str, Any], m: int) -> None:
 
 
 def test_task_aligned_sees_a_truth_that_boxes_hardly_overlap_yet() -> None:
-    """As at the start of training: boxes are 100 px wide, the truth 10 px, scores 1e-4; the alignment is 1e-14."""
+    """As at the start of training: boxes are 100 px wide, the target 10 px, scores 1e-4; the alignment is 1e-14."""
     priors = points()
     x, y = priors.centers_xy.unbind(-1)
     boxes = torch.stack([x - 50, y - 50, x + 50, y + 50], dim=-1)[None]
-    truth = torch.cat([priors.centers_xy[:1] - 4, priors.centers_xy[:1] + 6], dim=1)
-    t = Targets(truth[None], torch.ones(1, 1).long(), torch.ones(1, 1).bool(), torch.zeros(1, 1).bool())
+    target_boxes = torch.cat([priors.centers_xy[:1] - 4, priors.centers_xy[:1] + 6], dim=1)
+    t = Targets(target_boxes[None], torch.ones(1, 1).long(), torch.ones(1, 1).bool(), torch.zeros(1, 1).bool())
     rule = TaskAlignedAssigner(alpha=0.5, top=10, compete="inside", guard=0.0)
     got = rule(priors, t, boxes, torch.full((1, len(x), 3), 1e-4))
-    fit = aligned_overlap(boxes[0], truth.expand_as(boxes[0]), "iou")
+    fit = aligned_overlap(boxes[0], target_boxes.expand_as(boxes[0]), "iou")
     assert got.quality is not None
     assert float(got.quality.max()) == pytest.approx(float(fit[got.target[0] == 0].max()), rel=1e-5)
 
@@ -386,7 +386,7 @@ def name(rule: Assigner) -> str:
 
 
 def answer(rule: Assigner, priors: Priors, t: Targets, boxes: Tensor, scores: Tensor) -> list[Tensor]:
-    """The answer's tensors; of pairs, those that count, one row a pair of prior and truth."""
+    """The answer's tensors; of pairs, those that count, one row a pair of prior and target."""
     got = rule(priors, t, boxes, scores)
     if isinstance(got, Assignment):
         return [x for x in got if x is not None]

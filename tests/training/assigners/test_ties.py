@@ -40,7 +40,7 @@ def test_chunks_change_nothing(assigner: ATSSAssigner | MaxIoUAssigner, monkeypa
 
 
 def test_a_rescued_prior_learns_what_it_is_told_to() -> None:
-    """The anchor about (64, 64) fits the first truth well, and is the best that the second has, if a poor one."""
+    """The anchor about (64, 64) fits the first target well, and is the best that the second has, if a poor one."""
     prior = squares()
     only = Priors(*(f[8 * 16 + 8][None] for f in prior[:3]), ((1, 1, 1),))
     targets = make_targets(torch.tensor([[[48.0, 48.0, 80.0, 80.0], [76.0, 76.0, 96.0, 96.0]]]))

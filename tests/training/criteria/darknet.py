@@ -12,7 +12,7 @@ from torso.data.targets import Targets
 
 
 class Box(NamedTuple):
-    """Centre and size, px; a truth's class, -1 of other boxes."""
+    """Centre and size, px; a target's class, -1 of other boxes."""
 
     x: float
     y: float
@@ -33,8 +33,8 @@ def sigmoid(x: float) -> float:
 
 
 def targets_of(images: Sequence[Sequence[Box]]) -> Targets:
-    """Of images with as many truths each; all valid, no crowds."""
-    boxes = [[[t.x - t.w / 2, t.y - t.h / 2, t.x + t.w / 2, t.y + t.h / 2] for t in truths] for truths in images]
-    labels = torch.tensor([[t.label for t in truths] for truths in images])
+    """Of images with as many targets each; all valid, no crowds."""
+    boxes = [[[t.x - t.w / 2, t.y - t.h / 2, t.x + t.w / 2, t.y + t.h / 2] for t in instances] for instances in images]
+    labels = torch.tensor([[t.label for t in instances] for instances in images])
     valid = torch.ones(labels.shape, dtype=torch.bool)
     return Targets(torch.tensor(boxes), labels, valid, torch.zeros_like(valid))

@@ -18,7 +18,7 @@ SIDE, CELLS = 96, 3
 
 
 def case() -> tuple[GridHead, GridPredictions, Targets]:
-    """Two images of 3 x 3 cells; the first two truths share a cell, one is a crowd, one padding."""
+    """Two images of 3 x 3 cells; the first two targets share a cell, one is a crowd, one padding."""
     torch.manual_seed(0)
     head = GridHead([FeatureSpec(4, (32, 32))], num_classes=3, grid_hw=(CELLS, CELLS), channels=4, hidden=8)
     size = torch.full((2, 2), float(SIDE))
@@ -52,9 +52,9 @@ def by_loop(raw: GridPredictions, targets: Targets) -> dict[str, float]:
                 size = said[:, 2:] ** 2
                 best, fit = -1, torch.zeros(2)
                 if m is not None:
-                    truth = targets.boxes[i, m].double() / SIDE
-                    fit = iou_matrix(torch.cat([center - size / 2, center + size / 2], 1), truth[None])[:, 0]
-                    middle, extent = (truth[:2] + truth[2:]) / 2, truth[2:] - truth[:2]
+                    target_boxes = targets.boxes[i, m].double() / SIDE
+                    fit = iou_matrix(torch.cat([center - size / 2, center + size / 2], 1), target_boxes[None])[:, 0]
+                    middle, extent = (target_boxes[:2] + target_boxes[2:]) / 2, target_boxes[2:] - target_boxes[:2]
                     far = ((center - middle) ** 2).sum(1) + ((size - extent) ** 2).sum(1)
                     best = int(fit.argmax() if fit.max() > 0 else far.argmin())
                     wanted = torch.cat([middle * CELLS - torch.tensor([column, row]), extent.sqrt()])

@@ -109,15 +109,15 @@ def test_ground_truth_is_sampled_beside_proposals() -> None:
 
 
 def test_what_distances_cannot_say_of_a_region_is_ignored() -> None:
-    """The region's centre lies outside the truth that it overlaps by 0.30."""
-    truth, region = torch.tensor([[[16.0, 0, 46, 30]]]), torch.tensor([[[0.0, 0, 30, 30]]])
+    """The region's centre lies outside the target that it overlaps by 0.30."""
+    target_boxes, region = torch.tensor([[[16.0, 0, 46, 30]]]), torch.tensor([[[0.0, 0, 30, 30]]])
     there = torch.ones(1, 1, dtype=torch.bool)
-    truths = Targets(truth, torch.zeros(1, 1, dtype=torch.long), there, ~there)
+    instances = Targets(target_boxes, torch.zeros(1, 1, dtype=torch.long), there, ~there)
     sampler = part(RandomSampler, number=2, positive_share=1.0)
     criterion = TwoStageCriterion(assigner=part(MaxIoUAssigner, positive=0.3, negative=0.3), sampler=sampler)
-    for holds, wanted in ((False, 2), (True, 1)):  # the truth itself is a region too
+    for holds, wanted in ((False, 2), (True, 1)):  # the target itself is a region too
         torch.manual_seed(0)
-        target = criterion.sample(_proposals(region), truths, holds_center=holds).target
+        target = criterion.sample(_proposals(region), instances, holds_center=holds).target
         assert int((target == 0).sum()) == wanted
         assert int((target == IGNORED).sum()) == 2 - wanted
 
@@ -177,9 +177,9 @@ def test_the_second_stage_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
             label = int(targets.labels[i, row]) if row >= 0 else 3
             cls -= float(logit.log_softmax(0)[label])
             if row >= 0:
-                truth, size = targets.boxes[i, row], roi[2:] - roi[:2]
-                shift = ((truth[:2] + truth[2:]) / 2 - (roi[:2] + roi[2:]) / 2) / size * 10
-                scale = torch.log((truth[2:] - truth[:2]) / size) * 5
+                target_boxes, size = targets.boxes[i, row], roi[2:] - roi[:2]
+                shift = ((target_boxes[:2] + target_boxes[2:]) / 2 - (roi[:2] + roi[2:]) / 2) / size * 10
+                scale = torch.log((target_boxes[2:] - target_boxes[:2]) / size) * 5
                 box += float((code.view(3, 4)[label] - torch.cat([shift, scale])).abs().sum())
     assert float(terms["cls"].count) == count
     assert float(terms["cls"].total) == pytest.approx(cls, rel=1e-4)
@@ -189,7 +189,7 @@ def test_the_second_stage_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("args", [{}, {"box.loss": part(GIoULoss)}], ids=["codes", "boxes"])
 def test_a_better_second_stage_has_a_lower_loss(args: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """From "background, as proposed" to the truth in four steps: each lowers both terms, the last the box term to 0."""
+    """From "background, as proposed" to the target in four steps: each lowers both terms, the last one boxes to 0."""
     model, images, targets = _model(class_agnostic=True), _images(), _targets()
     criterion = changed(part(TwoStageCriterion, sampler=ALL), args).build()
     _proposing(model, _around(targets), monkeypatch)
@@ -199,9 +199,9 @@ def test_a_better_second_stage_has_a_lower_loss(args: dict[str, Any], monkeypatc
         def classify(features: list[Tensor], boxes: Tensor, share: float = share) -> SecondStage:
             row = criterion.assigner(roi_priors(boxes), targets).target
             at = row.clamp(min=0)
-            truth = targets.boxes.gather(1, at[..., None].expand(-1, -1, 4))
+            target_boxes = targets.boxes.gather(1, at[..., None].expand(-1, -1, 4))
             label = torch.where(row >= 0, targets.labels.gather(1, at), 3)
-            codes = model.head.coder.encode(truth, roi_priors(boxes))
+            codes = model.head.coder.encode(target_boxes, roi_priors(boxes))
             return SecondStage(F.one_hot(label, 4) * 5.0 * share, codes.nan_to_num() * share)
 
         monkeypatch.setattr(model.head, "classify", classify)

@@ -171,5 +171,5 @@ def test_softer_nms_goes_with_every_family_and_wants_the_branch(name: str) -> No
     assert found.variance is not None
     assert found.boxes.isfinite().all()
     assert (found.variance[found.scores > 0] > 0).all()
-    with pytest.raises(ValueError, match=r"set head.uncertainty=True and criterion.box.loss='kl'"):
+    with pytest.raises(ValueError, match=r"set head\.uncertainty=True and criterion\.box\.loss='kl'"):
         model(head, uncertainty=False, suppression=part(SofterNMS))

@@ -53,7 +53,7 @@ class Learnt(NamedTuple):
     codes: list[list[float]]
     quality: list[float]
     logits: list[list[float]]
-    best: list[float]  # IoU of each row that has no truth
+    best: list[float]  # IoU of each row that has no target
 
 
 def test_yolo_v2_as_darknets_region_layer_sums_it() -> None:
@@ -81,7 +81,7 @@ def test_yolo_v2_as_darknets_region_layer_sums_it() -> None:
 
 
 def predicted() -> tuple[Tensor, Tensor, Tensor]:
-    """Leaves [2, N, 4], [2, N], [2, N, CLASSES]; two rows of the first image almost show its second truth."""
+    """Leaves [2, N, 4], [2, N], [2, N, CLASSES]; two rows of the first image almost show its second target."""
     n = ROWS * COLUMNS * len(ANCHORS)
     generator = torch.Generator().manual_seed(0)
     codes, logits = (torch.randn(2, n, width, generator=generator) * 0.5 for width in (4, CLASSES))
@@ -92,8 +92,8 @@ def predicted() -> tuple[Tensor, Tensor, Tensor]:
     return codes.requires_grad_(), quality.requires_grad_(), logits.requires_grad_()
 
 
-def region_layer(codes: Tensor, quality: Tensor, logits: Tensor, truths: tuple[Box, ...]) -> Learnt:
-    """One image: first every box as background, then each truth writes over what its own anchor was to learn."""
+def region_layer(codes: Tensor, quality: Tensor, logits: Tensor, instances: tuple[Box, ...]) -> Learnt:
+    """One image: first every box as background, then each target writes over what its own anchor was to learn."""
     rows = [
         Prediction(codes[n].tolist(), float(quality[n]), logits[n].tolist(), column, row, anchor)
         for n, (row, column, anchor) in enumerate(
@@ -101,16 +101,18 @@ def region_layer(codes: Tensor, quality: Tensor, logits: Tensor, truths: tuple[B
         )
     ]
     owners: dict[int, Box] = {}
-    for truth in truths:
-        fits = [iou(Box(0, 0, w, h, -1), truth._replace(x=0, y=0)) for w, h in ANCHORS]
-        owners[row_of(int(truth.x // STRIDE), int(truth.y // STRIDE), fits.index(max(fits)))] = truth
+    for target_boxes in instances:
+        fits = [iou(Box(0, 0, w, h, -1), target_boxes._replace(x=0, y=0)) for w, h in ANCHORS]
+        owners[row_of(int(target_boxes.x // STRIDE), int(target_boxes.y // STRIDE), fits.index(max(fits)))] = (
+            target_boxes
+        )
     found = Learnt({"cls": 0.0, "box": 0.0, "objectness": 0.0}, [], [], [], [])
     for n, one in enumerate(rows):
         score, slope = sigmoid(one.quality), sigmoid(one.quality) * (1 - sigmoid(one.quality))
         if n in owners:
             _own(found, one, owners[n])
             continue
-        best = max(iou(one.box, truth) for truth in truths)
+        best = max(iou(one.box, target_boxes) for target_boxes in instances)
         weight = 0.0 if best > THRESHOLD else NO_OBJECT
         found.terms["objectness"] += weight * score**2 / 2
         found.quality.append(weight * (0 - score) * slope)
@@ -120,27 +122,27 @@ def region_layer(codes: Tensor, quality: Tensor, logits: Tensor, truths: tuple[B
     return found
 
 
-def _own(found: Learnt, one: Prediction, truth: Box) -> None:
-    """The anchor of a truth; its box counts 2 less the truth's share of the image."""
-    score, fit = sigmoid(one.quality), iou(one.box, truth)
+def _own(found: Learnt, one: Prediction, target_boxes: Box) -> None:
+    """The anchor of a target; its box counts 2 less the target's share of the image."""
+    score, fit = sigmoid(one.quality), iou(one.box, target_boxes)
     found.terms["objectness"] += OBJECT * (fit - score) ** 2 / 2
     found.quality.append(OBJECT * (fit - score) * score * (1 - score))
-    size = COORDINATES * (2 - truth.w * truth.h / (COLUMNS * STRIDE * ROWS * STRIDE))
+    size = COORDINATES * (2 - target_boxes.w * target_boxes.h / (COLUMNS * STRIDE * ROWS * STRIDE))
     x, y = sigmoid(one.code[0]), sigmoid(one.code[1])
     w, h = ANCHORS[one.anchor]
     apart = (
-        truth.x / STRIDE - one.column - x,
-        truth.y / STRIDE - one.row - y,
-        math.log(truth.w / w) - one.code[2],
-        math.log(truth.h / h) - one.code[3],
+        target_boxes.x / STRIDE - one.column - x,
+        target_boxes.y / STRIDE - one.row - y,
+        math.log(target_boxes.w / w) - one.code[2],
+        math.log(target_boxes.h / h) - one.code[3],
     )
     found.terms["box"] += size * sum(d**2 for d in apart) / 2
     slopes = (x * (1 - x), y * (1 - y), 1.0, 1.0)
     found.codes.append([size * d * s for d, s in zip(apart, slopes, strict=True)])
     total = sum(math.exp(v) for v in one.logits)
     shares = [math.exp(v) / total for v in one.logits]
-    found.terms["cls"] -= CLASS * math.log(shares[truth.label])
-    found.logits.append([CLASS * ((k == truth.label) - p) for k, p in enumerate(shares)])
+    found.terms["cls"] -= CLASS * math.log(shares[target_boxes.label])
+    found.logits.append([CLASS * ((k == target_boxes.label) - p) for k, p in enumerate(shares)])
 
 
 def row_of(column: int, row: int, anchor: int) -> int:

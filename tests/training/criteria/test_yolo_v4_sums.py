@@ -63,17 +63,17 @@ def test_yolo_v4_as_darknets_yolo_layer_sums_it() -> None:
     terms = criterion.terms(DensePredictions(logits, codes, priors, quality), targets_of(TRUTHS), head)
     loss_of(terms)[0].backward()
 
-    owners = [owned(truths) for truths in TRUTHS]
-    assert [len(one) for one in owners] == [5, 3]  # extra anchors, and of two truths at one place the last
+    owners = [owned(instances) for instances in TRUTHS]
+    assert [len(one) for one in owners] == [5, 3]  # extra anchors, and of two targets at one location the last
     wanted = {"cls": 0.0, "box": 0.0, "objectness": 0.0}
     quality_slopes, ignored = torch.zeros_like(quality), 0
-    for i, (truths, mine) in enumerate(zip(TRUTHS, owners, strict=True)):
+    for i, (instances, mine) in enumerate(zip(TRUTHS, owners, strict=True)):
         for n, place in enumerate(PLACES):
             box, raw = place.box(codes[i, n].tolist()), float(quality[i, n].detach())
             if n in mine:
                 wanted["box"] += BOX * (1 - ciou(box, mine[n]))
                 wanted["cls"] += sum(entropy(v, k == mine[n].label) for k, v in enumerate(logits[i, n].tolist()))
-            elif max(iou(box, truth) for truth in truths) > IGNORE:
+            elif max(iou(box, target_boxes) for target_boxes in instances) > IGNORE:
                 ignored += 1
                 continue
             wanted["objectness"] += entropy(raw, n in mine)
@@ -87,25 +87,27 @@ def test_yolo_v4_as_darknets_yolo_layer_sums_it() -> None:
 
 
 def predicted() -> tuple[Tensor, Tensor, Tensor]:
-    """Leaves [2, N, 4], [2, N], [2, N, CLASSES]; in the first image one row that has no truth shows one well."""
+    """Leaves [2, N, 4], [2, N], [2, N, CLASSES]; in the first image one row that has no target shows one well."""
     generator = torch.Generator().manual_seed(0)
     codes, logits = (torch.randn(2, len(PLACES), width, generator=generator) * 0.4 for width in (4, CLASSES))
     quality = torch.randn(2, len(PLACES), generator=generator)
-    beside = PLACES.index(Place(0, 3, 2, 1))  # the cell above the first truth's
+    beside = PLACES.index(Place(0, 3, 2, 1))  # the cell above the first target's
     codes[0, beside] = torch.tensor([0.5, 4.0, math.log(30 / 19), math.log(40 / 36)])
     return codes.requires_grad_(), quality.requires_grad_(), logits.requires_grad_()
 
 
-def owned(truths: tuple[Box, ...]) -> dict[int, Box]:
-    """The truth of each row that learns one: the anchor most like it, and all that are like it enough."""
+def owned(instances: tuple[Box, ...]) -> dict[int, Box]:
+    """The target of each row that learns one: the anchor most like it, and all that are like it enough."""
     owners: dict[int, Box] = {}
-    for truth in truths:
-        fits = [iou(Box(0, 0, w, h), truth._replace(x=0, y=0)) for w, h in SHAPES]
+    for target_boxes in instances:
+        fits = [iou(Box(0, 0, w, h), target_boxes._replace(x=0, y=0)) for w, h in SHAPES]
         for number, fit in enumerate(fits):
             if fit > ALSO or fit == max(fits):
                 level, anchor = divmod(number, 3)
                 stride = LEVELS[level][0]
-                owners[PLACES.index(Place(level, int(truth.y // stride), int(truth.x // stride), anchor))] = truth
+                owners[
+                    PLACES.index(Place(level, int(target_boxes.y // stride), int(target_boxes.x // stride), anchor))
+                ] = target_boxes
     return owners
 
 

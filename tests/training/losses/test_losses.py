@@ -26,8 +26,8 @@ def name(loss: object) -> str:
 
 
 def test_focal_golden() -> None:
-    logits, truth = torch.tensor([[0.0], [2.0], [-3.0]]), torch.tensor([0, -1, -1])
-    assert FocalLoss()(logits, truth).tolist() == pytest.approx([0.0433217, 1.2375586, 8.19624e-5], rel=1e-5)
+    logits, target_boxes = torch.tensor([[0.0], [2.0], [-3.0]]), torch.tensor([0, -1, -1])
+    assert FocalLoss()(logits, target_boxes).tolist() == pytest.approx([0.0433217, 1.2375586, 8.19624e-5], rel=1e-5)
 
 
 def test_focal_equals_torchvisions_and_without_gamma_it_is_binary_cross_entropy() -> None:
@@ -120,8 +120,8 @@ def test_overlap_losses_equal_torchvisions(kind: str) -> None:
 
 @pytest.mark.parametrize("loss", BOX, ids=name)
 def test_a_better_box_costs_less_and_the_right_one_nothing(loss: BoxLoss) -> None:
-    truth = torch.tensor([[10.0, 10, 50, 40]])
-    costs = [float(loss(truth + shift, truth)[0]) for shift in (0.0, 2.0, 5.0, 12.0)]
+    target_boxes = torch.tensor([[10.0, 10, 50, 40]])
+    costs = [float(loss(target_boxes + shift, target_boxes)[0]) for shift in (0.0, 2.0, 5.0, 12.0)]
     assert costs[0] == pytest.approx(0, abs=1e-6)
     assert costs == sorted(costs)
     assert costs[1] > 0

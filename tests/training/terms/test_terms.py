@@ -27,10 +27,10 @@ SIZES = [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1)]
 
 
 class CenterTerm(Term):
-    """How far the centres of decoded boxes lie from those of their truths, in pixels, over the positives."""
+    """How far the centres of decoded boxes lie from those of their targets, in pixels, over the positives."""
 
     name = "center"
-    looks_at_boxes = True
+    reads_boxes = True
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class CenterTerm(Term):
 
     def sums(self, learners: Learners, rows: Rows) -> Tensor:
         assert rows.boxes is not None
-        off = (rows.boxes[..., :2] + rows.boxes[..., 2:] - rows.truth[..., :2] - rows.truth[..., 2:]) / 2
+        off = (rows.boxes[..., :2] + rows.boxes[..., 2:] - rows.target_boxes[..., :2] - rows.target_boxes[..., 2:]) / 2
         return weighed(off.abs().sum(-1), learners) * self.weight
 
     def check(self, head: Head, coder: Coder, path: str) -> None:
@@ -82,8 +82,8 @@ def test_it_adds_its_sum_and_count_and_leaves_the_others_alone() -> None:
     boxes = head.coder.decode(raw.codes, raw.priors)
     by_hand = 0.0
     for image, row in matches.positive.nonzero().tolist():
-        truth = targets().boxes[image, matches.target[image, row]]
-        by_hand += float(((boxes[image, row] - truth).reshape(2, 2).mean(0)).abs().sum()) * 2
+        target_boxes = targets().boxes[image, matches.target[image, row]]
+        by_hand += float(((boxes[image, row] - target_boxes).reshape(2, 2).mean(0)).abs().sum()) * 2
     assert float(terms["center"].total) == pytest.approx(by_hand, rel=1e-4)
     assert float(terms["center"].count) == float(matches.positive.sum())
 

@@ -22,7 +22,7 @@ class Coder(Checked):
     holds_center: bool = False
 
     def encode(self, boxes: Tensor, priors: Priors) -> Tensor:
-        """What the head should have said for these boxes."""
+        """What the head should have predicted for these boxes."""
         raise NotImplementedError
 
     def decode(self, codes: Tensor, priors: Priors) -> Tensor:

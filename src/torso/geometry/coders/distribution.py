@@ -19,7 +19,7 @@ class DistributionCoder(Coder):
         margin: targets stay so far below reg_max that they lie between two bins (GFL 0.1, YOLOv8 0.01).
 
     Codes are [..., 4 * (reg_max + 1)] logits, side by side. encode gives the two bins about each distance, as the dfl
-    loss wants them; a side farther than reg_max strides, or on the wrong side of the point, cannot be said.
+    loss wants them; a side farther than reg_max strides, or on the wrong side of the point, cannot be represented.
     """
 
     holds_center = True

@@ -1,4 +1,4 @@
-"""Centre by a tanh about a place, size as a share of the prior (https://github.com/dog-qiuqiu/FastestDet)."""
+"""Centre by a tanh about a location, size as a share of the prior (https://github.com/dog-qiuqiu/FastestDet)."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ class PriorGenerator(Checked, nn.Module):
     """Built with the (y, x) strides of the levels, fine to coarse; called with the maps' sizes at every forward.
 
     Priors are computed anew each time: a cache would break dynamic export and multiply compiled graphs.
-    shapes_wh: (w, h) in pixels of the A priors at a place, one list a level. They are kept on the device as float32
+    shapes_wh: (w, h) in pixels of the A priors at a location, one list a level. They are kept on the device as float32
     buffers, because a tensor made of Python numbers costs a host-to-device copy in every forward.
     """
 
     def __init__(self, shapes_wh: Sequence[Sequence[tuple[float, float]]]) -> None:
         super().__init__()
         self._shapes_wh = [list(level) for level in shapes_wh]
-        self.per_place = tuple(len(level) for level in shapes_wh)
+        self.per_location = tuple(len(level) for level in shapes_wh)
         for i, level in enumerate(self._shapes_wh):
             self.register_buffer(f"level{i}", torch.tensor(level, dtype=torch.float32), persistent=False)
 
@@ -57,9 +57,9 @@ class PriorGenerator(Checked, nn.Module):
 def grid_priors(
     shapes_wh: Tensor, size_hw: tuple[int, int], stride_yx: tuple[float, float], offset: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Centres, sizes and strides, each [h*w*A, 2] float32, of A shapes [A, 2] (w, h) at every place of one level.
+    """Centres, sizes and strides, each [h*w*A, 2] float32, of A shapes [A, 2] (w, h) at every location of one level.
 
-    The centre of place (x, y) is ((x + offset) * stride_x, (y + offset) * stride_y).
+    The centre of location (x, y) is ((x + offset) * stride_x, (y + offset) * stride_y).
     """
     (h, w), a = size_hw, shapes_wh.shape[0]
     device = shapes_wh.device
@@ -79,7 +79,7 @@ def place_anchors(
     strides_yx: Sequence[tuple[int, int]] | None,
     offset: float,
 ) -> Priors:
-    """Every shape of a level at each of its places; strides_yx None takes the image size // map size of each level."""
+    """Every shape of a level at each location; strides_yx None takes the image size // map size of each level."""
     levels = []
     for i, (wh, size_hw) in enumerate(zip(shapes_wh, sizes_hw, strict=True)):
         image_stride = (image_hw[0] // size_hw[0], image_hw[1] // size_hw[1])

@@ -1,4 +1,4 @@
-"""Anchor boxes of several scales and ratios at every place (Faster R-CNN, arXiv 1506.01497; RetinaNet, 1708.02002)."""
+"""Anchors of several scales and ratios at every location (Faster R-CNN, arXiv 1506.01497; RetinaNet, 1708.02002)."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class Anchors(PriorGenerator):
 
 def _check_sizes(sizes: Sequence[Sequence[float]], strides: Sequence[tuple[int, int]]) -> None:
     if len(sizes) != len(strides):
-        came = "1 level" if len(sizes) == 1 else f"{len(sizes)} levels"
+        given = "1 level" if len(sizes) == 1 else f"{len(sizes)} levels"
         raise ValueError(
-            f"Anchors.sizes has {came}, but the head reads {len(strides)}, of strides (y, x) {strides}: give one list "
+            f"Anchors.sizes has {given}, but the head reads {len(strides)}, of strides (y, x) {strides}: give one list "
             "of sides for each, fine to coarse, or None, which follows the strides"
         )

@@ -1,4 +1,4 @@
-"""One point at every place, written as a box of side stride (FCOS, arXiv 1904.01355; Objects as Points, 1904.07850)."""
+"""One point at every location, as a box of side stride (FCOS, arXiv 1904.01355; Objects as Points, 1904.07850)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torso.types import Priors
 
 
 class Points(PriorGenerator):
-    """The centre of place (x, y) is ((x + offset) * stride, (y + offset) * stride).
+    """The centre of location (x, y) is ((x + offset) * stride, (y + offset) * stride).
 
     Args:
         offset: 0.5 is the paper's half stride (FCOS writes floor(s / 2) + x * s); torchvision's FCOS and YOLOX use 0.

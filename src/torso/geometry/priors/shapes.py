@@ -13,7 +13,7 @@ from torso.types import Priors
 
 
 class Shapes(PriorGenerator):
-    """The same shapes at every place of a level; `torso anchors DIR` fits them to the boxes of a data set.
+    """The same shapes at every location of a level; `torso anchors DIR` fits them to the boxes of a data set.
 
     Args:
         sizes: for each level, fine to coarse, its (width, height) in input pixels; levels may have different numbers

@@ -13,7 +13,7 @@ from torso.types import Priors
 
 
 class SSDAnchors(PriorGenerator):
-    """At every place of level k: a square of side s_k, one of sqrt(s_k * s_(k+1)), and for each ratio r the box of
+    """At every location of level k: a square of side s_k, one of sqrt(s_k * s_(k+1)), and for each ratio r the box of
     s_k * sqrt(r) by s_k / sqrt(r), then the same standing up.
 
     Args:
@@ -44,8 +44,8 @@ class SSDAnchors(PriorGenerator):
         ratios = ((2.0,),) * len(strides) if ratios is None else ratios
         if len(sizes) != len(strides) + 1 or len(ratios) != len(strides):
             raise ValueError(
-                f"SSD's priors want {len(strides) + 1} sizes and {len(strides)} tuples of ratios for the "
-                f"{len(strides)} levels of strides (y, x) {strides}; {sizes} and {ratios} came: give as many, or "
+                f"SSDAnchors: expected {len(strides) + 1} sizes and {len(strides)} tuples of ratios for the "
+                f"{len(strides)} levels of strides (y, x) {strides}, got {sizes} and {ratios}: give as many, or "
                 "None for both, which follows the strides"
             )
         super().__init__([_shapes(sizes[k], sizes[k + 1], level) for k, level in enumerate(ratios)])

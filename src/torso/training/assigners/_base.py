@@ -16,9 +16,9 @@ from torso.training.assignment import Assignment, Pairs
 from torso.types import Priors
 
 
-class Lack(NamedTuple):
-    """Why an assigner means nothing where it stands, after its name ("chooses by shape, but ..."); and the settings
-    that change that, none where nothing does.
+class Missing(NamedTuple):
+    """Why an assigner cannot train a head, worded to follow its name ("chooses by shape, but ..."), and the settings
+    that mend it, none where nothing does.
     """
 
     reason: str
@@ -26,17 +26,17 @@ class Lack(NamedTuple):
 
 
 class Assigner(Checked):
-    """Called under no_grad with the priors, the targets and, where `needs_predictions`, what the model says now.
+    """Called under no_grad with the priors, the targets and, where `needs_predictions`, the current predictions.
 
     boxes: [B, N, 4] decoded predictions; scores: [B, N, K], fused with the quality branch where there is one and
     `fused_scores` wants it. Rows of Targets that are not valid, or are crowd, never match; M may be 0. No Python loop
     over images, no .item(), no boolean indexing: the caller compiles this with the model.
 
     gives_quality: whether Assignment.quality is there; quality_is_score: whether it is what the class should score.
-    gives_pairs: whether the answer is Pairs. at_cell: whether a truth's priors all lie about the cell of its centre, as
-    the codes of the YOLO line want it. centers_inside: whether every positive's centre lies inside its truth, as codes
-    of distances want it; of other rules these learn what they can say (see matching.with_centers_inside). needs_grid:
-    whether it looks at cells of maps (Priors.levels), so that regions of a second stage cannot be assigned.
+    gives_pairs: whether the answer is Pairs. at_cell: whether a target's priors all lie about the cell of its centre,
+    as the codes of the YOLO line want it. centers_inside: whether every positive's centre lies inside its target, as
+    codes of distances want it; of other rules these learn what a code represents (see matching.with_centers_inside).
+    needs_grid: whether it looks at cells of maps (Priors.levels), so that regions of a second stage cannot be assigned.
     """
 
     needs_predictions: bool = False
@@ -53,8 +53,8 @@ class Assigner(Checked):
     ) -> Assignment | Pairs:
         raise NotImplementedError
 
-    def lacks(self, head: DenseHead) -> list[Lack]:
-        """What keeps this rule from meaning something for that head's priors and codes; [] where nothing does."""
+    def missing(self, head: DenseHead) -> list[Missing]:
+        """What is missing for this rule to train that head's priors and codes; [] where nothing is."""
         return []
 
 
@@ -75,9 +75,9 @@ def with_a_row(targets: Targets) -> Targets:
 
 
 def boxes_to_match(priors: Priors, point_scale: float) -> Tensor:
-    """[N, 4] or [B, N, 4]: the priors as boxes whose overlap with a truth says something.
+    """[N, 4] or [B, N, 4]: the priors as boxes whose overlap with a target is meaningful.
 
-    A point is written as a box of one stride, which overlaps no truth of its level's size; one of `point_scale`
+    A point is written as a box of one stride, which overlaps no target of its level's size; one of `point_scale`
     strides stands for it. Anchors and RoIs ([B, N, 2]) are boxes of their own, whatever their sides.
     """
     if not priors.points:

@@ -1,4 +1,4 @@
-"""Which anchor shapes a head has at a place, and in which cell of which level a ground truth lies: the YOLO rules."""
+"""The anchor shapes of a head at a location, and the level and cell in which a ground truth lies: the YOLO rules."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 from torso.geometry.boxes import MIN_AREA
 from torso.geometry.priors.points import Points
 from torso.heads.dense import DenseHead
-from torso.training.assigners._base import Lack
+from torso.training.assigners._base import Missing
 from torso.types import Priors
 
 
 class Shapes(NamedTuple):
     """The S anchor shapes of all levels: sizes_wh, strides_xy [S, 2]; and, as int64 [S], of the level that each belongs
-    to: first row of the shape at place (0, 0), width, height, shapes a place.
+    to: first row of the shape at location (0, 0), width, height, shapes a location.
     """
 
     sizes_wh: Tensor
@@ -24,11 +24,11 @@ class Shapes(NamedTuple):
     row: Tensor
     width: Tensor
     height: Tensor
-    per_place: Tensor
+    per_location: Tensor
 
     def rows(self, cell_x: Tensor, cell_y: Tensor) -> Tensor:
         """The prior of each shape [..., S] in these cells [..., S]."""
-        return self.row + (cell_y * self.width + cell_x) * self.per_place
+        return self.row + (cell_y * self.width + cell_x) * self.per_location
 
     def cells(self, centers_xy: Tensor) -> tuple[Tensor, Tensor]:
         """Column and row [..., S] in each shape's level of centres [..., 2], kept inside the maps."""
@@ -38,7 +38,7 @@ class Shapes(NamedTuple):
 
 
 def shapes_of(priors: Priors) -> Shapes:
-    """The shapes at the first place of each level stand for all its places."""
+    """The shapes at the first location of each level stand for all its locations."""
     device = priors.centers_xy.device
     rows, columns = [], []
     start = 0
@@ -46,8 +46,8 @@ def shapes_of(priors: Priors) -> Shapes:
         rows.append(torch.arange(start, start + a, device=device))
         columns.append(torch.stack([torch.full((a,), v, device=device) for v in (w, h, a)]))
         start += size
-    row, (width, height, per_place) = torch.cat(rows), torch.cat(columns, dim=1).unbind()
-    return Shapes(priors.sizes_wh[row], priors.strides_xy[row], row, width, height, per_place)
+    row, (width, height, per_location) = torch.cat(rows), torch.cat(columns, dim=1).unbind()
+    return Shapes(priors.sizes_wh[row], priors.strides_xy[row], row, width, height, per_location)
 
 
 def shape_iou(a_wh: Tensor, b_wh: Tensor) -> Tensor:
@@ -57,8 +57,8 @@ def shape_iou(a_wh: Tensor, b_wh: Tensor) -> Tensor:
     return shared / union.clamp(min=MIN_AREA)
 
 
-def lacks_shapes(head: DenseHead) -> list[Lack]:
+def missing_shapes(head: DenseHead) -> list[Missing]:
     """Of a head that has points: their one shape, the stride, says nothing of an object's."""
     if not isinstance(head.priors, Points):
         return []
-    return [Lack("chooses a prior by its shape, but this head's priors are points", {"head.priors": "anchors"})]
+    return [Missing("chooses a prior by its shape, but this head's priors are points", {"head.priors": "anchors"})]

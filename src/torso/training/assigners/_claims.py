@@ -9,9 +9,9 @@ from torso.types import Priors
 
 
 def strongest_claim(rows: Tensor, value: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """For each of n priors the truth that claims it with the highest value.
+    """For each of n priors the target that claims it with the highest value.
 
-    rows, value: [B, M, c], the priors that each truth claims; claims below 0 do not count. Returns the truth's row
+    rows, value: [B, M, c], the priors that each target claims; claims below 0 do not count. Returns the target's row
     [B, N] and the value [B, N], both -1 where none claims the prior.
     """
     b, m, c = rows.shape
@@ -19,7 +19,7 @@ def strongest_claim(rows: Tensor, value: Tensor, n: int) -> tuple[Tensor, Tensor
     best = value.new_full((b, n), -1.0).scatter_reduce(1, flat, claims, "amax")
     owner = torch.arange(m, device=rows.device)[None, :, None].expand(b, m, c).flatten(1)
     wins = (claims >= 0) & (claims == best.gather(1, flat))
-    # of equal values the first truth keeps the prior, as with the maximum over truths of the authors' code
+    # of equal values the first target keeps the prior, as with the maximum over targets of the authors' code
     target = rows.new_full((b, n), m).scatter_reduce(1, flat, torch.where(wins, owner, m), "amin")
     return torch.where(target < m, target, -1), best
 

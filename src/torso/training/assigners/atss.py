@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
+from torso.bounds import Positive
 from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap
-from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable, with_a_row
 from torso.training.assigners._claims import strongest_claim
 from torso.training.assigners.fcos import centerness
@@ -16,24 +19,20 @@ from torso.types import Priors
 
 
 class ATSSAssigner(Assigner):
-    """Per level the `candidates` priors nearest to a truth's centre; positive where the IoU reaches their mean plus
-    standard deviation (unbiased, as in the authors' code) and the prior's centre lies inside the truth.
+    """Per level the `candidates` priors nearest to a target's centre; positive where the IoU reaches their mean plus
+    standard deviation (unbiased, as in the authors' code) and the prior's centre lies inside the target.
 
-    A prior that answers for several truths learns the one that it overlaps most. quality is centerness, which the
+    A prior that answers for several targets learns the one that it overlaps most. quality is centerness, which the
     paper trains beside the class as FCOS does.
 
+    candidates: two at least, so that they have a deviation.
     point_scale: side, in strides, of the box that stands for a point (heads without anchors); the paper's anchor has 8.
     """
 
     gives_quality = True
     centers_inside = True
 
-    def __init__(self, *, candidates: int = 9, point_scale: float = 8.0) -> None:
-        if candidates < 2 or point_scale <= 0:
-            raise PartError(
-                "ATSS wants at least 2 candidates, to have a deviation, and a positive point_scale; "
-                f"{candidates} and {point_scale} came"
-            )
+    def __init__(self, *, candidates: Annotated[int, Interval(ge=2)] = 9, point_scale: Positive = 8.0) -> None:
         self.candidates, self.point_scale = candidates, point_scale
 
     def __call__(

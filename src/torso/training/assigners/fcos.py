@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torso.bounds import NotNegative, Positive
 from torso.data.targets import Targets
-from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assignment import BACKGROUND, Assignment
 from torso.types import Priors
@@ -21,16 +21,14 @@ class FCOSAssigner(Assigner):
         range_scale: a level of stride s takes largest distances in (range_scale / 2 * s, range_scale * s], the finest
             from 0, the coarsest without an end: (0, 64], (64, 128] ... for strides 8, 16 ... at the paper's 8.
 
-    Of several truths the smallest area wins, the first of equals. quality is centerness,
+    Of several targets the smallest area wins, the first of equals. quality is centerness,
     sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), 0 off the positives.
     """
 
     gives_quality = True
     centers_inside = True
 
-    def __init__(self, *, radius: float = 0.0, range_scale: float = 8.0) -> None:
-        if radius < 0 or range_scale <= 0:
-            raise PartError(f"FCOS wants radius >= 0 and range_scale > 0; {radius} and {range_scale} came")
+    def __init__(self, *, radius: NotNegative = 0.0, range_scale: Positive = 8.0) -> None:
         self.radius, self.range_scale = radius, range_scale
 
     def __call__(
@@ -66,7 +64,7 @@ class FCOSAssigner(Assigner):
         return low, torch.where(first >= sum(sizes[:-1]), torch.inf, high)
 
     def _eligible_area(self, priors: Priors, boxes: Tensor, may: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Areas [B, N, m] of the truths that a prior may learn, inf for the others."""
+        """Areas [B, N, m] of the targets that a prior may learn, inf for the others."""
         x, y = priors.centers_xy[:, 0, None], priors.centers_xy[:, 1, None]  # [N, 1]
         x1, y1, x2, y2 = boxes[:, None].unbind(-1)  # [B, 1, m]
         left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y

@@ -57,7 +57,7 @@ class GaussianAssigner(Checked):
         return HeatmapTargets(_paint(*bumps, targets.labels, num_classes), Pairs(row, target, weight))
 
     def _weights(self, row: Tensor, may: Tensor, n: int) -> Tensor:
-        """[B, M] 1 where a truth is learnt at its cell, else 0."""
+        """[B, M] 1 where a target is learnt at its cell, else 0."""
         if self.shared_cell == "last":
             order = torch.where(may, torch.arange(row.shape[1], device=row.device), -1)
             last = row.new_full((row.shape[0], n), -1).scatter_reduce(1, row, order, "amax")
@@ -86,7 +86,7 @@ def gaussian_radius(size: Tensor, min_overlap: float) -> Tensor:
 
 
 def _bumps(cell: Tensor, cells: int, radius: Tensor, may: Tensor) -> Tensor:
-    """[B, cells, M]: one axis of each truth's bump, which is the product of its two axes."""
+    """[B, cells, M]: one axis of each target's bump, which is the product of its two axes."""
     distance = (torch.arange(cells, device=cell.device)[:, None] - cell[:, None]).to(radius).abs()
     sigma = (2 * radius + 1) / 6
     bump = torch.exp(-distance.square() / (2 * sigma.square())[:, None])

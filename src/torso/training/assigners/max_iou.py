@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torso.bounds import Positive, Probability
 from torso.data.targets import Targets
 from torso.geometry.boxes import iou_matrix
-from torso.parts import PartError
+from torso.plain_values import check_rising
 from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable, with_a_row
 from torso.training.assignment import BACKGROUND, IGNORED, Assignment
 from torso.types import Priors
@@ -30,25 +31,20 @@ class MaxIoUAssigner(Assigner):
             last (mmdetection).
         point_scale: side, in strides, of the box that stands for a point (heads without anchors).
 
-    A rescue at IoU 0 is refused: torchvision makes every prior positive for a truth that no prior touches.
+    A rescue at IoU 0 is refused: torchvision makes every prior positive for a target that no prior touches.
     """
 
     def __init__(
         self,
         *,
-        positive: float = 0.5,
-        negative: float = 0.4,
+        positive: Probability = 0.5,
+        negative: Probability = 0.4,
         rescue: bool = True,
-        rescue_above: float = 0.0,
+        rescue_above: Probability = 0.0,
         rescue_learns: RescueLearns = "most",
-        point_scale: float = 8.0,
+        point_scale: Positive = 8.0,
     ) -> None:
-        if not 0 <= negative <= positive <= 1:
-            raise PartError(f"MaxIoU wants 0 <= negative <= positive <= 1; {negative} and {positive} came")
-        if not 0 <= rescue_above <= 1 or not point_scale > 0:
-            raise PartError(
-                f"MaxIoU wants rescue_above, an IoU, in 0..1 and point_scale > 0; {rescue_above} and {point_scale} came"
-            )
+        check_rising(type(self).__name__, negative=negative, positive=positive)
         self.positive, self.negative, self.point_scale = positive, negative, point_scale
         self.rescue, self.rescue_above, self.rescue_learns = rescue, rescue_above, rescue_learns
 

@@ -1,4 +1,4 @@
-"""PAA: two Gaussians over the losses of a truth's candidates part positives from background (arXiv 2007.08103)."""
+"""PAA: two Gaussians over the losses of a target's candidates part positives from background (arXiv 2007.08103)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from torso.bounds import Count, NotNegative, Positive, Probability
 from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap
-from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.assignment import BACKGROUND, Assignment
@@ -17,17 +17,17 @@ from torso.types import Priors
 
 
 class PAAAssigner(Assigner):
-    """A truth's candidates are, of the priors that overlap it most and by at least `overlap`, the `candidates` of least
-    loss on each level. Two Gaussians are fitted to these losses, and of the candidates that belong to the lower one
-    those up to its most probable are positive, the rest is background. quality is the IoU of the predicted box.
+    """A target's candidates are, of the priors that overlap it most and by at least `overlap`, the `candidates` of
+    least loss on each level. Two Gaussians are fitted to these losses, and of the candidates that belong to the lower
+    one those up to its most probable are positive, the rest is background. quality is the IoU of the predicted box.
 
     Args:
-        overlap: below it a prior is background from the start; each truth's best priors are candidates anyway.
+        overlap: below it a prior is background from the start; each target's best priors are candidates anyway.
         candidates: a level.
         alpha, gamma, box_weight: of the loss that is compared, focal + box_weight * (1 - GIoU).
-        iterations: most steps of expectation and maximisation; each truth stops by itself where the mean log likelihood
-            rises by less than 0.001. All truths are fitted at once, so this is what the graph is unrolled to.
-        point_scale: side, in strides, of the box that stands for a point (heads without anchors).
+        iterations: most steps of expectation and maximisation; each target stops by itself where the mean log
+            likelihood rises by less than 0.001. All targets are fitted at once, so this is what the graph is unrolled
+        to. point_scale: side, in strides, of the box that stands for a point (heads without anchors).
     """
 
     needs_predictions = True
@@ -38,24 +38,14 @@ class PAAAssigner(Assigner):
     def __init__(
         self,
         *,
-        overlap: float = 0.1,
-        candidates: int = 9,
-        alpha: float = 0.25,
-        gamma: float = 2.0,
-        box_weight: float = 1.3,
-        iterations: int = 30,
-        point_scale: float = 8.0,
+        overlap: Probability = 0.1,
+        candidates: Count = 9,
+        alpha: Probability = 0.25,
+        gamma: NotNegative = 2.0,
+        box_weight: NotNegative = 1.3,
+        iterations: Count = 30,
+        point_scale: Positive = 8.0,
     ) -> None:
-        if not 0 <= overlap <= 1 or min(candidates, iterations) < 1:
-            raise PartError(
-                "PAA wants overlap in 0..1, candidates >= 1 and iterations >= 1; "
-                f"{overlap}, {candidates} and {iterations} came"
-            )
-        if not 0 <= alpha <= 1 or not min(gamma, box_weight) >= 0 or not point_scale > 0:
-            raise PartError(
-                "PAA wants alpha in 0..1, gamma and box_weight that are not negative, and point_scale > 0; "
-                f"{alpha}, {gamma}, {box_weight} and {point_scale} came"
-            )
         self.first = MaxIoUAssigner(
             positive=overlap, negative=overlap, rescue=True, rescue_learns="rescued", point_scale=point_scale
         )
@@ -79,7 +69,7 @@ class PAAAssigner(Assigner):
         return Assignment(torch.where(kept, target, BACKGROUND), torch.where(kept, fit, 0.0))
 
     def _loss(self, targets: Targets, target: Tensor, matched: Tensor, boxes: Tensor, scores: Tensor) -> Tensor:
-        """[B, N]: what each prior would cost as a positive of its truth."""
+        """[B, N]: what each prior would cost as a positive of its target."""
         p = scores.float()
         tiny = torch.finfo(p.dtype).tiny
         absent = -(1 - self.alpha) * p**self.gamma * (1 - p).clamp(min=tiny).log()
@@ -90,7 +80,7 @@ class PAAAssigner(Assigner):
         return focal + self.box_weight * (1 - aligned_overlap(boxes, matched, "giou"))
 
     def _lowest(self, priors: Priors, target: Tensor, loss: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-        """Rows and losses [B, M, c] of each truth's candidates, `candidates` a level, the lowest first."""
+        """Rows and losses [B, M, c] of each target's candidates, `candidates` a level, the lowest first."""
         rows, values = [], []
         for start in range(0, targets.boxes.shape[1], CHUNK):
             own = torch.arange(start, min(start + CHUNK, targets.boxes.shape[1]), device=target.device)

@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from torso.bounds import Count, NotNegative, Positive
 from torso.data.targets import Targets
 from torso.geometry.boxes import aligned_overlap, iou_matrix
-from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, matchable, with_a_row
 from torso.training.assigners._claims import depth_inside, scores_of
 from torso.training.assignment import BACKGROUND, Assignment
@@ -19,16 +19,16 @@ Inside = Literal["either", "center"]
 
 
 class SimOTAAssigner(Assigner):
-    """cost = class cost + iou_weight * -log IoU + 1e5 where a prior's centre is not both inside the truth and near its
-    centre; a truth takes its k cheapest candidates, k the sum of its `candidates` highest IoUs, at least 1. A prior
-    that several truths take goes to the cheapest of all. quality is the IoU, which is also what the class should score.
+    """cost = class cost + iou_weight * -log IoU + 1e5 where a prior's centre is not both inside the target and near its
+    centre; a target takes its k cheapest candidates, k the sum of its `candidates` highest IoUs, at least 1. A prior
+    that several targets take goes to the cheapest of all. quality is the IoU, also what the class should score.
 
     Args:
-        radius: "near" in strides. inside: a prior is a candidate where its centre lies in any truth or near any truth's
+        radius: "near" in strides. inside: a prior is a candidate where its centre lies in any target or near a target's
             centre ("either", the paper), or near one ("center", YOLOX's later code, at radius 1.5).
-        cell_center: a prior stands in the middle of its cell, wherever its own centre is: YOLOX's boxes are said from
-            the cells' corners, but assigned from their middles.
-        candidates: IoUs that are summed, and the most priors that a truth takes.
+        cell_center: a prior stands in the middle of its cell, wherever its own centre is: YOLOX's boxes are predicted
+            from the cells' corners, but assigned from their middles.
+        candidates: IoUs that are summed, and the most priors that a target takes.
         cls_weight, iou_weight: of the cost. The class cost is the binary cross entropy over all classes of the square
             root of the score, which is class times objectness.
     """
@@ -41,18 +41,13 @@ class SimOTAAssigner(Assigner):
     def __init__(
         self,
         *,
-        radius: float = 2.5,
+        radius: Positive = 2.5,
         inside: Inside = "either",
         cell_center: bool = True,
-        candidates: int = 10,
-        cls_weight: float = 1.0,
-        iou_weight: float = 3.0,
+        candidates: Count = 10,
+        cls_weight: NotNegative = 1.0,
+        iou_weight: NotNegative = 3.0,
     ) -> None:
-        if radius <= 0 or candidates < 1 or min(cls_weight, iou_weight) < 0:
-            raise PartError(
-                "SimOTA wants radius > 0, candidates >= 1 and weights that are not negative; "
-                f"{radius}, {candidates}, {cls_weight} and {iou_weight} came"
-            )
         self.radius, self.inside, self.cell_center, self.candidates = radius, inside, cell_center, candidates
         self.cls_weight, self.iou_weight = cls_weight, iou_weight
 
@@ -104,7 +99,7 @@ class SimOTAAssigner(Assigner):
         return cost + (~(inside & near)).to(cost) * 1e5, iou
 
     def _take(self, state: _Taken, cost: Tensor, iou: Tensor, start: int) -> _Taken:
-        """The state after the m truths from row `start` on have taken theirs."""
+        """The state after the m targets from row `start` on have taken theirs."""
         k = min(self.candidates, cost.shape[1])
         wanted = iou.topk(k, dim=1).values.sum(1).long().clamp(min=1)  # [B, m]
         best = cost.topk(k, dim=1, largest=False)  # [B, k, m]
@@ -121,7 +116,7 @@ class SimOTAAssigner(Assigner):
 
 
 class _Taken(NamedTuple):
-    """Of each prior, [B, N]: the last truth that took it or -1, how many did, the cheapest of all truths, its cost."""
+    """Of each prior, [B, N]: the last target that took it or -1, how many did, the cheapest of all, its cost."""
 
     owner: Tensor
     times: Tensor

@@ -5,26 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torso.bounds import Fraction, Positive
 from torso.data.targets import Targets
 from torso.geometry.boxes import iou_matrix
-from torso.parts import PartError
 from torso.training.assigners._base import CHUNK, Assigner, boxes_to_match, matchable
 from torso.training.assignment import BACKGROUND, Assignment
 from torso.types import Priors
 
 
 class SSDAssigner(Assigner):
-    """A prior learns the truth that it overlaps most where the IoU reaches `threshold`, the first of equals; all others
-    are background, none is ignored. Then the best prior of each truth (the first of equals) learns that truth, whatever
-    it overlaps more; of several truths with one best prior the last gets it, as in torchvision and mmdetection, where
-    MultiBox's matching would look for other priors.
+    """A prior learns the target that it overlaps most where the IoU reaches `threshold`, the first of equals; all
+    others are background, none is ignored. Then the best prior of each target (the first of equals) learns that target,
+    whatever it overlaps more; of several targets with one best prior the last gets it, as in torchvision and
+    mmdetection, where MultiBox's matching would look for other priors.
 
     point_scale: side, in strides, of the box that stands for a point (heads without anchors).
     """
 
-    def __init__(self, *, threshold: float = 0.5, point_scale: float = 8.0) -> None:
-        if not 0 < threshold <= 1 or point_scale <= 0:
-            raise PartError(f"SSD wants threshold in 0..1 and point_scale > 0; {threshold} and {point_scale} came")
+    def __init__(self, *, threshold: Fraction = 0.5, point_scale: Positive = 8.0) -> None:
         self.threshold, self.point_scale = threshold, point_scale
 
     def __call__(
@@ -45,7 +43,7 @@ class SSDAssigner(Assigner):
             best = torch.maximum(best, value)
             top, place = iou.max(dim=1)  # [B, m]
             rows = torch.arange(start, start + top.shape[1], device=may.device).expand_as(place)
-            claims = torch.where(top > 0, rows, BACKGROUND)  # a truth that no prior touches forces none
+            claims = torch.where(top > 0, rows, BACKGROUND)  # a target that no prior touches forces none
             forced = forced.scatter_reduce(1, place, claims, "amax")
         target = torch.where(best >= self.threshold, target, BACKGROUND)
         return Assignment(torch.where(forced >= 0, forced, target))

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torso.bounds import Count, NotNegative
 from torso.data.targets import Targets
 from torso.geometry.boxes import OverlapKind, overlap_matrix
 from torso.parts import PartError
@@ -20,9 +21,10 @@ _TINY = torch.finfo(torch.float32).tiny
 
 
 class TaskAlignedAssigner(Assigner):
-    """alignment = score^alpha * IoU^beta of the truth's class; its `top` best priors are positive where their centre
-    lies inside the truth. A prior that several truths claim learns the one it overlaps most. quality is the alignment,
-    scaled for each truth so that its best prior has the IoU of its best fitting one; the class should score that.
+    """alignment = score^alpha * IoU^beta of the target's class; its `top` best priors are positive where their centre
+    lies inside the target. A prior that several targets claim learns the one it overlaps most. quality is the
+    alignment, scaled for each target so that its best prior has the IoU of its best fitting one;
+    the class should score that.
 
     Args:
         alpha, beta, top: TOOD 1, 6, 13; the YOLO line's later heads 0.5, 6, 10.
@@ -30,7 +32,7 @@ class TaskAlignedAssigner(Assigner):
             "inside" (the later heads).
         overlap: "iou", or another of the family, as far as it is positive.
         margin: px by which a centre must be inside.
-        guard: is added to the best alignment that a truth's are divided by. TOOD's authors 1e-7, which leaves a truth
+        guard: is added to the best alignment that a target's are divided by. TOOD's authors 1e-7, which leaves a target
             that no box overlaps by a tenth without a target worth learning (IoU^6 is below it); 0 divides as written.
     """
 
@@ -43,19 +45,16 @@ class TaskAlignedAssigner(Assigner):
     def __init__(
         self,
         *,
-        alpha: float = 1.0,
-        beta: float = 6.0,
-        top: int = 13,
+        alpha: NotNegative = 1.0,
+        beta: NotNegative = 6.0,
+        top: Count = 13,
         compete: Competing = "all",
         overlap: OverlapKind = "iou",
-        margin: float = 0.01,
-        guard: float = 1e-7,
+        margin: NotNegative = 0.01,
+        guard: NotNegative = 1e-7,
     ) -> None:
-        if top < 1 or not min(alpha, beta, margin, guard) >= 0 or alpha == beta == 0:
-            raise PartError(
-                "TaskAligned wants top >= 1, alpha, beta, margin and guard >= 0, and alpha or beta above 0; "
-                f"{top}, {alpha}, {beta}, {margin} and {guard} came"
-            )
+        if alpha == beta == 0:
+            raise PartError("TaskAlignedAssigner: expected alpha or beta above 0, got 0 for both")
         self.alpha, self.beta, self.top = alpha, beta, top
         self.compete, self.overlap, self.margin, self.guard = compete, overlap, margin, guard
 
@@ -79,7 +78,7 @@ class TaskAlignedAssigner(Assigner):
         return Assignment(torch.where(target >= 0, target, BACKGROUND), quality)
 
     def _claims(self, priors: Priors, targets: Targets, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Each truth's best priors: rows, alignment (0 where they do not count), overlap, [B, m, top]."""
+        """Each target's best priors: rows, alignment (0 where they do not count), overlap, [B, m, top]."""
         fit = overlap_matrix(boxes, targets.boxes, self.overlap).clamp(min=0)  # [B, N, m]
         metric = scores_of(scores.float(), targets.labels) ** self.alpha * fit**self.beta
         may = matchable(targets)[:, None]

@@ -52,7 +52,7 @@ class Criterion(Checked, nn.Module):
     fixed: ClassVar[Mapping[str, str]] = MappingProxyType({})
     wants: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
-            "assigner": "a rule that says which truth each prior learns",
+            "assigner": "a rule that says which target each prior learns",
             "cls_loss": "a loss of class scores",
             "box_loss": "a loss of boxes",
             "sampler": "a rule that draws among positives and background",

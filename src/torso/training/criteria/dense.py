@@ -20,7 +20,7 @@ from torso.training.criteria._base import TERM_SLOTS, Criterion, Terms, TermSum
 from torso.training.criteria._old_names import DENSE
 from torso.training.matching import Crowd, Matcher, Matches
 from torso.training.samplers._base import Sampler
-from torso.training.terms._base import Learners, Normaliser, Rows, Term
+from torso.training.terms._base import Learners, Normaliser, Rows, Term, class_learners
 from torso.training.terms.box import BoxTerm
 from torso.training.terms.classification import ClassificationTerm
 from torso.training.terms.distribution import DistributionTerm
@@ -73,9 +73,9 @@ class DenseCriterion(Criterion):
         if per_level and any(term.normaliser == "image" for term in self._all.values()):
             by_image = {"criterion.per_level": False}
             raise PartError("the dense criterion divides by level or by image, not both", remedies=[by_image])
-        shown = [term.name for term in self._all.values()]
-        if len(set(shown)) < len(shown):
-            raise PartError(f"DenseCriterion.others: expected names that no other term has, got the terms {shown}")
+        logged = [term.name for term in self._all.values()]
+        if len(set(logged)) < len(logged):
+            raise PartError(f"DenseCriterion.others: expected names that no other term has, got the terms {logged}")
 
     @property
     def assigner(self) -> Assigner:
@@ -146,7 +146,7 @@ class DenseCriterion(Criterion):
         def costs(matches: Matches) -> Tensor:
             """By the loss that teaches background."""
             if self.cls.on == "used":
-                return self.cls.background_costs(_of_classes(matches, targets, head), raw.logits.detach())
+                return self.cls.background_costs(class_learners(matches, targets, head), raw.logits.detach())
             assert raw.quality is not None
             return self.quality.background_costs(raw.quality.detach(), raw.priors)
 
@@ -165,12 +165,12 @@ class DenseCriterion(Criterion):
             learners = self._learners(matches, raw.priors, targets, head, raw.logits)
             counts = [term.count(learners) for term in taught]
             priors = matches.priors(raw.priors)
-            truth = targets.boxes.gather(1, matches.target[..., None].expand(-1, -1, 4))
-            truth = torch.where(matches.positive[..., None], truth, priors.boxes)  # a sane target off the positives
+            matched = targets.boxes.gather(1, matches.target[..., None].expand(-1, -1, 4))
+            matched = torch.where(matches.positive[..., None], matched, priors.boxes)  # a sane target off the positives
         codes = matches.pick(raw.codes)
-        boxes = head.coder.decode(codes, priors) if any(term.looks_at_boxes for term in taught) else None
+        boxes = head.coder.decode(codes, priors) if any(term.reads_boxes for term in taught) else None
         spread = None if raw.log_variance is None else matches.pick(raw.log_variance)
-        rows = Rows(raw, [raw.logits] if logits is None else logits, codes, spread, boxes, truth, priors, head.coder)
+        rows = Rows(raw, [raw.logits] if logits is None else logits, codes, spread, boxes, matched, priors, head.coder)
         terms: Terms = {}
         for term, count in zip(taught, counts, strict=True):
             divisors, totals = self._named(term.name, count), self._named(term.name, term.total(learners, rows))
@@ -186,7 +186,7 @@ class DenseCriterion(Criterion):
             assert logits is not None
             scores = head.class_scores(matches.pick(logits), None).amax(-1)
         weights = self.box.weights(matches, priors, targets, scores)
-        return _of_classes(matches, targets, head)._replace(weights=weights, weights_count=self.box.weights_count)
+        return class_learners(matches, targets, head)._replace(weights=weights, weights_count=self.box.weights_count)
 
     def _named(self, name: str, values: Tensor) -> dict[str, Tensor]:
         """The scalars of a term [levels, or 1], by name."""
@@ -196,9 +196,3 @@ class DenseCriterion(Criterion):
 def _dense(model: Detector) -> DenseHead:
     assert isinstance(model.head, DenseHead)
     return model.head
-
-
-def _of_classes(matches: Matches, targets: Targets, head: DenseHead) -> Learners:
-    """A softmax without a background column reads every label, and then drops it."""
-    background = head.num_classes if head.columns > head.num_classes else 0 if head.softmax else -1
-    return Learners(matches, targets, head.num_classes, head.columns, background)

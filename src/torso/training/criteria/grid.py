@@ -23,7 +23,7 @@ from torso.types import GridPredictions, Images, Priors
 class GridCriterion(Criterion):
     """loss = cls + box + objectness, each a sum of squared errors divided by the images of the effective batch.
 
-    A cell learns the first truth whose centre it holds: its class vector, and the one of its boxes that fits best now,
+    A cell learns the first target whose centre it holds: its class vector, and the one of its boxes that fits best now,
     by IoU, or where none overlaps by the distance of their coordinates (darknet). That box's confidence learns its IoU,
     all others 0.
 
@@ -35,7 +35,7 @@ class GridCriterion(Criterion):
     reads = GridPredictions
     fixed = MappingProxyType(
         {
-            "assigner": "YOLOv1's cells are responsible by construction, each for the truth whose centre it holds",
+            "assigner": "YOLOv1's cells are responsible by construction, each for the target whose centre it holds",
             "cls_loss": "YOLOv1's loss is one sum of squared errors, its class term too",
             "box_loss": "YOLOv1's loss is one sum of squared errors, its box term too",
             "sampler": "every cell of YOLOv1 counts, empty ones with less weight",
@@ -77,7 +77,7 @@ class GridCriterion(Criterion):
         with torch.no_grad():
             cells = _cells_of(raw.priors, targets)
             iou, chosen = _responsible(head.coder.decode(codes, raw.priors), raw.priors, cells)
-            wanted = head.coder.encode(cells.truth(raw.priors), raw.priors)
+            wanted = head.coder.encode(cells.target_boxes(raw.priors), raw.priors)
             count = _images(targets)
         off = (codes - wanted).square().sum(-1)
         box = torch.where(chosen, off, 0.0).sum() * self.box_weight
@@ -96,16 +96,16 @@ class _Cells(NamedTuple):
     boxes: Tensor
     label: Tensor
 
-    def truth(self, priors: Priors) -> Tensor:
-        """[B, N, 4]: the truth of each box's cell; the prior itself where there is none, so that codes are finite."""
+    def target_boxes(self, priors: Priors) -> Tensor:
+        """[B, N, 4]: the target of each box's cell; the prior itself where there is none, so that codes are finite."""
         boxes_a_cell = priors.levels[0][2]
-        truth = self.boxes.repeat_interleave(boxes_a_cell, dim=1)
+        target_boxes = self.boxes.repeat_interleave(boxes_a_cell, dim=1)
         filled = self.filled.repeat_interleave(boxes_a_cell, dim=1)
-        return torch.where(filled[..., None], truth, priors.boxes)
+        return torch.where(filled[..., None], target_boxes, priors.boxes)
 
 
 def _cells_of(priors: Priors, targets: Targets) -> _Cells:
-    """Each cell's first truth, in the order of Targets; a centre on the image's last edge is in the last cell."""
+    """Each cell's first target, in the order of Targets; a centre on the image's last edge is in the last cell."""
     (rows, columns, _), targets = priors.levels[0], with_a_row(targets)
     center = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
     place = (center / priors.strides_xy[0]).nan_to_num().long()
@@ -122,12 +122,12 @@ def _cells_of(priors: Priors, targets: Targets) -> _Cells:
 
 
 def _responsible(boxes: Tensor, priors: Priors, cells: _Cells) -> tuple[Tensor, Tensor]:
-    """IoU [B, N] of boxes with their cell's truth, and which of them learns it: one in each filled cell."""
+    """IoU [B, N] of boxes with their cell's target, and which of them learns it: one in each filled cell."""
     boxes_a_cell = priors.levels[0][2]
-    truth = cells.truth(priors)
-    iou = aligned_overlap(boxes, truth, "iou")
+    target_boxes = cells.target_boxes(priors)
+    iou = aligned_overlap(boxes, target_boxes, "iou")
     share = priors.sizes_wh.repeat(1, 2)
-    far = ((xyxy_to_cxcywh(boxes) - xyxy_to_cxcywh(truth)) / share).square().sum(-1)
+    far = ((xyxy_to_cxcywh(boxes) - xyxy_to_cxcywh(target_boxes)) / share).square().sum(-1)
     by_cell = iou.reshape(iou.shape[0], -1, boxes_a_cell)
     overlaps = (by_cell > 0).any(-1)
     nearest = far.reshape(by_cell.shape).argmin(-1)

@@ -40,12 +40,12 @@ class HeatmapCriterion(Criterion):
     slots = MappingProxyType({"assigner": "assigner", "cls_loss": "cls_loss", "box_loss": "box_loss"})
     wants = MappingProxyType(
         {
-            "assigner": "the bump about each object's centre that a heatmap should be, not priors that learn a truth",
+            "assigner": "the bump about each object's centre that a heatmap should be, not priors that learn a target",
             "cls_loss": "a loss of heatmaps",
             "box_loss": "a loss of numbers",
         }
     )
-    fixed = MappingProxyType({"sampler": "every place of a heatmap counts, those about an object with less weight"})
+    fixed = MappingProxyType({"sampler": "every location of a heatmap counts, those about an object with less weight"})
 
     def __init__(
         self,

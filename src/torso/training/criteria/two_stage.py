@@ -110,7 +110,7 @@ class TwoStageCriterion(Criterion):
     def sample(self, proposals: Candidates, targets: Targets, *, holds_center: bool = False) -> _Sample:
         """Proposals and ground truth, assigned and sampled; S is fixed by the sampler and the number of rows.
 
-        holds_center: of the head's coder; positives whose centre lies outside their truth are then ignored.
+        holds_center: of the head's coder; positives whose centre lies outside their target are then ignored.
         """
         boxes = torch.cat([proposals.boxes, targets.boxes.to(proposals.boxes)], dim=1)
         real = torch.cat([proposals.scores > 0, matchable(targets)], dim=1)
@@ -134,7 +134,7 @@ class TwoStageCriterion(Criterion):
 
     @property
     def _at_boxes(self) -> bool:
-        return self.cls.looks_at_boxes or self.box.looks_at_boxes
+        return self.cls.reads_boxes or self.box.reads_boxes
 
 
 def _rows(
@@ -146,15 +146,15 @@ def _rows(
     positive = (sample.target >= 0)[..., None]
     unit = torch.ones_like(sample.boxes[..., 2:])
     unit = torch.cat([torch.zeros_like(unit), unit], dim=-1)
-    truth = targets.boxes.gather(1, sample.target.clamp(min=0)[..., None].expand(-1, -1, 4))
-    truth = torch.where(positive, truth.to(unit), unit)
+    matched = targets.boxes.gather(1, sample.target.clamp(min=0)[..., None].expand(-1, -1, 4))
+    matched = torch.where(positive, matched.to(unit), unit)
     priors = roi_priors(torch.where(positive, sample.boxes, unit))
     index = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
     codes = head.codes_of(second.codes, index, labels)
     spread = None if second.log_variance is None else head.codes_of(second.log_variance, index, labels)
     boxes = head.coder.decode(codes, priors) if at_boxes else None
     raw = DensePredictions(second.logits, codes, priors, None, spread)
-    return Rows(raw, [second.logits], codes, spread, boxes, truth, priors, head.coder)
+    return Rows(raw, [second.logits], codes, spread, boxes, matched, priors, head.coder)
 
 
 def _two_stages(model: Detector) -> FasterRCNNHead:

@@ -43,7 +43,7 @@ class ClassLoss(Checked):
 class BoxLoss(Checked):
     """(prediction, target) [..., 4] -> [...] >= 0, both in the loss's own space.
 
-    space: "codes" compares what the head says with what it should have said, "boxes" compares decoded boxes.
+    space: "codes" compares what the head predicts with what it should have predicted, "boxes" compares decoded boxes.
     """
 
     space: Literal["codes", "boxes"]

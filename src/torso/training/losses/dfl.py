@@ -1,4 +1,4 @@
-"""Distribution focal loss: a side's distribution is pulled to the two bins about its truth (GFL, arXiv 2006.04388)."""
+"""Distribution focal loss: a side's distribution is pulled to the two bins about its target (GFL, arXiv 2006.04388)."""
 
 from __future__ import annotations
 

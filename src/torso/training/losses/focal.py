@@ -1,4 +1,4 @@
-"""Focal loss: binary cross entropy with easy places turned down (Lin et al. 2017, arXiv 1708.02002)."""
+"""Focal loss: binary cross entropy with easy locations turned down (Lin et al. 2017, arXiv 1708.02002)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from torso.training.losses.bce import soft_targets
 
 
 class QFLLoss(ClassLoss):
-    """|y - p|^beta times the binary cross entropy of p against y, summed over classes; y is the quality on the truth's
+    """|y - p|^beta times the binary cross entropy of p against y, summed over classes; y is the quality on the target's
     class (1 where none is given) and 0 elsewhere.
     """
 

@@ -12,7 +12,7 @@ from torso.training.losses.bce import soft_targets
 
 class VFLLoss(ClassLoss):
     """q times the binary cross entropy of p against q where q > 0, alpha p^gamma times that against 0 elsewhere; q is
-    the quality on the truth's class (1 where none is given). Summed over classes.
+    the quality on the target's class (1 where none is given). Summed over classes.
     """
 
     takes_quality = True

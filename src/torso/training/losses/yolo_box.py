@@ -30,11 +30,11 @@ class YOLOBoxLoss(BoxLoss):
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         x = prediction if prediction.dtype == torch.float64 else prediction.float()
-        said, wanted = x[..., :2], target[..., :2].to(x)
+        predicted, wanted = x[..., :2], target[..., :2].to(x)
         share = wanted.sigmoid()
         if self.center == "entropy":
-            place = F.softplus(-said) + (1 - share) * said - F.softplus(-wanted) - (1 - share) * wanted
+            center = F.softplus(-predicted) + (1 - share) * predicted - F.softplus(-wanted) - (1 - share) * wanted
         else:
-            place = 0.5 * (said.sigmoid() - share).square()
+            center = 0.5 * (predicted.sigmoid() - share).square()
         size = 0.5 * (x[..., 2:] - target[..., 2:]).square()
-        return place.sum(-1) + self.size_weight * size.sum(-1)
+        return center.sum(-1) + self.size_weight * size.sum(-1)

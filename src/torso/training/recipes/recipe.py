@@ -24,7 +24,7 @@ class Recipe(Checked):
         augment: applied to each training image in order; the model's input policy comes last by itself.
         close_mosaic: share of the run, in whole epochs at its end, in which transforms that mix images (mosaic,
             MixUp) are left out, so that the last images are such as will come (YOLOX, arXiv 2107.08430).
-        scales: multi-scale training: each batch is shown at one of these factors of the input policy's size, drawn
+        scales: multi-scale training: each batch is resized to one of these factors of the input policy's size, drawn
             anew for each; on CUDA every one is compiled once. Prediction keeps the policy's own size.
         epochs: passes over the training set; steps, where given, is the number of optimiser steps in its place.
         batch_size: images a device and forward pass; accumulate: such batches an optimiser step.

@@ -1,4 +1,4 @@
-"""How YOLOv3-SPP is trained (arXiv 1804.02767; darknet's yolov3-spp.cfg): as YOLOv3, shown at up to 608 pixels."""
+"""How YOLOv3-SPP is trained (arXiv 1804.02767; darknet's yolov3-spp.cfg): as YOLOv3, on images of up to 608 pixels."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from torso.zoo.yolov4 import yolov4 as model
 
 
 def yolov4(*, num_classes: int = 80) -> Part[Recipe]:
-    """SGD of momentum 0.949, lr 0.0013 for 64 images, 273 epochs; mosaic, CIoU, several anchors a truth.
+    """SGD of momentum 0.949, lr 0.0013 for 64 images, 273 epochs; mosaic, CIoU, several anchors a target.
 
     Sums an image, as darknet. Its 0.07 for CIoU multiplies derivatives by the box in shares of the image, which it
     passes on without those of grid, sigmoid and anchor: 72 to 253 for a centre, 1.3 to 51 for a side, 34 in the

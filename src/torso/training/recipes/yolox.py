@@ -43,7 +43,7 @@ def yolox_l(*, num_classes: int = 80) -> Part[Recipe]:
 
 
 def _recipe(model: Part[Detector], sides: tuple[int, ...], *, mixup: bool) -> Part[Recipe]:
-    """lr 0.01 for 64 images, sums divided by positives, boxes 5 * (1 - IoU^2); sides: at which images are shown.
+    """lr 0.01 for 64 images, sums divided by positives, boxes 5 * (1 - IoU^2); sides: to which images are resized.
 
     The last 15 epochs are without mosaic and MixUp. Left out: their L1 term, and Nesterov momentum. Ours: the gradient
     clipped at 10 as in the other SGD recipes here; the authors do not clip.

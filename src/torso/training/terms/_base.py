@@ -1,4 +1,4 @@
-"""The contract of a term: who learns what, and what is said, in; sums an image and what they are divided by, out."""
+"""The contract of a term: who learns what, and what is predicted, in; sums an image and their divisors, out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torso.data.targets import Targets
 from torso.errors import Settings, mismatch
 from torso.geometry.coders._base import Coder
 from torso.heads._base import Head
+from torso.heads.dense import DenseHead
 from torso.plain_values import one_of
 from torso.training.assigners._base import Assigner, matchable
 from torso.training.matching import Matches
@@ -38,12 +39,18 @@ class Learners(NamedTuple):
     weights_count: bool = False
 
 
+def class_learners(matches: Matches, targets: Targets, head: DenseHead) -> Learners:
+    """A softmax without a background column reads every label, and then drops it."""
+    background = head.num_classes if head.columns > head.num_classes else 0 if head.softmax else -1
+    return Learners(matches, targets, head.num_classes, head.columns, background)
+
+
 class Rows(NamedTuple):
-    """What the learners say, and what they should.
+    """What the learners predict, and what they should predict.
 
     raw: of all N priors. levels: the logits of each level [B, N_i, columns], before they were joined.
     codes: [B, R, D] of the rows; log_variance: [B, R, 4] of these, or None; boxes: [B, R, 4] decoded, None where no
-    term looks at boxes. truth: [B, R, 4], and off the positives a sane box; priors: of each row.
+    term reads boxes. target_boxes: [B, R, 4], and off the positives a finite box; priors: of each row.
     """
 
     raw: DensePredictions
@@ -51,7 +58,7 @@ class Rows(NamedTuple):
     codes: Tensor
     log_variance: Tensor | None
     boxes: Tensor | None
-    truth: Tensor
+    target_boxes: Tensor
     priors: Priors
     coder: Coder
 
@@ -65,7 +72,7 @@ class Term:
         weight: factor of the term, 0 or more.
 
     name: what its values are logged as. weighed: whether each positive counts by its box's weight, so that the sum of
-    these is what the term is divided by where they are counted. looks_at_boxes: whether it reads Rows.boxes.
+    these is what the term is divided by where they are counted. reads_boxes: whether it reads Rows.boxes.
     """
 
     name: str = ""
@@ -82,7 +89,7 @@ class Term:
         self.assigner, self.weight, self.own, self.normaliser = assigner, weight, own, own or normaliser
 
     @property
-    def looks_at_boxes(self) -> bool:
+    def reads_boxes(self) -> bool:
         return False
 
     @property
@@ -113,7 +120,7 @@ class Term:
         return count_of(self.kind(learners.weights_count), learners)
 
     def check(self, head: Head, coder: Coder, path: str) -> None:
-        """Raise PartError where it cannot teach what the head says by this coder.
+        """Raise PartError where it cannot teach what the head predicts by this coder.
 
         path: where its arguments stand in a recipe ("criterion.box"), for the remedies.
         """

@@ -1,4 +1,4 @@
-"""The box term of dense heads and second stages: codes or decoded boxes of the positives against their truths."""
+"""The box term of dense heads and second stages: codes or decoded boxes of the positives against their targets."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class BoxTerm(Term):
         self.loss, self.weighting = loss.build(), weighting
 
     @property
-    def looks_at_boxes(self) -> bool:
+    def reads_boxes(self) -> bool:
         return self.loss.space == "boxes"
 
     @property
@@ -83,8 +83,8 @@ class BoxTerm(Term):
         """[B, R]."""
         if self.loss.space == "boxes":
             assert rows.boxes is not None
-            return self.loss(rows.boxes, rows.truth)
-        target = rows.coder.encode(rows.truth, rows.priors)
+            return self.loss(rows.boxes, rows.target_boxes)
+        target = rows.coder.encode(rows.target_boxes, rows.priors)
         if isinstance(self.loss, UncertainBoxLoss):
             return self.loss(rows.codes, target, rows.log_variance)
         return self.loss(rows.codes, target)
@@ -129,7 +129,7 @@ def _check_distribution(loss: BoxLoss, head: Head, path: str) -> None:
 
 
 def _check_uncertainty(loss: BoxLoss, head: Head, path: str) -> None:
-    """A branch that nothing trains, or a loss that lacks it."""
+    """A branch that nothing trains, or a loss that needs one."""
     name, who = type(loss).__name__, type(head).__name__
     if isinstance(loss, UncertainBoxLoss) and not head.has_uncertainty:
         raise PartError(

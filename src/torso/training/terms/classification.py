@@ -63,7 +63,7 @@ class ClassificationTerm(Term):
         return "iou" if self.loss.soft else "one"
 
     @property
-    def looks_at_boxes(self) -> bool:
+    def reads_boxes(self) -> bool:
         return self.target == "iou"
 
     @property
@@ -109,7 +109,7 @@ class ClassificationTerm(Term):
     def _soft_target(self, matches: Matches, rows: Rows) -> Tensor | None:
         """[B, R] what the class of a positive should score, None for 1."""
         if self.target == "iou":
-            return overlap_now(rows.boxes, rows.truth, "iou")
+            return overlap_now(rows.boxes, rows.target_boxes, "iou")
         return matches.quality if self.target == "assigner" else None
 
     def _by_level(self, levels: Sequence[Tensor], labels: Tensor, quality: Tensor | None, used: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class ClassificationTerm(Term):
 
 
 @torch.no_grad()
-def overlap_now(boxes: Tensor | None, truth: Tensor, kind: OverlapKind) -> Tensor:
+def overlap_now(boxes: Tensor | None, target_boxes: Tensor, kind: OverlapKind) -> Tensor:
     """[B, R] in 0..1: how well boxes fit as they are now."""
     assert boxes is not None
-    return aligned_overlap(boxes, truth, kind).clamp(min=0)
+    return aligned_overlap(boxes, target_boxes, kind).clamp(min=0)

@@ -40,5 +40,5 @@ class DistributionTerm(Term):
 
     def sums(self, learners: Learners, rows: Rows) -> Tensor:
         logits = rows.codes.reshape(*rows.codes.shape[:-1], 4, -1)
-        values = self.loss(logits, rows.coder.bin_targets(rows.truth, rows.priors))
+        values = self.loss(logits, rows.coder.bin_targets(rows.target_boxes, rows.priors))
         return weighed(values, learners) * self.weight

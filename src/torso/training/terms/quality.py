@@ -66,7 +66,7 @@ class QualityTerm(Term):
         self.name = "objectness" if on == "used" else "quality"
 
     @property
-    def looks_at_boxes(self) -> bool:
+    def reads_boxes(self) -> bool:
         return self.target not in ("assigner", "one")
 
     def learns(self, head: Head, coder: Coder) -> bool:
@@ -97,7 +97,7 @@ class QualityTerm(Term):
         return value * self._by_level(value, priors) if self.level_weights else value
 
     def check(self, head: Head, coder: Coder, path: str) -> None:
-        levels = len(head.priors.per_place) if isinstance(head, DenseHead) else 0
+        levels = len(head.priors.per_location) if isinstance(head, DenseHead) else 0
         if self.level_weights and len(self.level_weights) != levels:
             raise PartError(
                 f"{path}.level_weights: expected a number for each of the head's {levels} levels, fine to coarse, got "
@@ -117,7 +117,7 @@ class QualityTerm(Term):
             return matches.quality
         if self.target == "one":
             return torch.ones_like(matches.positive, dtype=torch.float32)
-        return (1 - self.mix) + self.mix * overlap_now(rows.boxes, rows.truth, self.target)
+        return (1 - self.mix) + self.mix * overlap_now(rows.boxes, rows.target_boxes, self.target)
 
     def _between(self, logits: Tensor, target: Tensor) -> Tensor:
         x = logits if logits.dtype == torch.float64 else logits.float()

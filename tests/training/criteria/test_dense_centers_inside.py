@@ -1,4 +1,4 @@
-"""A dense criterion teaches no box that the head's codes cannot say, and counts none ahead of the step either."""
+"""A dense criterion teaches no box that the head's codes cannot represent, and counts none ahead of the step either."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def criterion_of(assigner: Part[Any]) -> DenseCriterion:
 
 
 def outside(target: Tensor, raw: DensePredictions) -> Tensor:
-    """[1, N]: the prior's centre lies outside the truth of this row."""
-    truth, center = TARGETS.boxes[0][target[0]], raw.priors.centers_xy
-    return ~((center > truth[:, :2]) & (center < truth[:, 2:])).all(-1)[None]
+    """[1, N]: the prior's centre lies outside the target of this row."""
+    target_boxes, center = TARGETS.boxes[0][target[0]], raw.priors.centers_xy
+    return ~((center > target_boxes[:, :2]) & (center < target_boxes[:, 2:])).all(-1)[None]
 
 
 CODERS = (part(LTRBCoder), part(LTRBCoder, transform="relu"), part(DistributionCoder))
@@ -78,10 +78,10 @@ def test_what_a_code_cannot_say_is_ignored(assigner: Part[Any], coder: Part[Any]
     assert not (matches.positive & outside(matches.target, raw)).any()
     if not criterion.assigner.needs_predictions:
         free = matches_of(criterion.assigner(raw.priors, TARGETS), raw.priors)
-        unsayable = free.positive & outside(free.target, raw)
-        assert unsayable.any()
-        assert not matches.used[unsayable].any()
-        assert torch.equal(matches.used | unsayable, free.used)
+        center_outside = free.positive & outside(free.target, raw)
+        assert center_outside.any()
+        assert not matches.used[center_outside].any()
+        assert torch.equal(matches.used | center_outside, free.used)
 
 
 def test_other_codes_say_them() -> None:

@@ -38,8 +38,8 @@ def points() -> Priors:
 
 
 def outside(target: torch.Tensor, priors: Priors) -> torch.Tensor:
-    truth = targets().boxes[0][target.clamp(min=0)]
-    inside = (priors.centers_xy > truth[:, :2]) & (priors.centers_xy < truth[:, 2:])
+    target_boxes = targets().boxes[0][target.clamp(min=0)]
+    inside = (priors.centers_xy > target_boxes[:, :2]) & (priors.centers_xy < target_boxes[:, 2:])
     return (target >= 0) & ~inside.all(-1)
 
 
@@ -94,15 +94,15 @@ def test_pairs_outside_their_truth_count_nothing() -> None:
     assert isinstance(answer, Pairs)
     kept = with_centers_inside(answer, priors, targets())
     assert isinstance(kept, Pairs)
-    truth, center = targets().boxes[0][answer.target[0]], priors.centers_xy[answer.prior[0]]
-    inside = ((center > truth[:, :2]) & (center < truth[:, 2:])).all(-1)
+    target_boxes, center = targets().boxes[0][answer.target[0]], priors.centers_xy[answer.prior[0]]
+    inside = ((center > target_boxes[:, :2]) & (center < target_boxes[:, 2:])).all(-1)
     assert torch.equal(kept.weight[0], answer.weight[0] * inside)
     assert 0 < kept.weight.sum() < answer.weight.sum()
 
 
 def test_compiles_whole() -> None:
-    priors, truth = points(), targets()
+    priors, target_boxes = points(), targets()
     answer = answer_of(MaxIoUAssigner(), priors)
     torch.compiler.reset()
-    run = torch.compile(lambda a: with_centers_inside(a, priors, truth), fullgraph=True, backend="aot_eager")
-    assert torch.equal(run(answer)[0], with_centers_inside(answer, priors, truth)[0])
+    run = torch.compile(lambda a: with_centers_inside(a, priors, target_boxes), fullgraph=True, backend="aot_eager")
+    assert torch.equal(run(answer)[0], with_centers_inside(answer, priors, target_boxes)[0])
