@@ -289,7 +289,7 @@ def test_what_cannot_learn_is_refused_before_training(swaps: dict[str, Any], mes
             "hard_negative is no sampler for .*set criterion.sampler='random'$",
         ),
         ("yolov1", {"sampler": "random"}, "every cell of YOLOv1 counts.*: leave sampler out"),
-        ("centernet_points", {"sampler": "random"}, "every place of a heatmap counts.*: leave sampler out"),
+        ("centernet_points", {"sampler": "random"}, "every location of a heatmap counts.*: leave sampler out"),
     ],
 )
 def test_the_wrong_kind_is_refused_and_the_right_ones_named(name: str, swap: dict[str, str], message: str) -> None:

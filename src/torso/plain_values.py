@@ -83,11 +83,6 @@ def _finite(hint: Any) -> Any:
     return types.GenericAlias(tuple, tuple(map(_finite, inner))) if origin is tuple else hint
 
 
-def one_of(where: str, value: Any, known: Any) -> None:
-    """PartError unless the value is one of a Literal's words, for an argument whose annotation does not name them."""
-    validate(known, value, where)
-
-
 class Checked:
     """A base class whose subclasses' constructors hold the bounds and the words of their signatures.
 

@@ -59,7 +59,7 @@ class SofterNMS(Suppression):
         self.decay = None if method == "hard" else Decay(method, sigma, min_score)
         own = 0.0 if voting == "paper" else iou_threshold
         threshold = own if voting_threshold is None else voting_threshold
-        self.voting = Voting(voting, comparison(overlap, threshold, inclusive=False).threshold, voting_sigma)
+        self.voting = _Voting(voting, comparison(overlap, threshold, inclusive=False).threshold, voting_sigma)
 
     def __call__(self, candidates: Candidates) -> Candidates:
         """Candidates [B, T, ...] in any order to [B, max_detections, ...], best first, float32."""
@@ -119,7 +119,7 @@ def _coder(head: Predicts) -> Coder:
 _LEAST, _MOST = 1e-4, 1e10
 
 
-class Voting(NamedTuple):
+class _Voting(NamedTuple):
     """Who votes and how much: rows whose overlap with the chosen one is above threshold, and the chosen one itself.
 
     "paper": weight exp(-(1 - overlap)^2 / sigma) / variance; "seed" (the paper's first form): 1 / variance.
@@ -131,7 +131,7 @@ class Voting(NamedTuple):
 
 
 def vote(
-    chosen: Candidates, order: Tensor, rows: Candidates, voting: Voting, overlap: Overlap, *, class_agnostic: bool
+    chosen: Candidates, order: Tensor, rows: Candidates, voting: _Voting, overlap: Overlap, *, class_agnostic: bool
 ) -> Candidates:
     """The chosen rows with their boxes moved; scores, labels and index stay. Each coordinate is averaged apart.
 

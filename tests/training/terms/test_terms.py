@@ -137,7 +137,7 @@ def test_every_term_takes_a_weight_and_a_normaliser(name: str) -> None:
     made = part(term, weight=0.5, normaliser="batch").build(DenseCriterion().assigner, "positives")
     assert (made.weight, made.normaliser) == (0.5, "batch")
     assert part(term).build(DenseCriterion().assigner, "targets").normaliser == "targets"
-    with pytest.raises(PartError, match="expected 0 or more, got -1"):
+    with pytest.raises(PartError, match="expected a number of at least 0, got -1"):
         part(term, weight=-1.0).build(DenseCriterion().assigner, "positives")
 
 

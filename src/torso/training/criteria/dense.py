@@ -12,7 +12,6 @@ from torso.data.targets import Targets
 from torso.heads.dense import DenseHead
 from torso.models.detector import Detector
 from torso.parts import Part, PartError, part
-from torso.plain_values import one_of
 from torso.training.assigners._base import Assigner, with_a_row
 from torso.training.assigners.max_iou import MaxIoUAssigner
 from torso.training.combinations import Combination, check_combination
@@ -62,8 +61,6 @@ class DenseCriterion(Criterion):
         others: tuple[Part[Term], ...] = (),
     ) -> None:
         super().__init__()
-        one_of("DenseCriterion.normaliser", normaliser, Normaliser)
-        one_of("DenseCriterion.crowd", crowd, Crowd)
         self.match = Matcher(assigner.build(), sampler.build() if sampler else None, crowd=crowd, per_level=per_level)
         self.normaliser, self.per_level = normaliser, per_level
         self.cls, self.box = cls.build(self.assigner, normaliser), box.build(self.assigner, normaliser)

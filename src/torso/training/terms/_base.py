@@ -8,12 +8,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from torso.bounds import NotNegative
 from torso.data.targets import Targets
-from torso.errors import Settings, mismatch
+from torso.errors import Settings
 from torso.geometry.coders._base import Coder
 from torso.heads._base import Head
 from torso.heads.dense import DenseHead
-from torso.plain_values import one_of
+from torso.plain_values import Checked
 from torso.training.assigners._base import Assigner, matchable
 from torso.training.matching import Matches
 from torso.types import DensePredictions, Priors
@@ -63,7 +64,7 @@ class Rows(NamedTuple):
     coder: Coder
 
 
-class Term:
+class Term(Checked):
     """One part of a criterion's loss, built as Term(assigner, normaliser, weight=..., ...).
 
     Args:
@@ -79,13 +80,8 @@ class Term:
     weighed: bool = False
 
     def __init__(
-        self, assigner: Assigner, normaliser: Normaliser, *, weight: float = 1.0, own: Normaliser | None = None
+        self, assigner: Assigner, normaliser: Normaliser, *, weight: NotNegative = 1.0, own: Normaliser | None = None
     ) -> None:
-        who = type(self).__name__
-        if own is not None:
-            one_of(f"{who}.normaliser", own, Normaliser)
-        if not weight >= 0:
-            raise mismatch(f"{who}.weight", "0 or more", weight)
         self.assigner, self.weight, self.own, self.normaliser = assigner, weight, own, own or normaliser
 
     @property

@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torso.bounds import NotNegative
 from torso.data.targets import Targets
 from torso.geometry.boxes import area
 from torso.geometry.coders._base import Coder
 from torso.geometry.coders.yolo import YOLOCoder
 from torso.heads._base import Head
 from torso.parts import Part, PartError, part
-from torso.plain_values import one_of
 from torso.training.assigners._base import Assigner
 from torso.training.losses._base import BoxLoss, UncertainBoxLoss
 from torso.training.losses.l1 import L1Loss
@@ -44,11 +44,10 @@ class BoxTerm(Term):
         *,
         loss: Part[BoxLoss] = part(L1Loss),
         weighting: BoxWeighting = "none",
-        weight: float = 1.0,
+        weight: NotNegative = 1.0,
         normaliser: Normaliser | None = None,
     ) -> None:
         super().__init__(assigner, normaliser_of_all, weight=weight, own=normaliser)
-        one_of("BoxTerm.weighting", weighting, BoxWeighting)
         self.loss, self.weighting = loss.build(), weighting
 
     @property

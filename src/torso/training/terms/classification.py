@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torso.bounds import NotNegative
 from torso.geometry.boxes import OverlapKind, aligned_overlap
 from torso.geometry.coders._base import Coder
 from torso.heads._base import Head
 from torso.parts import Part, PartError, part
-from torso.plain_values import one_of
 from torso.training.assigners._base import Assigner
 from torso.training.losses._base import ClassLoss
 from torso.training.losses.focal import FocalLoss
@@ -44,13 +44,10 @@ class ClassificationTerm(Term):
         loss: Part[ClassLoss] = part(FocalLoss),
         on: ClassRows = "used",
         target: ClassTarget | None = None,
-        weight: float = 1.0,
+        weight: NotNegative = 1.0,
         normaliser: Normaliser | None = None,
     ) -> None:
         super().__init__(assigner, normaliser_of_all, weight=weight, own=normaliser)
-        one_of("ClassificationTerm.on", on, ClassRows)
-        if target is not None:
-            one_of("ClassificationTerm.target", target, ClassTarget)
         self.loss, self.on, self.asked = loss.build(), on, target
         self.target = self.target_of(assigner)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from torso.bounds import NotNegative
 from torso.geometry.coders._base import Coder
 from torso.heads._base import Head
 from torso.parts import Part, part
@@ -29,7 +30,7 @@ class DistributionTerm(Term):
         normaliser_of_all: Normaliser,
         *,
         loss: Part[DistributionLoss] = part(DFLLoss),
-        weight: float = 0.25,
+        weight: NotNegative = 0.25,
         normaliser: Normaliser | None = None,
     ) -> None:
         super().__init__(assigner, normaliser_of_all, weight=weight, own=normaliser)

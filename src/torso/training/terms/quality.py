@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torso.bounds import NotNegative, Positive, Probability
 from torso.geometry.boxes import OverlapKind
 from torso.geometry.coders._base import Coder
 from torso.heads._base import Head
 from torso.heads.dense import DenseHead
 from torso.parts import PartError
-from torso.plain_values import one_of
 from torso.training.assigners._base import Assigner
 from torso.training.matching import Matches
 from torso.training.terms._base import Learners, Normaliser, Rows, Term
@@ -45,22 +45,14 @@ class QualityTerm(Term):
         *,
         on: QualityRows = "positives",
         target: QualityTarget = "assigner",
-        mix: float = 1.0,
+        mix: Probability = 1.0,
         loss: QualityLoss = "bce",
-        positive_weight: float = 1.0,
-        level_weights: tuple[float, ...] = (),
-        weight: float = 1.0,
+        positive_weight: Positive = 1.0,
+        level_weights: tuple[NotNegative, ...] = (),
+        weight: NotNegative = 1.0,
         normaliser: Normaliser | None = None,
     ) -> None:
         super().__init__(assigner, normaliser_of_all, weight=weight, own=normaliser)
-        words = ((on, QualityRows, "on"), (target, QualityTarget, "target"), (loss, QualityLoss, "loss"))
-        for value, known, argument in words:
-            one_of(f"QualityTerm.{argument}", value, known)
-        if not 0 <= mix <= 1 or not positive_weight > 0 or min(level_weights, default=0.0) < 0:
-            raise PartError(
-                "QualityTerm: expected mix in 0..1, positive_weight above 0 and level_weights of 0 or more, got "
-                f"{mix}, {positive_weight} and {level_weights}"
-            )
         self.on, self.target, self.mix, self.loss = on, target, mix, loss
         self.positive_weight, self.level_weights = positive_weight, level_weights
         self.name = "objectness" if on == "used" else "quality"
