@@ -132,7 +132,7 @@ def test_arrays_and_tensors_agree() -> None:
             "^array: dtype int64 came, uint8, uint16, bool or floating was wanted: convert it$",
         ),
         (torch.zeros(2, 3, 4, 4), r"^tensor: shape \[2, 3, 4, 4\] came, .* permute it, or pass a batch as a list$"),
-        (7, "^a int came where an image was wanted: pass a path, PIL image, numpy array or tensor$"),
+        (7, "^image: expected a path, PIL image, numpy array or tensor, got 7$"),
     ],
 )
 def test_wrong_sources(source: object, sentence: str) -> None:

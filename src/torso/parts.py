@@ -156,7 +156,7 @@ class Part(Generic[T]):
 
     @property
     def name(self) -> str:
-        """Its full name: kind.file for a part of the house, module:class for one of the caller's own."""
+        """Its full name: kind.file for a part of torso, module:class for one of the caller's own."""
         return qualified_name(self.target)
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class Part(Generic[T]):
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], *, allow: Sequence[str] = ()) -> Part[Any]:
-        """The inverse of to_dict, for arguments as earlier versions called them too. Only parts of the house, or of
+        """The inverse of to_dict, for arguments as earlier versions called them too. Only parts of torso, or of
         modules named in `allow`, can be named.
         """
         expect("data", data, Mapping, "a mapping, as Part.to_dict gives it")

@@ -21,7 +21,7 @@ def to_yaml(part: Part[Any]) -> str:
 def from_yaml(source: str | Path, *, allow: Sequence[str] = ()) -> Part[Any]:
     """The part of a YAML file, or of YAML text (text with a line break in it).
 
-    Only parts of the house, or of modules named in `allow`, can be named. Raises PartError, naming the file and the
+    Only parts of torso, or of modules named in `allow`, can be named. Raises PartError, naming the file and the
     line where there is one.
     """
     expect("source", source, (str, Path), "a YAML file's path, or YAML text")

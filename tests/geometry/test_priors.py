@@ -132,8 +132,8 @@ def test_default_boxes_of_ssd() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"sizes": (20.0, 40.0)}, "want 3 sizes and 2 tuples of ratios"),
-        ({"ratios": ((2.0,),)}, "want 3 sizes and 2 tuples of ratios"),
+        ({"sizes": (20.0, 40.0)}, "expected 3 sizes and 2 tuples of ratios"),
+        ({"ratios": ((2.0,),)}, "expected 3 sizes and 2 tuples of ratios"),
         (
             {"ratios": ((2.0,), (0.5,))},
             r"ratios: expected a list of a list of a number of at least 1 or none, got \(\(2\.0,\), \(0\.5,\)\)",

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from torso.backbones.timm import Timm
+from torso.inference.detections import Detections
 from torso.inference.predictor import Predictor, evaluating
 from torso.inputs.letterbox import Letterbox
 from torso.inputs.short_side import ShortSide
@@ -191,4 +192,14 @@ def test_graphs_find_what_eager_finds(detector: Detector) -> None:
     graphed = Predictor(detector, device="cuda", precision="32", batch_size=2, graphs=True)(images)
     for a, b in zip(eager, graphed, strict=True):
         assert torch.allclose(a.scores, b.scores, atol=1e-4)
-        assert torch.allclose(a.boxes, b.boxes, atol=1e-2)
+        assert _partners(a, b).all()
+        assert _partners(b, a).all()
+
+
+def _partners(a: Detections, b: Detections) -> torch.Tensor:
+    """Whether each row of a is in b. Random weights give scores closer than two kernels' rounding, whose rows may stand
+    in either order, and at the limit of rows in one of the two alone: those are left out.
+    """
+    near = (a.boxes[:, None] - b.boxes).abs().amax(-1) < 1e-2
+    alike = near & ((a.scores[:, None] - b.scores).abs() < 1e-4) & (a.labels[:, None] == b.labels)
+    return alike.any(1) | (a.scores < a.scores.min() + 1e-4)

@@ -109,7 +109,7 @@ class _Aliases(ast.NodeTransformer):
 
 
 def _alias(name: str, tree: ast.Module) -> tuple[ast.expr, ast.Module] | None:
-    """What a type alias of the house stands for, and the file that says so."""
+    """What a type alias of torso stands for, and the file that says so."""
     for item in tree.body:
         if not isinstance(item, ast.Assign) or not isinstance(item.value, ast.Subscript | ast.BinOp):
             continue
@@ -166,12 +166,12 @@ def _of_class(node: ast.ClassDef, tree: ast.Module) -> list[Argument]:
 
 
 def _base(node: ast.ClassDef, tree: ast.Module) -> tuple[ast.ClassDef, ast.Module] | None:
-    """The first base that the house defines."""
+    """The first base that torso defines."""
     return next((found for e in node.bases if (found := _class_of(e, tree)) is not None), None)
 
 
 def _class_of(expression: ast.expr, tree: ast.Module) -> tuple[ast.ClassDef, ast.Module] | None:
-    """A class of the house by the name that a file knows it by: defined in it, or imported."""
+    """A class of torso by the name that a file knows it by: defined in it, or imported."""
     if not isinstance(expression, ast.Name):
         return None
     for item in tree.body:
@@ -194,7 +194,7 @@ def _doc(node: ast.FunctionDef | ast.ClassDef, tree: ast.Module) -> str:
 
 
 def ancestors(kind: str, name: str) -> list[str]:
-    """Names of the classes that a part derives from, nearest first, as far as the house defines them."""
+    """Names of the classes that a part derives from, nearest first, as far as torso defines them."""
     try:
         tree, node = _definition(kind, name)
     except PartError:  # declared by a package without a source to read
