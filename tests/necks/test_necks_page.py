@@ -15,7 +15,7 @@ from torso.types import FeatureSpec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "necks.md").read_text(encoding="utf-8")
 R50 = [FeatureSpec(c, (s, s)) for c, s in ((512, 8), (1024, 16), (2048, 32))]
-COUNTS = PAGE[: PAGE.index("## Beside each other")]
+COUNTS = PAGE[: PAGE.index("## none")]
 ROWS = re.findall(r"^\| (`[^|]+) \| ([\d.]+) \| ([\d.]+) \|", COUNTS, flags=re.MULTILINE)
 
 
