@@ -66,7 +66,7 @@ def aligned_overlap(a: Tensor, b: Tensor, kind: OverlapKind, *, beta: float = 1.
     """
     if kind not in get_args(OverlapKind):
         raise ValueError(f"overlap kind {kind!r} is unknown; choose one of {', '.join(get_args(OverlapKind))}")
-    one, other = _sides(_at_least_float32(a)), _sides(_at_least_float32(b))
+    one, other = _sides(full_precision(a)), _sides(full_precision(b))
     intersection = _intersection(one, other)
     union = _area(one) + _area(other) - intersection
     iou = intersection / union.clamp(min=MIN_AREA)
@@ -93,9 +93,12 @@ def _sides(boxes: Tensor) -> _Sides:
     return _Sides(*boxes.movedim(-1, 0).contiguous().unbind(0))
 
 
-def _at_least_float32(boxes: Tensor) -> Tensor:
-    # float16 has 2 px between its neighbours at 2,048 and overflows at an area of 256 x 256
-    return boxes.float() if boxes.dtype in (torch.float16, torch.bfloat16) else boxes
+def full_precision(x: Tensor) -> Tensor:
+    """float64 stays, everything narrower becomes float32: half precision cannot tell pixels apart in a large image.
+
+    float16 has 2 px between its neighbours at 2,048 and overflows at an area of 256 x 256.
+    """
+    return x if x.dtype.itemsize == 8 else x.float()
 
 
 # relu, not clamp(min=0): its gradient at 0 is 0, so that a box without extent never divides a side by MIN_AREA.

@@ -36,8 +36,3 @@ class Coder(Checked):
     def bin_targets(self, boxes: Tensor, priors: Priors) -> Tensor:
         """[..., N, 4] in 0..bins - 1: where the distributions of these boxes have their means. Where bins > 0."""
         raise NotImplementedError(f"{type(self).__name__} predicts numbers, not distributions")
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """float64 stays, everything narrower becomes float32: half precision cannot tell pixels apart in a large image."""
-    return x if x.dtype.itemsize == 8 else x.float()

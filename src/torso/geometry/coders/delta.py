@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from torso.bounds import Exponent, Positive
-from torso.geometry.coders._base import Coder, full_precision
+from torso.geometry.boxes import full_precision
+from torso.geometry.coders._base import Coder
 from torso.types import Priors
 
 

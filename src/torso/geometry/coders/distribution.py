@@ -7,7 +7,8 @@ from torch import Tensor
 
 from torso.bounds import Count, NotNegative
 from torso.errors import mismatch
-from torso.geometry.coders._base import Coder, full_precision
+from torso.geometry.boxes import full_precision
+from torso.geometry.coders._base import Coder
 from torso.types import Priors
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torso.geometry.coders._base import Coder, full_precision
+from torso.geometry.boxes import full_precision
+from torso.geometry.coders._base import Coder
 from torso.types import Priors
 
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torso.bounds import Exponent
-from torso.geometry.coders._base import Coder, full_precision
+from torso.geometry.boxes import full_precision
+from torso.geometry.coders._base import Coder
 from torso.types import Priors
 
 Distances = Literal["exp", "relu", "none"]

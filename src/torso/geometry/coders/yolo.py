@@ -10,7 +10,8 @@ from annotated_types import MinLen
 from torch import Tensor
 
 from torso.bounds import AtLeastOne, Count, Exponent
-from torso.geometry.coders._base import Coder, full_precision
+from torso.geometry.boxes import full_precision
+from torso.geometry.coders._base import Coder
 from torso.types import Priors
 
 Sizes = Literal["exp", "square"]
